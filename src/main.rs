@@ -1,0 +1,5 @@
+//! The `clearway` command; everything it does is in the library.
+
+fn main() -> std::process::ExitCode {
+    clearway::cli::run()
+}

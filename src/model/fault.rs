@@ -1,0 +1,48 @@
+//! What is wrong with a configuration: where, which value, and what would be right.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Whether a fault refuses the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Severity {
+    /// The configuration is refused.
+    Error,
+    /// The configuration is accepted, but this is probably not meant.
+    Warning,
+}
+
+/// One fault of a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Whether it refuses the configuration.
+    pub severity: Severity,
+    /// The file, as it was named.
+    pub file: Arc<str>,
+    /// Line, from 1; 0 when the file as a whole is meant.
+    pub line: u32,
+    /// Column in characters, from 1; 0 when the file as a whole is meant.
+    pub column: u32,
+    /// The offending value as written; empty when something is missing.
+    pub value: String,
+    /// A sentence that says what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file)?;
+        if self.line > 0 {
+            write!(f, ":{}:{}", self.line, self.column)?;
+        }
+        let kind = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        write!(f, ": {kind}: ")?;
+        if !self.value.is_empty() {
+            write!(f, "'{}': ", self.value.escape_debug())?;
+        }
+        f.write_str(&self.message)
+    }
+}
