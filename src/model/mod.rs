@@ -1,8 +1,11 @@
 //! What the customers own, valid by construction: a [`Model`] exists only if every rule of the contract and every limit
 //! of Azure holds for it. References are indices into the vectors of the same customer.
 
+pub mod azure;
 pub mod fault;
+mod json;
 pub mod node;
+pub mod text;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
