@@ -5,3 +5,4 @@ pub mod model;
 pub mod packet;
 pub mod table;
 pub mod types;
+pub mod wire;

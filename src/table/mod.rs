@@ -1,3 +1,7 @@
 //! Lookup structures of the packet path. They know no customer and no protocol.
 
+pub mod classify;
 pub mod ecmp;
+pub mod flows;
+pub mod fragments;
+pub mod lpm;
