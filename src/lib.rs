@@ -1,6 +1,7 @@
 #![doc = "Clearway: a userspace dataplane for Azure-style customer edges."]
 
 pub mod cli;
+pub mod compile;
 pub mod model;
 pub mod packet;
 pub mod table;

@@ -149,7 +149,7 @@ pub struct Subnet {
 }
 
 /// A service endpoint of a subnet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServiceEndpoint {
     /// The service, for example `Microsoft.Storage`.
     pub service: String,

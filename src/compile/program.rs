@@ -1,0 +1,329 @@
+//! The program: what the packet path reads. Plain tables, immutable, shared by all workers.
+//!
+//! Isolation: a packet's tunnel names its VNet, and everything behind that is reached through that [`Vnet`]; the only
+//! VNets it names in turn are peers of the same customer. Nothing here looks up an address across customers, but for
+//! [`Program::plain`], which says whose a packet without tunnel is.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ahash::RandomState;
+
+use super::effective::RouteSource;
+use super::names::Names;
+use super::security::Group;
+use crate::model::{Role, Sequence};
+use crate::packet::NextHopType;
+use crate::table::classify::Bits;
+use crate::table::lpm::Lpm;
+use crate::types::{Nanos, Prefix};
+
+/// The whole compiled configuration.
+pub struct Program {
+    /// The ports, in the order of the configuration.
+    pub ports: Vec<Port>,
+    /// Every tunnel of every customer.
+    pub tunnels: Vec<TunnelEnd>,
+    /// Tunnels by (port, NVGRE, key as configured); several only on ports where the remote tells them apart.
+    pub by_key: HashMap<(u16, bool, u32), Vec<u32>, RandomState>,
+    /// Every VNet of every customer.
+    pub vnets: Vec<Vnet>,
+    /// What circuit links and VPN connections lead to.
+    pub entries: Vec<Entry>,
+    /// Whose a plain packet is, by destination.
+    pub plain: Lpm<PlainOwner>,
+    /// The port of the Internet.
+    pub internet_port: Option<u16>,
+    /// The port of public services.
+    pub services_port: Option<u16>,
+    /// Sets of equal ways.
+    pub ways: Vec<Ways>,
+    /// Every name that a number here stands for.
+    pub names: Arc<Names>,
+}
+
+/// A port.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// What it is connected to.
+    pub role: Role,
+    /// Its own address.
+    pub address: IpAddr,
+    /// The largest IP packet.
+    pub mtu: u32,
+    /// The next router of a plain port.
+    pub next_hop: Option<IpAddr>,
+}
+
+/// What a tunnel leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaches {
+    /// A VNet's hosts.
+    Hosts {
+        /// Index of the VNet.
+        vnet: u32,
+    },
+    /// The Internet of a VNet.
+    Internet {
+        /// Index of the VNet.
+        vnet: u32,
+    },
+    /// A circuit link or a VPN connection.
+    Site {
+        /// Index into [`Program::entries`].
+        entry: u32,
+    },
+}
+
+/// One GRE binding.
+#[derive(Clone, Debug)]
+pub struct TunnelEnd {
+    /// What it leads to.
+    pub reaches: Reaches,
+    /// The customer's number.
+    pub customer: u32,
+    /// The VNet's number, of a tunnel that has one VNet.
+    pub vnet: Option<u32>,
+    /// Its port.
+    pub port: u16,
+    /// The other end; of a fabric tunnel the host is chosen per packet.
+    pub remote: Option<IpAddr>,
+    /// The key as on the wire.
+    pub wire_key: u32,
+    /// Ethernet inside.
+    pub nvgre: bool,
+    /// It carries traffic.
+    pub enabled: bool,
+    /// Sequence numbers.
+    pub sequence: Sequence,
+    /// Its stable number, for sequence state.
+    pub id: u32,
+}
+
+/// What a circuit link or VPN connection leads to.
+pub struct Entry {
+    /// The VNet whose gateway is entered, by destination.
+    pub enter: Lpm<u32>,
+    /// Ranges that no source from there may lie in.
+    pub inside: Lpm<()>,
+    /// Prefixes learned from there; a source lies in one.
+    pub learned: Lpm<()>,
+    /// Its number as a party.
+    pub party: u32,
+}
+
+/// Whose a plain packet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlainOwner {
+    /// The only VNet whose space holds the address.
+    One(u32),
+    /// Several do.
+    Several,
+}
+
+/// A virtual network.
+pub struct Vnet {
+    /// The customer's number.
+    pub customer: u32,
+    /// Its own number.
+    pub id: u32,
+    /// How long a flow may be idle.
+    pub flow_timeout: Nanos,
+    /// Flow records at most.
+    pub max_flows: u32,
+    /// Whose ranges hold an address: its own, or a connected peer's.
+    pub around: Lpm<Neighbour>,
+    /// Its own ranges; [`Neighbour::range`] is an index into them.
+    pub space: Vec<Prefix>,
+    /// What its own addresses are.
+    pub places: Lpm<Place>,
+    /// Its subnets.
+    pub subnets: Vec<Subnet>,
+    /// Its NICs.
+    pub nics: Vec<Nic>,
+    /// The underlay addresses of its hosts.
+    pub hosts: Vec<IpAddr>,
+    /// Its hosts by underlay address.
+    pub host_numbers: HashMap<IpAddr, u32, RandomState>,
+    /// For each host, the NICs with IP forwarding that live there.
+    pub forwarders: Vec<Vec<u32>>,
+    /// Its fabric tunnel; absent when down.
+    pub fabric: Option<u32>,
+    /// How it reaches the Internet.
+    pub internet: InternetWay,
+    /// The number of its Internet as a party.
+    pub internet_party: u32,
+    /// The routes of packets that come from a gateway.
+    pub gateway_fib: Arc<Fib>,
+    /// Prefixes, other than default routes, that its gateways have learned.
+    pub learned: Lpm<()>,
+    /// What its VPN gateway has learned: ways for user-defined routes to the gateway.
+    pub vpn: Lpm<u32>,
+    /// The ways to its VPN gateway's default site.
+    pub vpn_default: Option<u32>,
+}
+
+/// A range that holds an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Index of the VNet.
+    pub vnet: u32,
+    /// Which of that VNet's ranges.
+    pub range: u32,
+}
+
+/// What an address of a VNet is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Its subnet.
+    pub subnet: Option<u16>,
+    /// The host that carries it.
+    pub host: Option<u32>,
+    /// The NIC that has it.
+    pub nic: Option<u32>,
+    /// It is the last address of an IPv4 subnet.
+    pub broadcast: bool,
+}
+
+/// How a VNet reaches the Internet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InternetWay {
+    /// By the internet port.
+    Plain,
+    /// By this tunnel.
+    Tunnel(u32),
+    /// Its tunnel is down.
+    Down,
+}
+
+/// A subnet.
+pub struct Subnet {
+    /// Its name.
+    pub name: String,
+    /// Its prefixes.
+    pub prefixes: Vec<Prefix>,
+    /// Its routes.
+    pub fib: Arc<Fib>,
+    /// Its network security group; none of GatewaySubnet.
+    pub group: Option<Arc<Group>>,
+}
+
+/// A network interface.
+pub struct Nic {
+    /// Its name.
+    pub name: String,
+    /// Its number as a party.
+    pub party: u32,
+    /// Its subnet.
+    pub subnet: u16,
+    /// It may receive and send what is not its own.
+    pub forwarding: bool,
+    /// It checks TCP state.
+    pub tracks_tcp: bool,
+    /// Its MAC address.
+    pub mac: Option<[u8; 6]>,
+    /// Flow records at most.
+    pub max_flows: u32,
+    /// Its own network security group.
+    pub group: Option<Arc<Group>>,
+    /// Which rules apply to it, where not all do: of its own group inbound and outbound, of its subnet's likewise.
+    pub applying: [Option<Bits>; 4],
+}
+
+/// The routes of a subnet.
+pub struct Fib {
+    /// Index into `routes` by destination.
+    pub table: Lpm<u32>,
+    /// The routes in use.
+    pub routes: Vec<FibRoute>,
+    /// The system default route, for platform addresses.
+    pub system_default: FibRoute,
+}
+
+/// A route in use.
+#[derive(Clone, Debug)]
+pub struct FibRoute {
+    /// Its prefix.
+    pub prefix: Prefix,
+    /// Its type.
+    pub next_hop_type: NextHopType,
+    /// Where it leads.
+    pub hop: Hop,
+    /// Who made it.
+    pub source: RouteSource,
+    /// The name of a user-defined route.
+    pub name: Option<Arc<str>>,
+}
+
+/// Where a route leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// The VNet itself.
+    Local,
+    /// A peer.
+    Peer {
+        /// Index of the peer.
+        vnet: u32,
+        /// The peer's own side allows forwarded traffic.
+        allow_forwarded: bool,
+    },
+    /// An appliance.
+    Appliance {
+        /// Its address.
+        address: IpAddr,
+        /// Its VNet and what it is there; absent when it lies in no subnet of the VNet and its peers.
+        place: Option<(u32, Place)>,
+        /// Its VNet is another one and does not allow forwarded traffic.
+        refuses_forwarded: bool,
+        /// Its number as a party, for an address without NIC.
+        party: u32,
+    },
+    /// These ways.
+    Ways(u32),
+    /// The VPN gateway, for a user-defined route.
+    Vpn,
+    /// The Internet.
+    Internet,
+    /// Public services.
+    Services,
+    /// Nowhere.
+    None,
+}
+
+/// Equal ways to a destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Ways {
+    /// Stable number of the way, and its tunnel.
+    pub ways: Vec<(u64, u32)>,
+}
+
+impl Program {
+    /// The number of a port.
+    pub fn port(&self, name: &str) -> Option<u16> {
+        self.ports.iter().position(|p| p.name == name).map(|i| i as u16)
+    }
+
+    /// The index of a customer's VNet.
+    pub fn vnet(&self, customer: &str, vnet: &str) -> Option<u32> {
+        let named =
+            |v: &Vnet| self.names.customer_name(v.customer) == customer && self.names.vnet_name(v.id) == vnet;
+        self.vnets.iter().position(named).map(|i| i as u32)
+    }
+}
+
+impl Vnet {
+    /// What an address of this VNet is.
+    #[inline]
+    pub fn place(&self, addr: IpAddr) -> Place {
+        self.places.lookup(addr).unwrap_or_default()
+    }
+
+    /// The VNet's NIC of this index.
+    #[inline]
+    pub fn nic(&self, nic: Option<u32>) -> Option<&Nic> {
+        self.nics.get(nic? as usize)
+    }
+}

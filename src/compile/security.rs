@@ -1,0 +1,373 @@
+//! Network security groups compiled for the endpoints of one subnet: user rules by priority, then Azure's six default
+//! rules, with every tag and application security group turned into prefixes.
+
+use std::net::IpAddr;
+
+use super::names::Names;
+use crate::model::{Access, AddressItem, AddressMatch, Customer, Nsg, Rule, RuleProtocol, ServiceTags};
+use crate::packet::Direction;
+use crate::table::classify::{Addresses, Bits, Classifier, Pattern, Protocols, bits_where};
+use crate::types::Prefix;
+use crate::wire::protocol;
+
+/// The platform addresses: 168.63.129.16 and 169.254.169.254.
+#[inline]
+pub fn is_platform(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V4(a) if matches!(a.octets(), [168, 63, 129, 16] | [169, 254, 169, 254]))
+}
+
+/// The tags that rules for platform addresses name.
+const PLATFORM_TAGS: [&str; 3] = ["AzurePlatformDNS", "AzurePlatformIMDS", "AzurePlatformLKM"];
+
+/// The load balancer's probes come from here.
+fn load_balancer() -> Prefix {
+    Prefix::v4(168, 63, 129, 16, 32)
+}
+
+/// What the tags VirtualNetwork and Internet, and application security groups, stand for at an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Scope {
+    /// VirtualNetwork.
+    pub virtual_network: Vec<Prefix>,
+    /// Internet.
+    pub internet: Vec<Prefix>,
+    /// The VNet whose NICs are members of application security groups.
+    pub vnet: usize,
+}
+
+/// A rule in the order it is asked.
+#[derive(Clone, Debug)]
+pub struct RankedRule<'a> {
+    /// The rule; of a default rule made from the table below.
+    pub rule: std::borrow::Cow<'a, Rule>,
+    /// One of Azure's six.
+    pub is_default: bool,
+}
+
+impl RankedRule<'_> {
+    /// As flow logs write it: `UserRule_NAME` or `DefaultRule_NAME`.
+    pub fn log_name(&self) -> String {
+        format!("{}_{}", if self.is_default { "DefaultRule" } else { "UserRule" }, self.rule.name)
+    }
+}
+
+/// The rules of one direction, ascending priority, default rules last.
+pub fn ranked(nsg: &Nsg, direction: Direction) -> Vec<RankedRule<'_>> {
+    use std::borrow::Cow;
+    let user = nsg.rules.iter().filter(|r| r.direction == direction);
+    let mut rules: Vec<_> =
+        user.map(|rule| RankedRule { rule: Cow::Borrowed(rule), is_default: false }).collect();
+    rules.sort_by_key(|r| r.rule.priority);
+    let defaults = default_rules().into_iter().filter(|r| r.direction == direction);
+    rules.extend(defaults.map(|rule| RankedRule { rule: Cow::Owned(rule), is_default: true }));
+    rules
+}
+
+/// Azure's default rules (network security groups overview, "Default security rules").
+pub fn default_rules() -> [Rule; 6] {
+    use AddressItem::{Any, AzureLoadBalancer, Internet, VirtualNetwork};
+    use Direction::{Inbound, Outbound};
+    let rule = |priority, direction, name: &str, source, destination, access| {
+        let side = |item| AddressMatch { items: vec![item], asgs: vec![] };
+        Rule {
+            name: name.to_owned(),
+            priority,
+            direction,
+            access,
+            protocol: RuleProtocol::Any,
+            source: side(source),
+            destination: side(destination),
+            source_ports: vec![(0, u16::MAX)],
+            destination_ports: vec![(0, u16::MAX)],
+        }
+    };
+    [
+        rule(65000, Inbound, "AllowVnetInBound", VirtualNetwork, VirtualNetwork, Access::Allow),
+        rule(65001, Inbound, "AllowAzureLoadBalancerInBound", AzureLoadBalancer, Any, Access::Allow),
+        rule(65500, Inbound, "DenyAllInBound", Any, Any, Access::Deny),
+        rule(65000, Outbound, "AllowVnetOutBound", VirtualNetwork, VirtualNetwork, Access::Allow),
+        rule(65001, Outbound, "AllowInternetOutBound", Any, Internet, Access::Allow),
+        rule(65500, Outbound, "DenyAllOutBound", Any, Any, Access::Deny),
+    ]
+}
+
+/// The tag Internet of a VNet: the IPv4 space without private, shared, loopback, link-local, multicast and reserved
+/// ranges, 168.63.129.16 and the VNet's own ranges; of IPv6, 2000::/3 without the VNet's own ranges.
+pub fn internet_tag(space: &[Prefix]) -> Vec<Prefix> {
+    let mut without = vec![
+        Prefix::v4(0, 0, 0, 0, 8),
+        Prefix::v4(10, 0, 0, 0, 8),
+        Prefix::v4(100, 64, 0, 0, 10),
+        Prefix::v4(127, 0, 0, 0, 8),
+        Prefix::v4(169, 254, 0, 0, 16),
+        Prefix::v4(172, 16, 0, 0, 12),
+        Prefix::v4(192, 168, 0, 0, 16),
+        Prefix::v4(168, 63, 129, 16, 32),
+        Prefix::v4(224, 0, 0, 0, 3),
+    ];
+    without.extend_from_slice(space);
+    let global_v6 = Prefix::new(IpAddr::from([0x2000, 0, 0, 0, 0, 0, 0, 0]), 3);
+    let mut out = Vec::new();
+    for whole in [Prefix::ALL_V4, global_v6] {
+        subtract(whole, &without, &mut out);
+    }
+    out
+}
+
+/// Appends what is left of `prefix` without the others, in order, in as few prefixes as possible.
+fn subtract(prefix: Prefix, without: &[Prefix], out: &mut Vec<Prefix>) {
+    if without.iter().any(|w| w.covers(&prefix)) {
+        return;
+    }
+    if !without.iter().any(|w| prefix.covers(w)) {
+        out.push(prefix);
+        return;
+    }
+    let low = Prefix::new(prefix.first(), prefix.len() + 1);
+    let high = Prefix::new(prefix.last(), prefix.len() + 1);
+    subtract(low, without, out);
+    subtract(high, without, out);
+}
+
+/// The addresses of the NICs of a VNet that are members of any of these application security groups.
+pub fn asg_addresses(customer: &Customer, vnet: usize, asgs: &[usize]) -> Vec<Prefix> {
+    let members = customer.nics.iter().filter(|n| n.vnet == vnet && n.asgs.iter().any(|a| asgs.contains(a)));
+    members.flat_map(|n| n.addresses.iter().map(|a| Prefix::host(*a))).collect()
+}
+
+/// The prefixes that one side of a rule stands for; `None` is every address of both families.
+pub fn expand(
+    side: &AddressMatch,
+    customer: &Customer,
+    tags: &ServiceTags,
+    scope: &Scope,
+) -> Option<Vec<Prefix>> {
+    let mut prefixes = asg_addresses(customer, scope.vnet, &side.asgs);
+    for item in &side.items {
+        match item {
+            AddressItem::Any => return None,
+            AddressItem::Prefix(p) => prefixes.push(*p),
+            AddressItem::VirtualNetwork => prefixes.extend_from_slice(&scope.virtual_network),
+            AddressItem::Internet => prefixes.extend_from_slice(&scope.internet),
+            AddressItem::AzureLoadBalancer => prefixes.push(load_balancer()),
+            AddressItem::Tag(name) => {
+                prefixes.extend(tags.find(name).map_or(&[][..], |t| &t.prefixes).iter().copied());
+            }
+        }
+    }
+    Some(prefixes)
+}
+
+/// What a compiled rule says.
+#[derive(Clone, Copy, Debug)]
+pub struct Decision {
+    /// Its name as flow logs write it.
+    pub name: u32,
+    /// Allow or deny.
+    pub access: Access,
+}
+
+/// One direction of a compiled group.
+#[derive(Debug)]
+pub struct Rules {
+    classifier: Classifier,
+    decisions: Vec<Decision>,
+    /// The rules that name a platform tag on the platform's side: source of inbound, destination of outbound rules.
+    platform: Option<Bits>,
+    /// The rules that name application security groups on the endpoint's own side; such a rule applies to members only.
+    of_members: Vec<(usize, Vec<usize>)>,
+    /// The rules that apply to endpoints that are in no application security group; absent when all do.
+    of_all: Option<Bits>,
+}
+
+impl Rules {
+    fn new(
+        nsg: &Nsg,
+        direction: Direction,
+        customer: &Customer,
+        tags: &ServiceTags,
+        scope: &Scope,
+        names: &mut Names,
+    ) -> Rules {
+        let ranked = ranked(nsg, direction);
+        let side = |m: &AddressMatch| match expand(m, customer, tags, scope) {
+            None => Addresses::Any,
+            Some(prefixes) => Addresses::Prefixes(prefixes),
+        };
+        let patterns: Vec<Pattern> = ranked
+            .iter()
+            .map(|r| Pattern {
+                protocols: protocols(r.rule.protocol),
+                source: side(&r.rule.source),
+                destination: side(&r.rule.destination),
+                source_ports: r.rule.source_ports.clone(),
+                destination_ports: r.rule.destination_ports.clone(),
+            })
+            .collect();
+        let decisions = ranked
+            .iter()
+            .map(|r| Decision { name: names.rule(&r.log_name()), access: r.rule.access })
+            .collect();
+        fn remote_side(r: &Rule, direction: Direction) -> &AddressMatch {
+            if direction == Direction::Inbound { &r.source } else { &r.destination }
+        }
+        fn own_side(r: &Rule, direction: Direction) -> &AddressMatch {
+            if direction == Direction::Inbound { &r.destination } else { &r.source }
+        }
+        let platform = bits_where(&ranked, |r| {
+            remote_side(&r.rule, direction).items.iter().any(
+                |i| matches!(i, AddressItem::Tag(t) if PLATFORM_TAGS.iter().any(|p| p.eq_ignore_ascii_case(t))),
+            )
+        });
+        let of_members: Vec<(usize, Vec<usize>)> = ranked
+            .iter()
+            .enumerate()
+            .map(|(i, r)| (i, own_side(&r.rule, direction).asgs.clone()))
+            .filter(|(_, asgs)| !asgs.is_empty())
+            .collect();
+        let of_all = (!of_members.is_empty())
+            .then(|| bits_where(&ranked, |r| own_side(&r.rule, direction).asgs.is_empty()));
+        Rules {
+            classifier: Classifier::new(&patterns),
+            decisions,
+            platform: platform.iter().any(|w| *w != 0).then_some(platform),
+            of_members,
+            of_all,
+        }
+    }
+
+    /// The rules that apply to a NIC with these memberships; absent when all do.
+    pub fn for_members_of(&self, asgs: &[usize]) -> Option<Bits> {
+        let mut bits = self.of_all.clone()?;
+        for (rule, named) in &self.of_members {
+            if named.iter().any(|a| asgs.contains(a)) {
+                bits[rule / 64] |= 1 << (rule % 64);
+            }
+        }
+        Some(bits)
+    }
+
+    /// The rules that apply to an endpoint without NIC resource; absent when all do.
+    pub fn for_no_member(&self) -> Option<&[u64]> {
+        self.of_all.as_deref()
+    }
+
+    /// What the first matching rule says; the default rules match everything.
+    #[inline]
+    pub fn ask(
+        &self,
+        source: IpAddr,
+        destination: IpAddr,
+        protocol: u8,
+        ports: (u16, u16),
+        applying: Option<&[u64]>,
+    ) -> Option<Decision> {
+        let rule = self.classifier.first_match(source, destination, protocol, ports, applying)?;
+        self.decisions.get(rule).copied()
+    }
+
+    /// What the first matching rule that names a platform tag says.
+    pub fn ask_platform(
+        &self,
+        source: IpAddr,
+        destination: IpAddr,
+        protocol: u8,
+        ports: (u16, u16),
+    ) -> Option<Decision> {
+        let rules = self.platform.as_deref()?;
+        let rule = self.classifier.first_match(source, destination, protocol, ports, Some(rules))?;
+        self.decisions.get(rule).copied()
+    }
+
+    /// How many rules, the default rules counted.
+    pub fn len(&self) -> usize {
+        self.decisions.len()
+    }
+
+    /// Never: the default rules are always there.
+    pub fn is_empty(&self) -> bool {
+        self.decisions.is_empty()
+    }
+
+    /// Bytes it holds.
+    pub fn memory(&self) -> usize {
+        self.classifier.memory() + self.decisions.len() * size_of::<Decision>()
+    }
+}
+
+/// A network security group, compiled for the endpoints of one subnet.
+#[derive(Debug)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// `flushConnection`.
+    pub flush: bool,
+    inbound: Rules,
+    outbound: Rules,
+}
+
+impl Group {
+    /// Compiles a group; cannot fail, because the model is valid.
+    pub fn new(
+        nsg: &Nsg,
+        customer: &Customer,
+        tags: &ServiceTags,
+        scope: &Scope,
+        names: &mut Names,
+    ) -> Group {
+        Group {
+            name: nsg.name.clone(),
+            flush: nsg.flush_connection,
+            inbound: Rules::new(nsg, Direction::Inbound, customer, tags, scope, names),
+            outbound: Rules::new(nsg, Direction::Outbound, customer, tags, scope, names),
+        }
+    }
+
+    /// The rules of one direction.
+    #[inline]
+    pub fn rules(&self, direction: Direction) -> &Rules {
+        match direction {
+            Direction::Inbound => &self.inbound,
+            Direction::Outbound => &self.outbound,
+        }
+    }
+}
+
+fn protocols(named: RuleProtocol) -> Protocols {
+    Protocols::Numbers(match named {
+        RuleProtocol::Any => return Protocols::Any,
+        RuleProtocol::Tcp => vec![protocol::TCP],
+        RuleProtocol::Udp => vec![protocol::UDP],
+        RuleProtocol::Icmp => vec![protocol::ICMP, protocol::ICMPV6],
+        RuleProtocol::Esp => vec![protocol::ESP],
+        RuleProtocol::Ah => vec![protocol::AH],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn internet_begins_as_azure_expands_it() {
+        let shown: Vec<String> = internet_tag(&[]).iter().map(Prefix::to_string).collect();
+        let azure = ["1.0.0.0/8", "2.0.0.0/7", "4.0.0.0/6", "8.0.0.0/7", "11.0.0.0/8", "12.0.0.0/6"];
+        assert_eq!(shown[..6], azure);
+        assert!(shown.contains(&"32.0.0.0/3".to_owned()) && shown.contains(&"2000::/3".to_owned()));
+        let own = internet_tag(&["20.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()]);
+        let holds = |a: &str| own.iter().any(|p| p.contains(a.parse().unwrap()));
+        assert!(holds("21.0.0.1") && holds("2001:db9::1"));
+        for outside in [
+            "20.1.1.1",
+            "2001:db8::1",
+            "10.1.1.1",
+            "168.63.129.16",
+            "224.0.0.1",
+            "240.0.0.1",
+            "fd00::1",
+            "100.127.0.1",
+        ] {
+            assert!(!holds(outside), "{outside}");
+        }
+    }
+}
