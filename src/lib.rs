@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod compile;
+pub mod io;
 pub mod model;
 pub mod packet;
 pub mod table;
