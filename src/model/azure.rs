@@ -1,7 +1,14 @@
 //! The shapes of Azure's tools made one: what `az` prints, what the REST interface answers and what ARM templates hold
 //! become resources whose fields stand where `az` puts them.
 
+mod documents;
+mod globs;
+
 use super::node::{Entry, Kind, Mark, Node};
+
+pub use super::template::unresolved;
+pub use documents::resources;
+pub use globs::load_globs;
 
 /// The kinds of resources that Clearway reads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -2,9 +2,13 @@
 //! of Azure holds for it. References are indices into the vectors of the same customer.
 
 pub mod azure;
+mod expr;
 pub mod fault;
+mod functions;
 mod json;
 pub mod node;
+pub mod tags;
+pub mod template;
 pub mod text;
 
 use std::collections::BTreeMap;

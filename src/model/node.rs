@@ -198,6 +198,27 @@ impl Node {
         }
     }
 
+    /// How much the value holds (values; 16 bytes of text count as one more), and how deep it is.
+    pub(super) fn size(&self) -> (usize, usize) {
+        let (mut total, mut depth) = (1, 0);
+        match &self.kind {
+            Kind::Null | Kind::Bool(_) => {}
+            Kind::Number(text) | Kind::String(text) => total += text.len() / 16,
+            Kind::List(items) => {
+                for (size, below) in items.iter().map(Node::size) {
+                    (total, depth) = (total + size, depth.max(below));
+                }
+            }
+            Kind::Map(entries) => {
+                for entry in entries {
+                    let (size, below) = entry.value.size();
+                    (total, depth) = (total + size + entry.key.len() / 16, depth.max(below));
+                }
+            }
+        }
+        (total, depth + 1)
+    }
+
     /// An error about this value, at its place.
     pub fn fault(&self, message: impl Into<String>) -> Fault {
         self.mark.fault(self.describe(), message)

@@ -277,7 +277,7 @@ impl Tree<'_> {
             return Err(node.mark.fault("", message));
         }
         if anchor > 0 {
-            let (cost, depth) = cost(&node);
+            let (cost, depth) = node.size();
             self.copied += cost;
             if self.copied > MAX_COPIED {
                 return Err(node
@@ -311,28 +311,6 @@ impl Tree<'_> {
         }
         Ok(())
     }
-}
-
-/// What copying a value costs, and how deep it is.
-fn cost(node: &Node) -> (usize, usize) {
-    let (mut total, mut depth) = (1, 0);
-    match &node.kind {
-        Kind::Null | Kind::Bool(_) => {}
-        Kind::Number(text) | Kind::String(text) => total += text.len() / 16,
-        Kind::List(items) => {
-            for item in items {
-                let (c, d) = cost(item);
-                (total, depth) = (total + c, depth.max(d));
-            }
-        }
-        Kind::Map(entries) => {
-            for entry in entries {
-                let (c, d) = cost(&entry.value);
-                (total, depth) = (total + c + entry.key.len() / 16, depth.max(d));
-            }
-        }
-    }
-    (total, depth + 1)
 }
 
 /// The value of a scalar without quotes, by YAML's core schema.
