@@ -97,6 +97,9 @@ pub(super) struct Turn {
 /// Value, or why it is not known.
 pub(super) type Known = Result<Node, String>;
 
+/// The same, kept for everyone who asks again.
+type Shared = Result<Rc<Node>, String>;
+
 /// Where an expression finds its parameters and variables.
 pub(super) struct Scope<'a> {
     parameters: Option<&'a Node>,
@@ -104,7 +107,7 @@ pub(super) struct Scope<'a> {
     given: HashMap<String, Known>,
     variables: Option<&'a Node>,
     /// Values worked out before; nothing while one is being worked out.
-    known: RefCell<HashMap<(&'static str, String), Option<Result<Rc<Node>, String>>>>,
+    known: RefCell<HashMap<(&'static str, String), Option<Shared>>>,
     pub(super) work: &'a Work,
 }
 
@@ -222,7 +225,7 @@ impl<'a> Scope<'a> {
     }
 
     /// The value of what a member is taken of, without a copy of the whole of a parameter or variable.
-    fn shared(&self, expr: &Expr, mark: &Mark, turns: &[Turn]) -> Result<Rc<Node>, String> {
+    fn shared(&self, expr: &Expr, mark: &Mark, turns: &[Turn]) -> Shared {
         if let Expr::Call(function, args) = expr
             && let [name] = args.as_slice()
         {
@@ -290,7 +293,7 @@ impl<'a> Scope<'a> {
     }
 
     /// The value of a parameter or variable, worked out once.
-    fn named(&self, what: &'static str, name: &Node) -> Result<Rc<Node>, String> {
+    fn named(&self, what: &'static str, name: &Node) -> Shared {
         let Some(name) = name.as_str() else {
             return Err(format!("the name of a {what} is {}", name.what()));
         };
