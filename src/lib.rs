@@ -2,9 +2,11 @@
 
 pub mod cli;
 pub mod compile;
+pub mod dataplane;
 pub mod io;
 pub mod model;
 pub mod packet;
+pub mod runtime;
 pub mod table;
 pub mod types;
 pub mod wire;

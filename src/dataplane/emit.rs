@@ -1,0 +1,270 @@
+//! Step 13: frames as they leave: Ethernet, outer IP, GRE, and the packet with its TTL, congestion bits and, where it
+//! must be cut, its fragments.
+
+use std::net::IpAddr;
+
+use crate::compile::Program;
+use crate::model::Sequence;
+use crate::wire::ip::{self, Inner, V4_HEADER, V6_HEADER};
+use crate::wire::{ethernet, gre, icmp, protocol};
+
+/// The source MAC address of the inner frames we send in NVGRE.
+const INNER_SOURCE: [u8; 6] = [0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc];
+
+/// By which port and tunnel something is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Sending {
+    /// The port.
+    pub port: u16,
+    /// The tunnel and the outer destination; plain without.
+    pub tunnel: Option<(u32, IpAddr)>,
+    /// The destination MAC address inside NVGRE.
+    pub inner_mac: [u8; 6],
+}
+
+impl Sending {
+    /// True if it goes out as Ethernet in GRE.
+    #[inline]
+    pub fn is_nvgre(&self, program: &Program) -> bool {
+        self.tunnel.is_some_and(|(t, _)| program.tunnels[t as usize].nvgre)
+    }
+
+    /// The largest inner packet: the port's MTU without what is put in front of the packet.
+    #[inline]
+    pub fn room(&self, program: &Program) -> u32 {
+        let port = &program.ports[usize::from(self.port)];
+        let Some((tunnel, _)) = self.tunnel else { return port.mtu };
+        let tunnel = &program.tunnels[tunnel as usize];
+        let outer = if port.address.is_ipv4() { V4_HEADER } else { V6_HEADER };
+        let gre = if tunnel.sequence == Sequence::Off { 8 } else { 12 };
+        let inner = if tunnel.nvgre { ethernet::HEADER } else { 0 };
+        port.mtu.saturating_sub((outer + gre + inner) as u32)
+    }
+}
+
+/// One frame in [`Output::bytes`].
+#[derive(Clone, Copy, Debug)]
+pub struct Frame {
+    /// The port it leaves by.
+    pub port: u16,
+    /// Where it begins.
+    pub start: u32,
+    /// Where it ends.
+    pub end: u32,
+    /// The tunnel's number and remote whose next sequence number is to be written at this offset.
+    pub sequence: Option<(u32, IpAddr, u32)>,
+}
+
+/// The frames of one batch, in the order of the packets that caused them.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// All bytes, one frame behind the other.
+    pub bytes: Vec<u8>,
+    /// Where each frame is.
+    pub frames: Vec<Frame>,
+}
+
+impl Output {
+    /// Forgets the frames; memory stays.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.frames.clear();
+    }
+
+    /// Sends a packet with a new TTL and type of service, in fragments if it is larger than `room`.
+    #[allow(clippy::too_many_arguments)]
+    pub fn send(
+        &mut self,
+        program: &Program,
+        sending: Sending,
+        inner: &Inner,
+        packet: &[u8],
+        tos: u8,
+        ttl: u8,
+        room: u32,
+    ) {
+        let (source, ipv4) = (inner.source, inner.source.is_ipv4());
+        if packet.len() <= room as usize {
+            self.frame(program, sending, inner.destination, ipv4, tos, packet.len(), |bytes| {
+                let at = bytes.len();
+                bytes.extend_from_slice(packet);
+                edit(&mut bytes[at..], source.is_ipv4(), usize::from(inner.header), tos, ttl);
+            });
+            return;
+        }
+        self.fragments(program, sending, inner, packet, tos, ttl, room as usize);
+    }
+
+    /// Cuts an IPv4 packet into the largest multiples of eight bytes that fit (RFC 791 section 3.2).
+    #[allow(clippy::too_many_arguments)]
+    fn fragments(
+        &mut self,
+        program: &Program,
+        sending: Sending,
+        inner: &Inner,
+        packet: &[u8],
+        tos: u8,
+        ttl: u8,
+        room: usize,
+    ) {
+        let whole = usize::from(inner.header);
+        let (Some(header), Some(mut rest)) = (packet.get(..whole), packet.get(whole..)) else { return };
+        let mut copied = [0u8; 60];
+        let copied_length = copied_options(header, &mut copied);
+        let (mut offset, last_follows) = inner.fragment.map_or((0, false), |f| (f.offset, f.more));
+        let mut header = header;
+        loop {
+            let fits = (room.saturating_sub(header.len()) / 8 * 8).max(8);
+            let more = rest.len() + header.len() > room.max(header.len() + 8);
+            let (piece, behind) = rest.split_at(if more { fits.min(rest.len()) } else { rest.len() });
+            let total = header.len() + piece.len();
+            let flags = offset | if more || last_follows { 0x2000 } else { 0 };
+            self.frame(program, sending, inner.destination, true, tos, total, |bytes| {
+                let at = bytes.len();
+                bytes.extend_from_slice(header);
+                bytes.extend_from_slice(piece);
+                let packet = &mut bytes[at..];
+                packet[0] = 0x40 | (header.len() / 4) as u8;
+                packet[2..4].copy_from_slice(&(total as u16).to_be_bytes());
+                packet[6..8].copy_from_slice(&flags.to_be_bytes());
+                edit(packet, true, header.len(), tos, ttl);
+            });
+            if !more {
+                return;
+            }
+            offset += (piece.len() / 8) as u16;
+            rest = behind;
+            header = &copied[..copied_length];
+        }
+    }
+
+    /// Sends an ICMP error about a packet back to where it came from.
+    pub fn send_error(
+        &mut self,
+        program: &Program,
+        sending: Sending,
+        error: icmp::Error,
+        source: IpAddr,
+        destination: IpAddr,
+        offending: &[u8],
+    ) {
+        let room = sending.room(program) as usize;
+        let mut message = Vec::with_capacity(1280);
+        icmp::emit(&mut message, error, source, destination, offending, room);
+        self.frame(program, sending, destination, source.is_ipv4(), 0, message.len(), |bytes| {
+            bytes.extend_from_slice(&message);
+        });
+    }
+
+    /// Writes one frame around a packet of `length` bytes that `write` appends.
+    #[allow(clippy::too_many_arguments)]
+    fn frame(
+        &mut self,
+        program: &Program,
+        sending: Sending,
+        destination: IpAddr,
+        ipv4: bool,
+        tos: u8,
+        length: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let port = &program.ports[usize::from(sending.port)];
+        let start = self.bytes.len();
+        let mut sequence = None;
+        let next = sending.tunnel.map(|(_, remote)| remote).or(port.next_hop).unwrap_or(destination);
+        self.bytes.extend_from_slice(&ethernet::mac_of(next));
+        self.bytes.extend_from_slice(&ethernet::mac_of(port.address));
+        let inner_type = if ipv4 { ethernet::IPV4 } else { ethernet::IPV6 };
+        match sending.tunnel {
+            None => self.bytes.extend_from_slice(&inner_type.to_be_bytes()),
+            Some((number, remote)) => {
+                let tunnel = &program.tunnels[number as usize];
+                let with_sequence = tunnel.sequence != Sequence::Off;
+                let inner_header = if tunnel.nvgre { ethernet::HEADER } else { 0 };
+                let payload = if with_sequence { 12 } else { 8 } + inner_header + length;
+                match (port.address, remote) {
+                    (IpAddr::V4(from), IpAddr::V4(to)) => {
+                        self.bytes.extend_from_slice(&ethernet::IPV4.to_be_bytes());
+                        ip::emit_v4(&mut self.bytes, from, to, protocol::GRE, tos, payload);
+                    }
+                    (IpAddr::V6(from), IpAddr::V6(to)) => {
+                        self.bytes.extend_from_slice(&ethernet::IPV6.to_be_bytes());
+                        ip::emit_v6(&mut self.bytes, from, to, protocol::GRE, tos, payload);
+                    }
+                    _ => {
+                        self.bytes.truncate(start);
+                        return;
+                    }
+                }
+                let gre_type = if tunnel.nvgre { gre::ETHERNET } else { inner_type };
+                gre::emit(&mut self.bytes, gre_type, tunnel.wire_key, with_sequence);
+                if with_sequence {
+                    sequence = Some((tunnel.id, remote, (self.bytes.len() - 4) as u32));
+                }
+                if tunnel.nvgre {
+                    self.bytes.extend_from_slice(&sending.inner_mac);
+                    self.bytes.extend_from_slice(&INNER_SOURCE);
+                    self.bytes.extend_from_slice(&inner_type.to_be_bytes());
+                }
+            }
+        }
+        write(&mut self.bytes);
+        let (start, end) = (start as u32, self.bytes.len() as u32);
+        self.frames.push(Frame { port: sending.port, start, end, sequence });
+    }
+}
+
+/// Writes TTL and type of service into an IP header and makes its checksum right.
+#[inline]
+fn edit(packet: &mut [u8], ipv4: bool, header: usize, tos: u8, ttl: u8) {
+    if ipv4 && packet.len() >= V4_HEADER {
+        packet[1] = tos;
+        packet[8] = ttl;
+        ip::write_v4_checksum(packet, header);
+    } else if !ipv4 && packet.len() >= V6_HEADER {
+        packet[0] = packet[0] & 0xf0 | tos >> 4;
+        packet[1] = packet[1] & 0x0f | tos << 4;
+        packet[7] = ttl;
+    }
+}
+
+/// The header that fragments behind the first have: the options with the copied flag, padded with zeros. Returns its
+/// length.
+fn copied_options(header: &[u8], out: &mut [u8; 60]) -> usize {
+    out[..V4_HEADER].copy_from_slice(&header[..V4_HEADER]);
+    let (mut from, mut to) = (V4_HEADER, V4_HEADER);
+    while let Some(&kind) = header.get(from) {
+        let length = match kind {
+            0 => break,
+            1 => 1,
+            _ => usize::from(header.get(from + 1).copied().unwrap_or(0)),
+        };
+        let Some(option) = header.get(from..from + length).filter(|o| !o.is_empty()) else { break };
+        if kind & 0x80 != 0 {
+            out[to..to + length].copy_from_slice(option);
+            to += length;
+        }
+        from += length;
+    }
+    to.next_multiple_of(4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_options_with_the_copied_flag_go_to_later_fragments() {
+        let mut header = vec![0u8; 20];
+        header.extend([0x07, 3, 4, 0x94, 4, 0, 0, 1, 0x83, 3, 4, 0]);
+        let mut out = [0u8; 60];
+        let length = copied_options(&header, &mut out);
+        assert_eq!((length, &out[20..length]), (28, &[0x94, 4, 0, 0, 0x83, 3, 4, 0][..]));
+        header.truncate(20);
+        header.extend([0x83, 0, 0, 0]);
+        assert_eq!(copied_options(&header, &mut out), 20);
+        header.truncate(20);
+        header.extend([0x83, 9, 0, 0]);
+        assert_eq!(copied_options(&header, &mut out), 20);
+    }
+}

@@ -1,0 +1,373 @@
+//! Steps 7 and 10: an endpoint's flow records and, for packets of no record, its rules.
+//!
+//! Asking changes nothing. It says which [`Plan`] to carry out if the packet is forwarded in the end.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::state::{Occupancy, Shard};
+use super::trace::Trace;
+use crate::compile::names::Names;
+use crate::compile::security::{Decision, Group, is_platform};
+use crate::compile::{Nic, Subnet, Vnet};
+use crate::model::Access;
+use crate::packet::{Direction, FlowState, Reason};
+use crate::table::flows::{FlowKey, Owner, Record, Slot};
+use crate::types::Nanos;
+use crate::wire::ip::Inner;
+use crate::wire::{icmp, protocol, tcp_flags};
+
+/// Where rules are enforced.
+#[derive(Clone, Copy)]
+pub struct Endpoint<'p> {
+    /// Its VNet.
+    pub vnet: &'p Vnet,
+    /// Its subnet.
+    pub subnet: &'p Subnet,
+    /// Its NIC, if it has one.
+    pub nic: Option<&'p Nic>,
+    /// Its number if it is an address that is not the packet's own; else 0.
+    pub party: u32,
+}
+
+impl Endpoint<'_> {
+    /// An endpoint without any group keeps no records.
+    #[inline]
+    pub fn has_group(&self) -> bool {
+        self.subnet.group.is_some() || self.nic.is_some_and(|n| n.group.is_some())
+    }
+
+    /// Whose its records are.
+    #[inline]
+    pub fn owner(&self) -> Owner {
+        Owner { vnet: self.vnet.id, endpoint: self.nic.map_or(self.party, |n| n.party) }
+    }
+
+    #[inline]
+    fn tracks_tcp(&self) -> bool {
+        self.nic.is_none_or(|n| n.tracks_tcp)
+    }
+
+    /// The groups in the order they are asked, each with the rules that apply.
+    fn groups(&self, direction: Direction) -> [Option<(&Group, Option<&[u64]>)>; 2] {
+        let inbound = direction == Direction::Inbound;
+        let applying = |i: usize| self.nic.and_then(|n| n.applying[i].as_deref());
+        let nic = self.nic.and_then(|n| n.group.as_deref()).map(|g| (g, applying(usize::from(!inbound))));
+        let subnet = self.subnet.group.as_deref().map(|g| match self.nic {
+            Some(_) => (g, applying(2 + usize::from(!inbound))),
+            None => (g, g.rules(direction).for_no_member()),
+        });
+        if inbound { [subnet, nic] } else { [nic, subnet] }
+    }
+}
+
+/// What to do to the records of an endpoint once the packet is forwarded.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Plan {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// A live record is refreshed.
+    Refresh(Slot),
+    /// A record is opened, in place of an ended one of the same key if there is one.
+    Open {
+        /// Its key.
+        key: FlowKey,
+        /// The rule that allowed it.
+        rule: u32,
+    },
+}
+
+/// What an endpoint said of a packet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Said {
+    /// What the records said: never `New`, which only a forwarded packet can be.
+    pub flow: FlowState,
+    /// The rule: the one that opened the record, allowed or denied.
+    pub rule: Option<u32>,
+    /// What to do if the packet is forwarded.
+    pub plan: Plan,
+    /// Why the packet ends here.
+    pub refused: Option<Reason>,
+}
+
+/// A packet at an endpoint.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// Its headers.
+    pub inner: &'a Inner,
+    /// Its bytes from the IP header on.
+    pub packet: &'a [u8],
+    /// Which way it crosses the endpoint.
+    pub direction: Direction,
+    /// When.
+    pub now: Nanos,
+    /// What the other endpoint of the packet plans.
+    pub pending: Plan,
+    /// The shard of the packet that this one quotes.
+    pub quoted: Option<&'a Shard>,
+}
+
+/// The key of a packet's record at an endpoint: local is the source of an outbound, the destination of an inbound one.
+fn key(owner: Owner, inner: &Inner, direction: Direction) -> FlowKey {
+    let (from, to) = inner.ports;
+    let protocol = inner.protocol;
+    match direction {
+        Direction::Outbound => {
+            FlowKey { owner, protocol, ports: (from, to), local: inner.source, remote: inner.destination }
+        }
+        Direction::Inbound => {
+            FlowKey { owner, protocol, ports: (to, from), local: inner.destination, remote: inner.source }
+        }
+    }
+}
+
+/// Asks an endpoint that has a group; later fragments are never asked.
+pub fn ask(
+    endpoint: &Endpoint<'_>,
+    asked: Asked<'_>,
+    shard: &Shard,
+    occupancy: &Occupancy,
+    names: &Names,
+    trace: &mut Trace,
+) -> Said {
+    let Asked { inner, direction, now, .. } = asked;
+    let remote = if direction == Direction::Inbound { inner.source } else { inner.destination };
+    if is_platform(remote) {
+        return ask_platform(endpoint, asked, names, trace);
+    }
+    if let Some(rule) = related(endpoint, asked, asked.quoted.unwrap_or(shard)) {
+        note(trace, direction, || {
+            format!("ICMP error about a live flow that {} opened", names.rule_name(rule))
+        });
+        return Said { flow: FlowState::Established, rule: Some(rule), ..Said::default() };
+    }
+    let key = key(endpoint.owner(), inner, direction);
+    let tracks = endpoint.tracks_tcp() && inner.protocol == protocol::TCP;
+    let opens = !tracks || is_opening(inner.tcp_flags);
+    let found = shard.flows.find(&key, now);
+    if let Some((slot, record)) = found
+        && (record.ended.is_none() || !is_opening(inner.tcp_flags) || inner.protocol != protocol::TCP)
+    {
+        let plan = if record.ended.is_none() { Plan::Refresh(slot) } else { Plan::Nothing };
+        note(trace, direction, || format!("established flow that {} opened", names.rule_name(record.rule)));
+        return Said { flow: FlowState::Established, rule: Some(record.rule), plan, refused: None };
+    }
+    let mut said = judge(endpoint, inner, direction, names, trace);
+    let Some(rule) = said.rule.filter(|_| said.refused.is_none()) else { return said };
+    if !opens {
+        note(trace, direction, || "the TCP segment belongs to no flow and is no SYN".to_owned());
+        said.refused = Some(Reason::TcpNoFlow);
+    } else if is_full(endpoint, &key, found.is_some(), asked.pending, occupancy) {
+        note(trace, direction, || "the table of flow records is full".to_owned());
+        said.refused = Some(Reason::FlowTableFull);
+    } else {
+        said.plan = Plan::Open { key, rule };
+    }
+    said
+}
+
+fn note(trace: &mut Trace, direction: Direction, text: impl FnOnce() -> String) {
+    match direction {
+        Direction::Outbound => trace.note(7, "outbound rules", text),
+        Direction::Inbound => trace.note(10, "inbound rules", text),
+    }
+}
+
+/// A SYN without ACK, RST and FIN; other bits do not matter.
+#[inline]
+fn is_opening(flags: u8) -> bool {
+    use tcp_flags::{ACK, FIN, RST, SYN};
+    flags & (SYN | ACK | RST | FIN) == SYN
+}
+
+/// Asks the groups in their order; the first deny ends it, else the last that allowed is named.
+fn judge(
+    endpoint: &Endpoint<'_>,
+    inner: &Inner,
+    direction: Direction,
+    names: &Names,
+    trace: &mut Trace,
+) -> Said {
+    let mut said = Said::default();
+    for (group, applying) in endpoint.groups(direction).into_iter().flatten() {
+        let decision = group.rules(direction).ask(
+            inner.source,
+            inner.destination,
+            inner.protocol,
+            inner.ports,
+            applying,
+        );
+        if take(&mut said, group, decision, direction, names, trace) {
+            break;
+        }
+    }
+    said
+}
+
+/// For packets from or to a platform address: only rules that name a platform tag are asked; no record is kept.
+fn ask_platform(endpoint: &Endpoint<'_>, asked: Asked<'_>, names: &Names, trace: &mut Trace) -> Said {
+    let Asked { inner, direction, .. } = asked;
+    let mut said = Said::default();
+    for (group, _) in endpoint.groups(direction).into_iter().flatten() {
+        let decision =
+            group.rules(direction).ask_platform(inner.source, inner.destination, inner.protocol, inner.ports);
+        if decision.is_some() && take(&mut said, group, decision, direction, names, trace) {
+            break;
+        }
+    }
+    if said.rule.is_none() {
+        note(trace, direction, || "platform address: no rule names it, it passes".to_owned());
+    }
+    said
+}
+
+/// Notes a group's decision; true if it ends the packet. A group without matching rule (there is none: the default rules
+/// match everything) denies.
+fn take(
+    said: &mut Said,
+    group: &Group,
+    decision: Option<Decision>,
+    direction: Direction,
+    names: &Names,
+    trace: &mut Trace,
+) -> bool {
+    said.rule = decision.map(|d| d.name);
+    let denied = decision.is_none_or(|d| d.access == Access::Deny);
+    note(trace, direction, || {
+        let rule = decision.map_or("no rule", |d| names.rule_name(d.name));
+        format!("{} of {}: {}", rule, group.name, if denied { "Deny" } else { "Allow" })
+    });
+    if denied {
+        said.refused = Some(Reason::NsgDeny);
+    }
+    denied
+}
+
+/// The rule of the live record that an ICMP error quotes a packet of. Inbound it must quote what the endpoint sent, to
+/// whom the error goes; outbound what the endpoint received.
+fn related(endpoint: &Endpoint<'_>, asked: Asked<'_>, shard: &Shard) -> Option<u32> {
+    let Asked { inner, packet, direction, now, .. } = asked;
+    let ipv4 = inner.source.is_ipv4();
+    if !inner.is_icmp() || !icmp::quotes_a_flow(ipv4, inner.icmp_type) {
+        return None;
+    }
+    let message = packet.get(inner.transport as usize..inner.total as usize)?;
+    let quote = icmp::parse_quote(message, ipv4)?;
+    let (from, to) = quote.ports;
+    let (local, remote, ports) = match direction {
+        Direction::Inbound if quote.source != inner.destination => return None,
+        Direction::Inbound => (quote.source, quote.destination, (from, to)),
+        Direction::Outbound => (quote.destination, quote.source, (to, from)),
+    };
+    let key = FlowKey { owner: endpoint.owner(), protocol: quote.protocol, ports, local, remote };
+    let (_, record) = shard.flows.find(&key, now)?;
+    record.ended.is_none().then_some(record.rule)
+}
+
+/// True if one more record would be too many. A record that is replaced does not count, and one that the other endpoint
+/// of the packet is about to open does.
+fn is_full(
+    endpoint: &Endpoint<'_>,
+    key: &FlowKey,
+    replaces: bool,
+    pending: Plan,
+    occupancy: &Occupancy,
+) -> bool {
+    let other = match pending {
+        Plan::Open { key: other, .. } if other != *key => Some(other.owner),
+        _ => None,
+    };
+    let extra = |same: bool| u32::from(same);
+    let vnet = endpoint.vnet;
+    let held = occupancy.of_vnet(vnet.id) + extra(other.is_some_and(|o| o.vnet == vnet.id));
+    if held - u32::from(replaces).min(held) >= vnet.max_flows {
+        return true;
+    }
+    let Some(nic) = endpoint.nic else { return false };
+    let held = occupancy.of_party(nic.party) + extra(other.is_some_and(|o| o.endpoint == nic.party));
+    held - u32::from(replaces).min(held) >= nic.max_flows
+}
+
+/// Carries out a plan for a forwarded packet; the record it belongs to now, and whether one was opened.
+pub fn commit(
+    plan: Plan,
+    endpoint: Option<&Endpoint<'_>>,
+    inner: &Inner,
+    direction: Direction,
+    shard: &mut Shard,
+    occupancy: &Occupancy,
+    now: Nanos,
+) -> (Option<Slot>, bool) {
+    let Some(endpoint) = endpoint else { return (None, false) };
+    match plan {
+        Plan::Nothing => (None, false),
+        Plan::Refresh(slot) => {
+            refresh(slot, inner, direction, endpoint.tracks_tcp(), shard, now);
+            (Some(slot), false)
+        }
+        Plan::Open { key, rule } => {
+            // A packet from an endpoint to itself may find the record that its other crossing has just opened.
+            if let Some((slot, record)) = shard.flows.find(&key, now)
+                && record.ended.is_none()
+            {
+                refresh(slot, inner, direction, endpoint.tracks_tcp(), shard, now);
+                return (Some(slot), false);
+            }
+            shard.remove(occupancy, &key);
+            let record = Record {
+                last: now,
+                ended: None,
+                idle_limit: endpoint.vnet.flow_timeout,
+                rule,
+                opened_by: direction,
+                fin: (false, false),
+            };
+            let slot = shard.flows.open(key, record);
+            occupancy.take(key.owner);
+            (Some(slot), true)
+        }
+    }
+}
+
+/// Refreshes a record; FIN from both sides, or RST, ends it.
+fn refresh(slot: Slot, inner: &Inner, direction: Direction, tracks: bool, shard: &mut Shard, now: Nanos) {
+    let Some(record) = shard.flows.at(slot, now).filter(|r| r.ended.is_none()) else { return };
+    record.last = now;
+    if !tracks || inner.protocol != protocol::TCP {
+        return;
+    }
+    if inner.tcp_flags & tcp_flags::FIN != 0 {
+        match direction {
+            Direction::Outbound => record.fin.0 = true,
+            Direction::Inbound => record.fin.1 = true,
+        }
+    }
+    if record.fin == (true, true) || inner.tcp_flags & tcp_flags::RST != 0 {
+        shard.flows.end(slot, now);
+    }
+}
+
+/// Judges a live record again, as the packet that opened it: the rule that allows it now, or `None`.
+pub fn judge_again(endpoint: &Endpoint<'_>, key: &FlowKey, opened_by: Direction) -> Option<u32> {
+    let (local, remote) = key.ports;
+    let (source, destination, ports): (IpAddr, IpAddr, (u16, u16)) = match opened_by {
+        Direction::Outbound => (key.local, key.remote, (local, remote)),
+        Direction::Inbound => (key.remote, key.local, (remote, local)),
+    };
+    let mut rule = None;
+    for (group, applying) in endpoint.groups(opened_by).into_iter().flatten() {
+        let decision = group.rules(opened_by).ask(source, destination, key.protocol, ports, applying)?;
+        if decision.access == Access::Deny {
+            return None;
+        }
+        rule = Some(decision.name);
+    }
+    rule
+}
+
+/// True if a group of the endpoint has its live records judged again on every change.
+pub fn flushes(endpoint: &Endpoint<'_>) -> bool {
+    let flush = |g: Option<&Arc<Group>>| g.is_some_and(|g| g.flush);
+    flush(endpoint.subnet.group.as_ref()) || flush(endpoint.nic.and_then(|n| n.group.as_ref()))
+}

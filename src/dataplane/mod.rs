@@ -1,0 +1,28 @@
+//! The path of a packet: plain functions over plain data. No clock, no randomness, no I/O, no lock.
+//!
+//! ```text
+//!  frame ─► ingress ──► Arrival ─► pipeline ───────────────────────────────► Done
+//!           1 frame               6 source   (flow: 7 outbound rules)
+//!           2 outer header        8 route    9 destination
+//!           3 GRE                 (flow: 10 inbound rules)
+//!           4 tunnel              11 TTL  12 size  13 egress (emit)
+//!           5 inner packet        commit: records, fragments
+//! ```
+//!
+//! `ingress` looks only at the frame and the program (and at received sequence numbers); `pipeline` reads and changes
+//! the records of one shard. What must be counted over all packets in their order (sequence numbers sent, ICMP errors
+//! per second) is left to whoever puts the results of all shards back in order: see [`state`].
+
+pub mod change;
+pub mod emit;
+mod flow;
+pub mod ingress;
+pub mod pipeline;
+pub mod state;
+pub mod trace;
+
+pub use emit::{Frame, Output};
+pub use ingress::{Arrival, Via};
+pub use pipeline::{Context, Done, forward};
+pub use state::{Occupancy, Shard};
+pub use trace::Trace;

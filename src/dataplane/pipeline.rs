@@ -1,0 +1,565 @@
+//! Steps 6 to 13, in their order: from a checked packet to where it leaves, or why it does not.
+//!
+//! Nothing is changed before the packet is sure to be forwarded: endpoints say what they *would* do to their records
+//! ([`Plan`]), and the last thing [`forward`] does is to carry that out. Every look-up after step 4 goes through the
+//! VNet that the tunnel names.
+
+use std::net::IpAddr;
+
+use super::emit::{Output, Sending};
+use super::flow::{self, Asked, Endpoint, Plan};
+use super::ingress::{Arrival, Via, own_range};
+use super::state::{ErrorsOf, Occupancy, Shard};
+use super::trace::Trace;
+use crate::compile::security::is_platform;
+use crate::compile::{Fib, FibRoute, Hop, InternetWay, Place, Program, Reaches, Vnet};
+use crate::model::Role;
+use crate::packet::{Direction, Egress, FlowState, Generated, NextHopType, Outcome, Reason, Verdict};
+use crate::table::ecmp;
+use crate::table::fragments::{Admission, CAPACITY, FragmentKey};
+use crate::types::{Nanos, Prefix};
+use crate::wire::icmp;
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Done {
+    /// Its verdict and the facts about it.
+    pub outcome: Outcome,
+    /// The frames it caused, as indices into [`Output::frames`].
+    pub frames: (u32, u32),
+    /// The ICMP error among them, and whose it is: to be sent only if the rate allows it.
+    pub error: Option<(Generated, ErrorsOf)>,
+    /// How many records it opened.
+    pub opened: u8,
+}
+
+impl Done {
+    /// A packet that ended before the pipeline.
+    pub fn early(outcome: Outcome) -> Done {
+        Done { outcome, frames: (0, 0), error: None, opened: 0 }
+    }
+}
+
+/// What the packets of a batch share.
+#[derive(Clone, Copy)]
+pub struct Context<'p> {
+    /// The configuration in force.
+    pub program: &'p Program,
+    /// How many records everyone has.
+    pub occupancy: &'p Occupancy,
+    /// The shard of the flow that the packet, an ICMP error, quotes; absent when it is the packet's own.
+    pub quoted: Option<&'p Shard>,
+}
+
+/// Everything that the steps share.
+struct Walk<'p, 'a> {
+    program: &'p Program,
+    arrival: &'a Arrival,
+    /// The packet from its IP header on, without padding.
+    packet: &'a [u8],
+    now: Nanos,
+    occupancy: &'p Occupancy,
+    quoted: Option<&'p Shard>,
+    trace: &'a mut Trace,
+    outcome: Outcome,
+}
+
+/// Who sent a packet.
+#[derive(Clone, Copy)]
+enum Sender<'p> {
+    Endpoint(Endpoint<'p>),
+    /// A circuit link or VPN connection, by its number as a party.
+    Site(u32),
+    Internet,
+}
+
+/// Where a packet is going.
+#[derive(Clone, Copy)]
+struct Way<'p> {
+    sending: Sending,
+    /// The endpoint it is delivered to, on the fabric.
+    endpoint: Option<Endpoint<'p>>,
+}
+
+/// What the records and rules said on the way, to be carried out if the packet is forwarded.
+#[derive(Clone, Copy, Default)]
+struct Plans {
+    source: Plan,
+    destination: Plan,
+    /// The state of a later fragment's first.
+    first: Option<Admission>,
+}
+
+/// Runs one packet through steps 6 to 13. `frame` is the frame that the arrival was found in.
+pub fn forward(
+    context: Context<'_>,
+    shard: &mut Shard,
+    arrival: &Arrival,
+    frame: &[u8],
+    now: Nanos,
+    out: &mut Output,
+    trace: &mut Trace,
+) -> Done {
+    let Context { program, occupancy, quoted } = context;
+    let start = arrival.at as usize;
+    let packet = frame.get(start..start + arrival.inner.total as usize).unwrap_or_default();
+    let outcome = Outcome::ended(Reason::NoRoute);
+    let mut walk = Walk { program, arrival, packet, now, occupancy, quoted, trace, outcome };
+    let first_frame = out.frames.len() as u32;
+    let result = walk.run(shard, out);
+    let mut done = Done {
+        outcome: walk.outcome,
+        frames: (first_frame, out.frames.len() as u32),
+        error: None,
+        opened: 0,
+    };
+    match result {
+        Ok(opened) => {
+            done.opened = opened;
+            if opened > 0 {
+                done.outcome.flow = FlowState::New;
+            }
+        }
+        Err(ended) => {
+            done.outcome.verdict = Verdict::of(ended.reason);
+            done.outcome.egress = None;
+            if let Some((error, of)) = ended.error {
+                done.error = Some((error, of));
+            }
+        }
+    }
+    done
+}
+
+/// Why the packet ended, and the ICMP error that was written about it.
+struct Ended {
+    reason: Reason,
+    error: Option<(Generated, ErrorsOf)>,
+}
+
+impl From<Reason> for Ended {
+    fn from(reason: Reason) -> Ended {
+        Ended { reason, error: None }
+    }
+}
+
+impl<'p> Walk<'p, '_> {
+    /// The order of the steps; the number of records opened.
+    fn run(&mut self, shard: &mut Shard, out: &mut Output) -> Result<u8, Ended> {
+        let (vnet_index, sender) = self.source()?; //                                   6
+        let vnet = &self.program.vnets[vnet_index as usize];
+        let mut plans = Plans { first: self.first_fragment(vnet, sender, shard)?, ..Plans::default() };
+        if let Sender::Endpoint(endpoint) = sender {
+            plans.source = self.ask(endpoint, Direction::Outbound, shard, plans)?; //    7
+        }
+        let route = self.route(vnet_index, vnet, sender)?; //                            8
+        let way = self.destination(vnet_index, vnet, sender, route)?; //                 9
+        if let Some(endpoint) = way.endpoint {
+            plans.destination = self.ask(endpoint, Direction::Inbound, shard, plans)?; // 10
+        }
+        let decrements = !(self.arrived_by_nvgre() && way.sending.is_nvgre(self.program));
+        if decrements && self.arrival.inner.ttl <= 1 {
+            return Err(self.ended_with(Reason::TtlExpired, icmp::Error::TimeExceeded, sender, vnet, out)); // 11
+        }
+        let room = way.sending.room(self.program);
+        if self.packet.len() > room as usize && self.arrival.inner.dont_fragment {
+            let error = icmp::Error::TooBig { mtu: room };
+            return Err(self.ended_with(Reason::TooBig, error, sender, vnet, out)); //     12
+        }
+        self.egress(&way, decrements, room, out); //                                     13
+        Ok(self.commit(vnet, sender, way, plans, shard))
+    }
+
+    /// Step 6: who sent the packet, and the VNet it is in.
+    fn source(&mut self) -> Result<(u32, Sender<'p>), Reason> {
+        let (program, arrival) = (self.program, self.arrival);
+        if let Via::Tunnel(tunnel, _) = arrival.via {
+            let end = &program.tunnels[tunnel as usize];
+            (self.outcome.customer, self.outcome.vnet) = (Some(end.customer), end.vnet);
+            match end.reaches {
+                Reaches::Hosts { vnet } => return self.source_on_fabric(vnet),
+                Reaches::Site { entry } => return self.source_at_site(entry),
+                Reaches::Internet { .. } => {}
+            }
+        }
+        self.source_on_internet()
+    }
+
+    fn source_on_fabric(&mut self, index: u32) -> Result<(u32, Sender<'p>), Reason> {
+        let vnet = &self.program.vnets[index as usize];
+        let source = self.arrival.inner.source;
+        let Via::Tunnel(_, host) = self.arrival.via else { return Err(Reason::SpoofedSource) };
+        let host = vnet.host_numbers.get(&host).copied();
+        let place = vnet.place(source);
+        if is_platform(source) {
+            return Err(Reason::SpoofedSource);
+        }
+        let subnet_of = |s: Option<u16>| vnet.subnets.get(usize::from(s?));
+        if let Some(subnet) = subnet_of(place.subnet).filter(|_| place.host.is_some() && place.host == host) {
+            let endpoint = Endpoint { vnet, subnet, nic: vnet.nic(place.nic), party: 0 };
+            self.trace.note(6, "source", || {
+                let nic = endpoint.nic.map_or("no NIC resource".to_owned(), |n| format!("NIC {}", n.name));
+                format!("{source} is in subnet {} ({nic}) and lives on this host", subnet.name)
+            });
+            return Ok((index, Sender::Endpoint(endpoint)));
+        }
+        let nvgre = self.arrived_by_nvgre();
+        let is_sender = |n: &&crate::compile::Nic| !nvgre || n.mac == Some(self.arrival.inner_mac);
+        let here = host.and_then(|h| vnet.forwarders.get(h as usize)).into_iter().flatten();
+        let nic =
+            here.filter_map(|n| vnet.nics.get(*n as usize)).find(is_sender).ok_or(Reason::SpoofedSource)?;
+        let subnet = subnet_of(Some(nic.subnet)).ok_or(Reason::SpoofedSource)?;
+        self.trace.note(6, "source", || format!("forwarded by NIC {} in subnet {}", nic.name, subnet.name));
+        Ok((index, Sender::Endpoint(Endpoint { vnet, subnet, nic: Some(nic), party: 0 })))
+    }
+
+    fn source_at_site(&mut self, entry: u32) -> Result<(u32, Sender<'p>), Reason> {
+        let entry = &self.program.entries[entry as usize];
+        let index = self.arrival.vnet.ok_or(Reason::NoRoute)?;
+        let vnet = &self.program.vnets[index as usize];
+        self.outcome.vnet = Some(vnet.id);
+        let source = self.arrival.inner.source;
+        let inside = entry.inside.lookup(source).is_some() || is_platform(source);
+        if inside || entry.learned.lookup(source).is_none() {
+            return Err(Reason::SpoofedSource);
+        }
+        let names = &self.program.names;
+        self.trace.note(6, "source", || {
+            format!("{source} is learned from there; enters by the gateway of {}", names.vnet_name(vnet.id))
+        });
+        Ok((index, Sender::Site(entry.party)))
+    }
+
+    fn source_on_internet(&mut self) -> Result<(u32, Sender<'p>), Reason> {
+        let source = self.arrival.inner.source;
+        let index = match self.arrival.vnet {
+            Some(index) => index,
+            None => return Err(Reason::UnknownTunnel),
+        };
+        let vnet = &self.program.vnets[index as usize];
+        (self.outcome.customer, self.outcome.vnet) = (Some(vnet.customer), Some(vnet.id));
+        let believed = match self.program.ports.get(usize::from(self.arrival.port)) {
+            Some(port) if port.role == Role::Services => is_platform(source),
+            _ => false,
+        };
+        let private = crate::compile::effective::reserved().iter().any(|p| p.contains(source));
+        let known_inside = vnet.around.lookup(source).is_some() || vnet.learned.lookup(source).is_some();
+        if !believed && (private || known_inside || is_platform(source)) {
+            return Err(Reason::SpoofedSource);
+        }
+        let names = &self.program.names;
+        self.trace
+            .note(6, "source", || format!("{source} comes from outside to {}", names.vnet_name(vnet.id)));
+        Ok((index, Sender::Internet))
+    }
+
+    #[inline]
+    fn arrived_by_nvgre(&self) -> bool {
+        matches!(self.arrival.via, Via::Tunnel(t, _) if self.program.tunnels[t as usize].nvgre)
+    }
+
+    /// The end of step 6: a later fragment follows its first.
+    fn first_fragment(
+        &mut self,
+        vnet: &Vnet,
+        sender: Sender<'p>,
+        shard: &Shard,
+    ) -> Result<Option<Admission>, Reason> {
+        if !self.arrival.inner.is_later_fragment() {
+            return Ok(None);
+        }
+        let key = self.fragment_key(vnet, sender).ok_or(Reason::FragmentOrphan)?;
+        let first = shard.fragments.find(&key, self.now).ok_or(Reason::FragmentOrphan)?;
+        self.outcome.rule = first.rule;
+        if first.has_flow {
+            self.outcome.flow = FlowState::Established;
+        }
+        self.trace.note(6, "fragment", || "follows its first fragment, which was forwarded".to_owned());
+        Ok(Some(first))
+    }
+
+    fn fragment_key(&self, vnet: &Vnet, sender: Sender<'p>) -> Option<FragmentKey> {
+        let inner = &self.arrival.inner;
+        let fragment = inner.fragment?;
+        let origin = match sender {
+            Sender::Endpoint(endpoint) => endpoint.owner().endpoint,
+            Sender::Site(party) => party,
+            Sender::Internet => vnet.internet_party,
+        };
+        Some(FragmentKey {
+            vnet: vnet.id,
+            origin,
+            source: inner.source,
+            destination: inner.destination,
+            protocol: fragment.protocol,
+            identification: fragment.identification,
+        })
+    }
+
+    /// Steps 7 and 10.
+    fn ask(
+        &mut self,
+        endpoint: Endpoint<'p>,
+        direction: Direction,
+        shard: &Shard,
+        plans: Plans,
+    ) -> Result<Plan, Reason> {
+        if plans.first.is_some() || !endpoint.has_group() {
+            return Ok(Plan::Nothing);
+        }
+        let (inner, packet, now) = (&self.arrival.inner, self.packet, self.now);
+        let asked = Asked { inner, packet, direction, now, pending: plans.source, quoted: self.quoted };
+        let names = &self.program.names;
+        let said = flow::ask(&endpoint, asked, shard, self.occupancy, names, self.trace);
+        self.outcome.rule = said.rule;
+        if said.flow == FlowState::Established {
+            self.outcome.flow = FlowState::Established;
+        }
+        match said.refused {
+            Some(reason) => Err(reason),
+            None => Ok(said.plan),
+        }
+    }
+
+    /// Step 8.
+    fn route(&mut self, index: u32, vnet: &'p Vnet, sender: Sender<'p>) -> Result<Hop, Reason> {
+        let destination = self.arrival.inner.destination;
+        let fib: &Fib = match sender {
+            Sender::Endpoint(endpoint) => &endpoint.subnet.fib,
+            Sender::Site(_) => &vnet.gateway_fib,
+            Sender::Internet => {
+                let range = own_range(self.program, index, destination).ok_or(Reason::NoRoute)?;
+                self.outcome.route = Some((NextHopType::VnetLocal, range));
+                self.trace.note(8, "route", || format!("{range} of the VNet itself"));
+                return Ok(Hop::Local);
+            }
+        };
+        let route: &FibRoute = if is_platform(destination) {
+            &fib.system_default
+        } else {
+            let number = fib.table.lookup(destination).ok_or(Reason::NoRoute)?;
+            fib.routes.get(number as usize).ok_or(Reason::NoRoute)?
+        };
+        self.outcome.route = Some((route.next_hop_type, route.prefix));
+        self.trace.note(8, "route", || {
+            let name = route.name.as_deref().map_or(String::new(), |n| format!(" ({n})"));
+            let (source, kind) = (route.source.name(), route.next_hop_type.name());
+            format!("{} {kind}, source {source}{name}", route.prefix)
+        });
+        if route.hop == Hop::None { Err(Reason::RouteNone) } else { Ok(route.hop) }
+    }
+
+    /// Step 9.
+    fn destination(
+        &mut self,
+        index: u32,
+        vnet: &'p Vnet,
+        sender: Sender<'p>,
+        hop: Hop,
+    ) -> Result<Way<'p>, Reason> {
+        let destination = self.arrival.inner.destination;
+        match hop {
+            Hop::Local => self.deliver(index, vnet.place(destination), destination, 0),
+            Hop::Peer { vnet: peer, allow_forwarded } => {
+                let place = self.program.vnets[peer as usize].place(destination);
+                let way = self.deliver(peer, place, destination, 0)?;
+                self.check_forwarded(index, sender, allow_forwarded)?;
+                Ok(way)
+            }
+            Hop::Appliance { address, place, refuses_forwarded, party } => {
+                let (home, place) = place.ok_or(Reason::NoHost)?;
+                let party = if address == destination { 0 } else { party };
+                let way = self.deliver(home, place, address, party)?;
+                self.check_forwarded(index, sender, !refuses_forwarded)?;
+                let nic = self.program.vnets[home as usize].nic(place.nic);
+                let own = self.program.vnets[home as usize].place(destination).nic;
+                if nic.is_some_and(|n| !n.forwarding) && (own.is_none() || own != place.nic) {
+                    return Err(Reason::ApplianceNotForwarding);
+                }
+                Ok(way)
+            }
+            Hop::Ways(ways) => self.gateway(Some(ways)),
+            Hop::Vpn => self.gateway(vnet.vpn.lookup(destination).or(vnet.vpn_default)),
+            Hop::Services => match self.program.services_port {
+                Some(port) => Ok(self.plain(port)),
+                None => self.internet(vnet),
+            },
+            Hop::Internet => self.internet(vnet),
+            Hop::None => Err(Reason::RouteNone),
+        }
+    }
+
+    /// To the host that carries an address of a VNet.
+    fn deliver(&mut self, index: u32, place: Place, address: IpAddr, party: u32) -> Result<Way<'p>, Reason> {
+        let vnet = &self.program.vnets[index as usize];
+        let subnet = place.subnet.and_then(|s| vnet.subnets.get(usize::from(s))).ok_or(Reason::NoHost)?;
+        let host = place.host.and_then(|h| vnet.hosts.get(h as usize)).ok_or(Reason::NoHost)?;
+        let tunnel = vnet.fabric.ok_or(Reason::NoHost)?;
+        let nic = vnet.nic(place.nic);
+        let mac = nic.and_then(|n| n.mac);
+        self.trace.note(9, "destination", || {
+            let nic = nic.map_or("no NIC resource".to_owned(), |n| format!("NIC {}", n.name));
+            let vnet = self.program.names.vnet_name(vnet.id);
+            format!("{address} in {vnet}/{} ({nic}) on host {host}", subnet.name)
+        });
+        Ok(Way {
+            sending: Sending {
+                port: self.program.tunnels[tunnel as usize].port,
+                tunnel: Some((tunnel, *host)),
+                inner_mac: mac.unwrap_or_else(|| crate::wire::ethernet::mac_of(address)),
+            },
+            endpoint: Some(Endpoint { vnet, subnet, nic, party }),
+        })
+    }
+
+    /// A packet that did not begin in the sending VNet may enter another one only if that one's peering allows it.
+    fn check_forwarded(&self, index: u32, sender: Sender<'p>, allowed: bool) -> Result<(), Reason> {
+        let from_gateway = matches!(sender, Sender::Site(_));
+        if allowed || from_gateway || own_range(self.program, index, self.arrival.inner.source).is_some() {
+            return Ok(());
+        }
+        Err(Reason::PeeringForwarding)
+    }
+
+    /// By one of equal ways, chosen per flow; fragments by what all pieces of a datagram share.
+    fn gateway(&mut self, ways: Option<u32>) -> Result<Way<'p>, Reason> {
+        let inner = &self.arrival.inner;
+        let rest = inner.fragment.map_or(inner.ports_as_number(), |f| f.identification);
+        let protocol = inner.fragment.map_or(inner.protocol, |f| f.protocol);
+        let flow = ecmp::flow_hash(inner.source, inner.destination, protocol, rest);
+        let ways = ways.and_then(|w| self.program.ways.get(w as usize)).ok_or(Reason::GatewayDown)?;
+        let chosen = ecmp::choose(flow, ways.ways.iter().map(|w| w.0)).ok_or(Reason::GatewayDown)?;
+        let (_, tunnel) = ways.ways[chosen];
+        self.trace.note(9, "destination", || {
+            format!("way {} of {} equal ones, by flow", chosen + 1, ways.ways.len())
+        });
+        self.through(tunnel).ok_or(Reason::GatewayDown)
+    }
+
+    /// By a tunnel with one remote.
+    fn through(&self, tunnel: u32) -> Option<Way<'p>> {
+        let end = &self.program.tunnels[tunnel as usize];
+        let sending = Sending {
+            port: end.port,
+            tunnel: Some((tunnel, end.remote?)),
+            inner_mac: crate::wire::ethernet::mac_of(self.arrival.inner.destination),
+        };
+        Some(Way { sending, endpoint: None })
+    }
+
+    fn internet(&mut self, vnet: &Vnet) -> Result<Way<'p>, Reason> {
+        match vnet.internet {
+            InternetWay::Tunnel(tunnel) => self.through(tunnel).ok_or(Reason::GatewayDown),
+            InternetWay::Down => Err(Reason::GatewayDown),
+            InternetWay::Plain => {
+                self.program.internet_port.map(|p| self.plain(p)).ok_or(Reason::GatewayDown)
+            }
+        }
+    }
+
+    fn plain(&self, port: u16) -> Way<'p> {
+        Way { sending: Sending { port, tunnel: None, inner_mac: [0; 6] }, endpoint: None }
+    }
+
+    /// Step 13: writes the frames.
+    fn egress(&mut self, way: &Way<'p>, decrements: bool, room: u32, out: &mut Output) {
+        let ttl = self.arrival.inner.ttl - u8::from(decrements);
+        let sending = way.sending;
+        let key = |t: u32| self.program.tunnels[t as usize].wire_key;
+        self.outcome.verdict = Verdict::Forward;
+        self.outcome.egress =
+            Some(Egress { port: sending.port, tunnel: sending.tunnel.map(|(t, remote)| (remote, key(t))) });
+        let first = out.frames.len();
+        out.send(self.program, sending, &self.arrival.inner, self.packet, self.arrival.tos, ttl, room);
+        let pieces = out.frames.len() - first;
+        self.trace.note(13, "egress", || {
+            let port = &self.program.ports[usize::from(sending.port)].name;
+            let to = match sending.tunnel {
+                Some((t, remote)) => format!("in GRE to {remote}, key {:#x}", key(t)),
+                None => "plain".to_owned(),
+            };
+            let cut = if pieces > 1 { format!(", in {pieces} fragments") } else { String::new() };
+            format!("port {port}, {to}, TTL {ttl}, room for {room} bytes{cut}")
+        });
+    }
+
+    /// The packet is forwarded: records are refreshed, opened and ended, later fragments admitted.
+    fn commit(&self, vnet: &Vnet, sender: Sender<'p>, way: Way<'p>, plans: Plans, shard: &mut Shard) -> u8 {
+        let inner = &self.arrival.inner;
+        if let Some(first) = plans.first {
+            for slot in first.slots.into_iter().flatten() {
+                if let Some(record) = shard.flows.at(slot, self.now).filter(|r| r.ended.is_none()) {
+                    record.last = self.now;
+                }
+            }
+            return 0;
+        }
+        let endpoint = match &sender {
+            Sender::Endpoint(endpoint) => Some(endpoint),
+            _ => None,
+        };
+        let (out, inb) = (Direction::Outbound, Direction::Inbound);
+        let (source, opened) =
+            flow::commit(plans.source, endpoint, inner, out, shard, self.occupancy, self.now);
+        let endpoint = way.endpoint.as_ref();
+        let (destination, also) =
+            flow::commit(plans.destination, endpoint, inner, inb, shard, self.occupancy, self.now);
+        let opened = u8::from(opened) + u8::from(also);
+        if inner.fragment.is_some()
+            && let Some(key) = self.fragment_key(vnet, sender)
+            && (self.occupancy.fragments() as usize) < CAPACITY
+        {
+            let has_flow = opened > 0 || self.outcome.flow != FlowState::None;
+            let (at, rule, slots) = (self.now, self.outcome.rule, [source, destination]);
+            let before = shard.fragments.len();
+            shard.fragments.admit(key, Admission { at, has_flow, rule, slots });
+            self.occupancy.change_fragments(before, shard.fragments.len());
+        }
+        opened
+    }
+
+    /// Ends the packet and writes the ICMP error about it, to the tunnel and outer source it came from.
+    fn ended_with(
+        &mut self,
+        reason: Reason,
+        error: icmp::Error,
+        sender: Sender<'p>,
+        vnet: &Vnet,
+        out: &mut Output,
+    ) -> Ended {
+        let inner = &self.arrival.inner;
+        let ipv4 = inner.source.is_ipv4();
+        let about_error = inner.is_icmp() && icmp::is_error_or_redirect(ipv4, inner.icmp_type);
+        let port = self.program.ports.get(usize::from(self.arrival.port)).map(|p| p.address);
+        let (source, of) = match sender {
+            Sender::Endpoint(endpoint) => {
+                let family = |p: &&Prefix| p.is_ipv4() == ipv4;
+                let owner = endpoint.owner();
+                let address = (owner.endpoint == 0).then_some(inner.source);
+                let gateway = endpoint.subnet.prefixes.iter().find(family).map(Prefix::first_usable);
+                (gateway, ErrorsOf { vnet: owner.vnet, party: owner.endpoint, address })
+            }
+            Sender::Site(party) => (port, ErrorsOf { vnet: 0, party, address: None }),
+            Sender::Internet => (port, ErrorsOf { vnet: vnet.id, party: vnet.internet_party, address: None }),
+        };
+        let source = source.filter(|s| s.is_ipv4() == ipv4);
+        let Some(source) = source.filter(|_| !about_error && !inner.is_later_fragment()) else {
+            return reason.into();
+        };
+        let sending = Sending {
+            port: self.arrival.port,
+            tunnel: match self.arrival.via {
+                Via::Tunnel(tunnel, remote) => Some((tunnel, remote)),
+                Via::Plain => None,
+            },
+            inner_mac: self.arrival.inner_mac,
+        };
+        out.send_error(self.program, sending, error, source, inner.source, self.packet);
+        let generated = match error {
+            icmp::Error::TimeExceeded => Generated::TimeExceeded,
+            icmp::Error::TooBig { .. } if ipv4 => Generated::FragmentationNeeded,
+            icmp::Error::TooBig { .. } => Generated::PacketTooBig,
+        };
+        Ended { reason, error: Some((generated, of)) }
+    }
+}

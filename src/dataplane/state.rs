@@ -1,0 +1,229 @@
+//! What the path remembers between packets.
+//!
+//! A [`Shard`] holds the records of the flows of one worker. What several workers share is either counted with atomics
+//! ([`Occupancy`]) or kept by whoever sees the packets in order: [`Received`] before the path, [`Sent`] and
+//! [`ErrorRate`] behind it.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use ahash::RandomState;
+
+use crate::compile::Program;
+use crate::table::flows::{FlowKey, Flows, Owner};
+use crate::table::fragments::Fragments;
+use crate::types::{Nanos, SECOND};
+use crate::wire::gre;
+
+/// The flow records and fragments of one worker.
+pub struct Shard {
+    /// Flow records.
+    pub flows: Flows,
+    /// First fragments that were forwarded.
+    pub fragments: Fragments,
+}
+
+impl Shard {
+    /// An empty shard with random hashing.
+    pub fn new(hasher: RandomState) -> Shard {
+        Shard { flows: Flows::new(hasher.clone()), fragments: Fragments::new(hasher) }
+    }
+
+    /// Forgets what has expired.
+    #[inline]
+    pub fn reap(&mut self, occupancy: &Occupancy, now: Nanos) {
+        self.flows.reap(now, |key| occupancy.release(key.owner));
+        let before = self.fragments.len();
+        self.fragments.reap(now);
+        occupancy.change_fragments(before, self.fragments.len());
+    }
+
+    /// Removes the record of this key, gone or not.
+    pub fn remove(&mut self, occupancy: &Occupancy, key: &FlowKey) {
+        if self.flows.remove(key) {
+            occupancy.release(key.owner);
+        }
+    }
+}
+
+/// How many records each VNet and each NIC has, over all shards. Workers may be off by what they hold in one batch; a
+/// run that must be exact goes packet by packet when a limit is near.
+#[derive(Default)]
+pub struct Occupancy {
+    vnets: Vec<AtomicU32>,
+    parties: Vec<AtomicU32>,
+    fragments: AtomicU32,
+}
+
+impl Occupancy {
+    /// Makes room for all names of a program; counts stay.
+    pub fn grow(&mut self, program: &Program) {
+        let names = &program.names;
+        if self.vnets.len() < names.vnet_count() {
+            self.vnets.resize_with(names.vnet_count(), AtomicU32::default);
+        }
+        if self.parties.len() < names.party_count() {
+            self.parties.resize_with(names.party_count(), AtomicU32::default);
+        }
+    }
+
+    /// Records of a VNet.
+    #[inline]
+    pub fn of_vnet(&self, vnet: u32) -> u32 {
+        self.vnets.get(vnet as usize).map_or(0, |n| n.load(Ordering::Relaxed))
+    }
+
+    /// Records of a NIC.
+    #[inline]
+    pub fn of_party(&self, party: u32) -> u32 {
+        self.parties.get(party as usize).map_or(0, |n| n.load(Ordering::Relaxed))
+    }
+
+    /// Datagrams whose later fragments are admitted.
+    #[inline]
+    pub fn fragments(&self) -> u32 {
+        self.fragments.load(Ordering::Relaxed)
+    }
+
+    /// A table of fragments grew or shrank.
+    #[inline]
+    pub fn change_fragments(&self, before: usize, after: usize) {
+        self.fragments.fetch_add((after as u32).wrapping_sub(before as u32), Ordering::Relaxed);
+    }
+
+    /// One more record.
+    #[inline]
+    pub fn take(&self, owner: Owner) {
+        for count in self.counts(owner) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// One record less.
+    #[inline]
+    pub fn release(&self, owner: Owner) {
+        for count in self.counts(owner) {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn counts(&self, owner: Owner) -> impl Iterator<Item = &AtomicU32> {
+        let party = self.parties.get(owner.endpoint as usize).filter(|_| owner.endpoint != 0);
+        self.vnets.get(owner.vnet as usize).into_iter().chain(party)
+    }
+}
+
+/// Sequence numbers received, per tunnel and outer source (RFC 2890 section 2.2).
+#[derive(Default)]
+pub struct Received {
+    last: HashMap<(u32, IpAddr), u32, RandomState>,
+}
+
+impl Received {
+    /// True if the number is newer than the last; then it is the last.
+    pub fn accept(&mut self, tunnel: u32, source: IpAddr, sequence: u32) -> bool {
+        let last = self.last.entry((tunnel, source)).or_insert(u32::MAX);
+        let newer = gre::is_newer(sequence, *last);
+        if newer {
+            *last = sequence;
+        }
+        newer
+    }
+
+    /// Forgets the tunnels that are no longer there.
+    pub fn keep(&mut self, program: &Program) {
+        let ids: std::collections::HashSet<u32> = program.tunnels.iter().map(|t| t.id).collect();
+        self.last.retain(|(tunnel, _), _| ids.contains(tunnel));
+    }
+}
+
+/// Sequence numbers sent, per tunnel and outer destination: 0, 1, 2 and so on.
+#[derive(Default)]
+pub struct Sent {
+    next: HashMap<(u32, IpAddr), u32, RandomState>,
+}
+
+impl Sent {
+    /// The number of the next frame.
+    pub fn next(&mut self, tunnel: u32, remote: IpAddr) -> u32 {
+        let next = self.next.entry((tunnel, remote)).or_insert(0);
+        let number = *next;
+        *next = next.wrapping_add(1);
+        number
+    }
+
+    /// Forgets the tunnels that are no longer there.
+    pub fn keep(&mut self, program: &Program) {
+        let ids: std::collections::HashSet<u32> = program.tunnels.iter().map(|t| t.id).collect();
+        self.next.retain(|(tunnel, _), _| ids.contains(tunnel));
+    }
+}
+
+/// Whose ICMP errors are counted together: an endpoint (an address when it has no NIC), link, connection or Internet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ErrorsOf {
+    /// The VNet's number.
+    pub vnet: u32,
+    /// The party's number, or 0.
+    pub party: u32,
+    /// The endpoint's address when it has no other number.
+    pub address: Option<IpAddr>,
+}
+
+/// ICMP errors at most per second and party.
+pub const ERRORS_PER_SECOND: usize = 100;
+
+/// Parties whose ICMP errors are counted at once; beyond, those that are silent longest are forgotten.
+const PARTIES: usize = 65_536;
+
+/// When the last ICMP errors of each party were sent.
+#[derive(Default)]
+pub struct ErrorRate {
+    sent: HashMap<ErrorsOf, VecDeque<Nanos>, RandomState>,
+}
+
+impl ErrorRate {
+    /// True, and counted, if fewer than a hundred were sent in the second up to `now`.
+    pub fn allow(&mut self, of: ErrorsOf, now: Nanos) -> bool {
+        if self.sent.len() >= PARTIES && !self.sent.contains_key(&of) {
+            self.sent.retain(|_, times| times.back().is_some_and(|t| t.saturating_add(SECOND) > now));
+        }
+        let times = self.sent.entry(of).or_default();
+        while times.front().is_some_and(|t| t.saturating_add(SECOND) <= now) {
+            times.pop_front();
+        }
+        let allowed = times.len() < ERRORS_PER_SECOND;
+        if allowed {
+            times.push_back(now);
+        }
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hundred_errors_per_second_and_none_withheld_below() {
+        let of = |party| ErrorsOf { vnet: 1, party, address: None };
+        let mut rate = ErrorRate::default();
+        let sent = (0..200).filter(|_| rate.allow(of(1), 5 * SECOND)).count();
+        assert_eq!(sent, 100);
+        assert!(rate.allow(of(2), 5 * SECOND));
+        assert!(!rate.allow(of(1), 6 * SECOND - 1));
+        let sent = (0..200).filter(|_| rate.allow(of(1), 6 * SECOND)).count();
+        assert_eq!(sent, 100);
+    }
+
+    #[test]
+    fn numbers_start_at_zero_and_old_ones_are_refused() {
+        let (a, b) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let mut sent = Sent::default();
+        assert_eq!([sent.next(1, a), sent.next(1, a), sent.next(1, b), sent.next(2, a)], [0, 1, 0, 0]);
+        let mut received = Received::default();
+        assert!(received.accept(1, a, 0) && !received.accept(1, a, 0) && received.accept(1, a, 7));
+        assert!(!received.accept(1, a, 6) && received.accept(1, b, 6));
+    }
+}

@@ -1,0 +1,7 @@
+//! Workers and what keeps their results in order.
+
+mod batch;
+mod replay;
+mod worker;
+
+pub use replay::{Finished, Replay, Totals};
