@@ -278,6 +278,7 @@ impl<'a> Compiler<'a> {
                 forwarding: nic.ip_forwarding,
                 tracks_tcp: !nic.disable_tcp_state_tracking,
                 mac: nic.mac,
+                addresses: nic.addresses.clone(),
                 max_flows: nic.max_flows,
                 applying: [
                     applying(&group, Direction::Inbound),

@@ -225,6 +225,8 @@ pub struct Nic {
     pub tracks_tcp: bool,
     /// Its MAC address.
     pub mac: Option<[u8; 6]>,
+    /// Its private addresses.
+    pub addresses: Vec<IpAddr>,
     /// Flow records at most.
     pub max_flows: u32,
     /// Its own network security group.
@@ -311,6 +313,16 @@ impl Program {
         let named =
             |v: &Vnet| self.names.customer_name(v.customer) == customer && self.names.vnet_name(v.id) == vnet;
         self.vnets.iter().position(named).map(|i| i as u32)
+    }
+}
+
+impl Nic {
+    /// True if frames with this source are its own: its MAC address, or where it has none one made of an address.
+    pub fn has_mac(&self, mac: [u8; 6]) -> bool {
+        match self.mac {
+            Some(own) => own == mac,
+            None => self.addresses.iter().any(|a| crate::wire::ethernet::mac_of(*a) == mac),
+        }
     }
 }
 

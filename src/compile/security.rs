@@ -174,7 +174,8 @@ pub struct Rules {
     decisions: Vec<Decision>,
     /// The rules that name a platform tag on the platform's side: source of inbound, destination of outbound rules.
     platform: Option<Bits>,
-    /// The rules that name application security groups on the endpoint's own side; such a rule applies to members only.
+    /// The rules that name application security groups, on either side: such a rule applies to NICs that are members of
+    /// one it names, and to no other endpoint (Azure, application security groups).
     of_members: Vec<(usize, Vec<usize>)>,
     /// The rules that apply to endpoints that are in no application security group; absent when all do.
     of_all: Option<Bits>,
@@ -211,22 +212,19 @@ impl Rules {
         fn remote_side(r: &Rule, direction: Direction) -> &AddressMatch {
             if direction == Direction::Inbound { &r.source } else { &r.destination }
         }
-        fn own_side(r: &Rule, direction: Direction) -> &AddressMatch {
-            if direction == Direction::Inbound { &r.destination } else { &r.source }
-        }
         let platform = bits_where(&ranked, |r| {
             remote_side(&r.rule, direction).items.iter().any(
                 |i| matches!(i, AddressItem::Tag(t) if PLATFORM_TAGS.iter().any(|p| p.eq_ignore_ascii_case(t))),
             )
         });
+        let named = |r: &Rule| [&r.source.asgs[..], &r.destination.asgs[..]].concat();
         let of_members: Vec<(usize, Vec<usize>)> = ranked
             .iter()
             .enumerate()
-            .map(|(i, r)| (i, own_side(&r.rule, direction).asgs.clone()))
+            .map(|(i, r)| (i, named(&r.rule)))
             .filter(|(_, asgs)| !asgs.is_empty())
             .collect();
-        let of_all = (!of_members.is_empty())
-            .then(|| bits_where(&ranked, |r| own_side(&r.rule, direction).asgs.is_empty()));
+        let of_all = (!of_members.is_empty()).then(|| bits_where(&ranked, |r| named(&r.rule).is_empty()));
         Rules {
             classifier: Classifier::new(&patterns),
             decisions,

@@ -153,12 +153,17 @@ pub fn ask(
         note(trace, direction, || format!("established flow that {} opened", names.rule_name(record.rule)));
         return Said { flow: FlowState::Established, rule: Some(record.rule), plan, refused: None };
     }
+    if let Plan::Open { key: opening, rule } = asked.pending
+        && opening == key
+    {
+        return Said { rule: Some(rule), ..Said::default() };
+    }
     let mut said = judge(endpoint, inner, direction, names, trace);
     let Some(rule) = said.rule.filter(|_| said.refused.is_none()) else { return said };
     if !opens {
         note(trace, direction, || "the TCP segment belongs to no flow and is no SYN".to_owned());
         said.refused = Some(Reason::TcpNoFlow);
-    } else if is_full(endpoint, &key, found.is_some(), asked.pending, occupancy) {
+    } else if is_full(endpoint, found.is_some(), asked.pending, occupancy) {
         note(trace, direction, || "the table of flow records is full".to_owned());
         said.refused = Some(Reason::FlowTableFull);
     } else {
@@ -267,15 +272,9 @@ fn related(endpoint: &Endpoint<'_>, asked: Asked<'_>, shard: &Shard) -> Option<u
 
 /// True if one more record would be too many. A record that is replaced does not count, and one that the other endpoint
 /// of the packet is about to open does.
-fn is_full(
-    endpoint: &Endpoint<'_>,
-    key: &FlowKey,
-    replaces: bool,
-    pending: Plan,
-    occupancy: &Occupancy,
-) -> bool {
+fn is_full(endpoint: &Endpoint<'_>, replaces: bool, pending: Plan, occupancy: &Occupancy) -> bool {
     let other = match pending {
-        Plan::Open { key: other, .. } if other != *key => Some(other.owner),
+        Plan::Open { key: other, .. } => Some(other.owner),
         _ => None,
     };
     let extra = |same: bool| u32::from(same);
@@ -307,13 +306,6 @@ pub fn commit(
             (Some(slot), false)
         }
         Plan::Open { key, rule } => {
-            // A packet from an endpoint to itself may find the record that its other crossing has just opened.
-            if let Some((slot, record)) = shard.flows.find(&key, now)
-                && record.ended.is_none()
-            {
-                refresh(slot, inner, direction, endpoint.tracks_tcp(), shard, now);
-                return (Some(slot), false);
-            }
             shard.remove(occupancy, &key);
             let record = Record {
                 last: now,

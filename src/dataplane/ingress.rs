@@ -110,11 +110,7 @@ fn addressed(port: &Port, packet: &[u8], ipv4: bool) -> Result<Addressed, Reason
     if destination != port.address {
         return Ok(Addressed::Plain);
     }
-    let number = match ip::first_protocol(packet, ipv4) {
-        protocol::FRAGMENT if !ipv4 => packet.get(ip::V6_HEADER).copied().unwrap_or(0),
-        number => number,
-    };
-    if port.role == Role::Internet && number == protocol::GRE {
+    if port.role == Role::Internet && ip::first_protocol(packet, ipv4) == protocol::GRE {
         return Ok(Addressed::Tunnelled);
     }
     Err(Reason::NotGre)
@@ -200,8 +196,8 @@ fn find_tunnel(program: &Program, port: u16, nvgre: bool, key: u32, source: IpAd
         }
     }
     let mut outcome = Outcome::ended(Reason::TunnelPeer);
-    if let [only] = sharing.as_slice() {
-        let tunnel = &program.tunnels[*only as usize];
+    let mut up = sharing.iter().map(|t| &program.tunnels[*t as usize]).filter(|t| t.enabled);
+    if let (Some(tunnel), None) = (up.next(), up.next()) {
         (outcome.customer, outcome.vnet) = (Some(tunnel.customer), tunnel.vnet);
     }
     Err(outcome)

@@ -204,7 +204,7 @@ impl<'p> Walk<'p, '_> {
             return Ok((index, Sender::Endpoint(endpoint)));
         }
         let nvgre = self.arrived_by_nvgre();
-        let is_sender = |n: &&crate::compile::Nic| !nvgre || n.mac == Some(self.arrival.inner_mac);
+        let is_sender = |n: &&crate::compile::Nic| !nvgre || n.has_mac(self.arrival.inner_mac);
         let here = host.and_then(|h| vnet.forwarders.get(h as usize)).into_iter().flatten();
         let nic =
             here.filter_map(|n| vnet.nics.get(*n as usize)).find(is_sender).ok_or(Reason::SpoofedSource)?;
@@ -533,10 +533,11 @@ impl<'p> Walk<'p, '_> {
         let port = self.program.ports.get(usize::from(self.arrival.port)).map(|p| p.address);
         let (source, of) = match sender {
             Sender::Endpoint(endpoint) => {
-                let family = |p: &&Prefix| p.is_ipv4() == ipv4;
                 let owner = endpoint.owner();
                 let address = (owner.endpoint == 0).then_some(inner.source);
-                let gateway = endpoint.subnet.prefixes.iter().find(family).map(Prefix::first_usable);
+                let prefixes = || endpoint.subnet.prefixes.iter().filter(|p| p.is_ipv4() == ipv4);
+                let nearest = prefixes().find(|p| p.contains(inner.source)).or_else(|| prefixes().next());
+                let gateway = nearest.map(Prefix::first_usable);
                 (gateway, ErrorsOf { vnet: owner.vnet, party: owner.endpoint, address })
             }
             Sender::Site(party) => (port, ErrorsOf { vnet: 0, party, address: None }),
