@@ -2,10 +2,12 @@
 //! of Azure holds for it. References are indices into the vectors of the same customer.
 
 pub mod azure;
+mod build;
 mod expr;
 pub mod fault;
 mod functions;
 mod json;
+mod load;
 pub mod node;
 pub mod tags;
 pub mod template;
@@ -18,9 +20,10 @@ use crate::packet::Direction;
 use crate::types::Prefix;
 
 pub use fault::{Fault, Severity};
+pub use load::{from_bytes, load};
 
 /// A whole configuration.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Model {
     /// The ports, in the order of the file.
@@ -34,7 +37,7 @@ pub struct Model {
 }
 
 /// Microsoft's named prefix lists.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServiceTags {
     /// By name in lower case.
     pub by_name: BTreeMap<String, ServiceTag>,
@@ -70,7 +73,7 @@ pub enum Role {
 }
 
 /// A named place where frames enter and leave.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Port {
     /// Its name.
     pub name: String,
@@ -87,7 +90,7 @@ pub struct Port {
 }
 
 /// The owner of circuits and virtual networks.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Customer {
     /// Its name.
     pub name: String,
@@ -118,7 +121,7 @@ pub struct Customer {
 }
 
 /// A virtual network.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Vnet {
     /// Its name.
     pub name: String,
@@ -138,7 +141,7 @@ pub struct Vnet {
 pub const GATEWAY_SUBNET: &str = "GatewaySubnet";
 
 /// A subnet of a VNet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Subnet {
     /// Its name.
     pub name: String,
@@ -162,7 +165,7 @@ pub struct ServiceEndpoint {
 }
 
 /// One VNet's side of a peering.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Peering {
     /// Its name.
     pub name: String,
@@ -181,7 +184,7 @@ pub struct Peering {
 }
 
 /// A network security group: its own rules; Azure's six default rules come behind them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Nsg {
     /// Its name.
     pub name: String,
@@ -218,7 +221,7 @@ pub enum RuleProtocol {
 }
 
 /// One security rule.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     /// Its name.
     pub name: String,
@@ -267,7 +270,7 @@ pub enum AddressItem {
 }
 
 /// A route table.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RouteTable {
     /// Its name.
     pub name: String,
@@ -278,7 +281,7 @@ pub struct RouteTable {
 }
 
 /// A user-defined route.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Route {
     /// Its name.
     pub name: String,
@@ -315,7 +318,7 @@ pub enum RouteNextHop {
 }
 
 /// A network interface.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Nic {
     /// Its name.
     pub name: String,
@@ -340,7 +343,7 @@ pub struct Nic {
 }
 
 /// A circuit (`expressRouteCircuits`).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Circuit {
     /// Its name.
     pub name: String,
@@ -364,7 +367,7 @@ pub enum CircuitTier {
 }
 
 /// A routing domain of a circuit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CircuitPeering {
     /// Its name.
     pub name: String,
@@ -411,7 +414,7 @@ impl Link {
 }
 
 /// A virtual network gateway.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Gateway {
     /// Its name.
     pub name: String,
@@ -433,7 +436,7 @@ pub enum GatewayKind {
 }
 
 /// A site behind VPN connections.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LocalNetworkGateway {
     /// Its name.
     pub name: String,
@@ -442,7 +445,7 @@ pub struct LocalNetworkGateway {
 }
 
 /// A connection of a gateway.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Connection {
     /// Its name.
     pub name: String,
@@ -472,7 +475,7 @@ pub enum ConnectionTo {
 }
 
 /// A GRE binding.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Tunnel {
     /// What it stands for.
     pub to: TunnelTo,
@@ -531,7 +534,7 @@ pub enum Sequence {
 }
 
 /// A host that carries addresses of a VNet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Host {
     /// Its underlay address, of the family of the VNet's fabric port.
     pub address: IpAddr,
@@ -542,7 +545,7 @@ pub struct Host {
 }
 
 /// A route learned from outside.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LearnedRoute {
     /// The destinations.
     pub prefix: Prefix,
