@@ -30,6 +30,9 @@ pub struct Endpoint<'p> {
     pub party: u32,
 }
 
+/// A group, and which of its rules apply where not all do.
+type Applying<'p> = (&'p Group, Option<&'p [u64]>);
+
 impl Endpoint<'_> {
     /// An endpoint without any group keeps no records.
     #[inline]
@@ -49,7 +52,7 @@ impl Endpoint<'_> {
     }
 
     /// The groups in the order they are asked, each with the rules that apply.
-    fn groups(&self, direction: Direction) -> [Option<(&Group, Option<&[u64]>)>; 2] {
+    fn groups(&self, direction: Direction) -> [Option<Applying<'_>>; 2] {
         let inbound = direction == Direction::Inbound;
         let applying = |i: usize| self.nic.and_then(|n| n.applying[i].as_deref());
         let nic = self.nic.and_then(|n| n.group.as_deref()).map(|g| (g, applying(usize::from(!inbound))));

@@ -328,11 +328,7 @@ fn read_transport(inner: &mut Inner, payload: &[u8]) -> Option<()> {
 /// The identifier of an echo or timestamp message, else 0.
 #[inline]
 pub fn icmp_identifier(ipv4: bool, message: &[u8]) -> u16 {
-    let has_one = match (ipv4, message.first()) {
-        (true, Some(0 | 8 | 13 | 14)) => true,
-        (false, Some(128 | 129)) => true,
-        _ => false,
-    };
+    let has_one = matches!((ipv4, message.first()), (true, Some(0 | 8 | 13 | 14)) | (false, Some(128 | 129)));
     if has_one { be16(message, 4) } else { 0 }
 }
 
