@@ -1,5 +1,6 @@
 //! The functions of ARM templates that need nothing but their arguments. Those that ask Azure are not here; see `template.rs`.
 
+use super::json;
 use super::node::{Entry, Kind, Mark, Node};
 use crate::types::Prefix;
 
@@ -16,7 +17,7 @@ const MAX_RANGE: i64 = 10_000;
 type Result<T> = std::result::Result<T, String>;
 
 /// The names of all functions of [`call`], in lower case.
-const NAMES: [&str; 49] = [
+const NAMES: [&str; 50] = [
     "add",
     "and",
     "array",
@@ -40,6 +41,7 @@ const NAMES: [&str; 49] = [
     "if",
     "int",
     "join",
+    "json",
     "last",
     "length",
     "less",
@@ -102,6 +104,7 @@ pub(super) fn call(name: &str, args: &[Node], mark: &Mark) -> Result<Kind> {
         "null" => Ok(Kind::Null),
         "bool" => truth(arg(args, 0)?).map(Kind::Bool),
         "not" => Ok(Kind::Bool(!truth(arg(args, 0)?)?)),
+        "json" => json(&text(arg(args, 0)?)?, mark),
         "equals" => Ok(Kind::Bool(same(arg(args, 0)?, arg(args, 1)?))),
         "cidrsubnet" => cidr_subnet(args),
         _ => on_collections(name, args, mark),
@@ -132,6 +135,31 @@ pub(super) fn truth(node: &Node) -> Result<bool> {
         Kind::String(s) if s.eq_ignore_ascii_case("true") => Ok(true),
         Kind::String(s) if s.eq_ignore_ascii_case("false") => Ok(false),
         _ => Err(format!("'{}' is neither true nor false", node.describe())),
+    }
+}
+
+/// The value that a text of JSON holds; all of it stands where the expression does.
+fn json(text: &str, mark: &Mark) -> Result<Kind> {
+    fn place(node: &mut Node, mark: &Mark) {
+        node.mark = mark.clone();
+        match &mut node.kind {
+            Kind::List(items) => items.iter_mut().for_each(|item| place(item, mark)),
+            Kind::Map(entries) => {
+                for entry in entries {
+                    entry.mark = mark.clone();
+                    place(&mut entry.value, mark);
+                }
+            }
+            _ => {}
+        }
+    }
+    let reading = json::read(&mark.file, text);
+    match (reading.node, reading.faults.first()) {
+        (Some(mut node), None) => {
+            place(&mut node, mark);
+            Ok(node.kind)
+        }
+        (_, fault) => Err(fault.map_or_else(String::new, |f| f.message.clone())),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::fault::Fault;
 use super::node::{Entry, Kind, MAX_DEPTH, Mark, Node};
-use super::text::MAX_VALUES;
+use super::text::{MAX_FAULTS, MAX_VALUES};
 
 /// What was read: nothing when the text is no JSON, and what is wrong with it.
 pub(super) struct Reading {
@@ -105,7 +105,11 @@ impl Reader<'_> {
             if keys.is_new(&entries, &key) {
                 entries.push(Entry { key, mark, value });
             } else {
-                self.faults.push(duplicate(&key, &mark));
+                let fault = duplicate(&key, &mark);
+                if self.faults.len() + 1 >= MAX_FAULTS {
+                    return Err(Box::new(fault));
+                }
+                self.faults.push(fault);
             }
             self.space()?;
             if self.take(b'}') {

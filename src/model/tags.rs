@@ -55,6 +55,9 @@ pub fn read_service_tags(file: &str, text: &[u8]) -> Result<ServiceTags, Vec<Fau
     let mut faults = Vec::new();
     let mut tags = ServiceTags::default();
     for value in values {
+        if faults.len() >= text::MAX_FAULTS {
+            break;
+        }
         let Some(tag) = read_tag(value, &mut faults) else { continue };
         let name = tag.name.clone();
         if tags.by_name.insert(name.to_ascii_lowercase(), tag).is_some() {
@@ -96,6 +99,9 @@ fn read_tag(value: &Node, faults: &mut Vec<Fault>) -> Option<ServiceTag> {
     };
     let mut prefixes = Vec::with_capacity(list.len());
     for item in list {
+        if faults.len() >= text::MAX_FAULTS {
+            break;
+        }
         match item.as_str().map(str::parse::<Prefix>) {
             Some(Ok(prefix)) => prefixes.push(prefix),
             Some(Err(error)) => faults.push(item.fault(error.to_string())),

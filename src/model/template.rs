@@ -26,27 +26,32 @@ pub fn unresolved(text: &str) -> Option<String> {
         Err(error) => return Some(format!("is an ARM expression that cannot be read: {error}")),
     };
     let mut azure: Option<&str> = None;
-    let mut names: Vec<String> = Vec::new();
+    let (mut parameters, mut variables) = (Vec::new(), Vec::new());
     expr.calls(&mut |name, args| match (name.to_ascii_lowercase().as_str(), args) {
-        ("parameters", [Expr::Text(of), ..]) => names.push(format!("the parameter '{of}'")),
-        ("variables", [Expr::Text(of), ..]) => names.push(format!("the variable '{of}'")),
-        ("parameters" | "variables", _) => {}
-        (lower, _) if functions::is_known(lower) || lower == "tryget" => {}
+        ("parameters", [Expr::Text(of), ..]) if !parameters.contains(of) => parameters.push(of.clone()),
+        ("variables", [Expr::Text(of), ..]) if !variables.contains(of) => variables.push(of.clone()),
+        ("parameters" | "variables" | "tryget", _) => {}
+        (lower, _) if functions::is_known(lower) => {}
         _ => azure = azure.or(Some(name)),
     });
-    names.dedup();
-    Some(match (azure, names.as_slice()) {
-        (Some(name), _) if name.eq_ignore_ascii_case("copyIndex") => {
+    let (parameters, variables) = (parameters.join("', '"), variables.join("', '"));
+    Some(match azure {
+        Some(name) if name.eq_ignore_ascii_case("copyIndex") => {
             "is an ARM expression with copyIndex(), which has a value only inside a 'copy' loop".to_owned()
         }
-        (Some(name), _) => {
-            format!("is an ARM expression with {name}(), whose answer only Azure knows; {EXPORT}")
+        Some(name) => format!("is an ARM expression with {name}(), whose answer only Azure knows; {EXPORT}"),
+        None if parameters.is_empty() && variables.is_empty() => {
+            format!("is an ARM expression whose value cannot be worked out; {EXPORT}")
         }
-        (None, []) => "is an ARM expression without a value".to_owned(),
-        (None, names) => format!(
-            "is an ARM expression that needs {}, which the template does not give a literal value; \
-             give the parameter a defaultValue, or {EXPORT}",
-            names.join(" and ")
+        None if variables.is_empty() => format!(
+            "is an ARM expression that needs '{parameters}', of which the template gives no value; \
+             give the parameter a literal defaultValue, or {EXPORT}"
+        ),
+        None if parameters.is_empty() => format!(
+            "is an ARM expression that needs '{variables}', whose value the template alone does not tell; {EXPORT}"
+        ),
+        None => format!(
+            "is an ARM expression that needs '{parameters}' and '{variables}', whose values the template alone does not tell; {EXPORT}"
         ),
     })
 }

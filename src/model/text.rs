@@ -13,6 +13,9 @@ use super::node::{Entry, Kind, MAX_DEPTH, Mark, Node};
 /// Values a file may hold; Microsoft's largest service tag file holds a tenth of it.
 pub const MAX_VALUES: usize = 4_000_000;
 
+/// Faults of one kind that a file is told; more would help nobody.
+pub(super) const MAX_FAULTS: usize = 1_000;
+
 /// What all anchors and aliases of a file may copy, in values (16 bytes of text count as one).
 const MAX_COPIED: usize = 200_000;
 
@@ -147,6 +150,9 @@ fn yaml(file: &Arc<str>, text: &str) -> Result<Node, Vec<Fault>> {
         };
         if let Err(fault) = done {
             tree.faults.push(fault);
+            break;
+        }
+        if tree.faults.len() >= MAX_FAULTS {
             break;
         }
     }

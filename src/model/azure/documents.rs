@@ -8,6 +8,7 @@ use crate::model::fault::Fault;
 use crate::model::functions::truth;
 use crate::model::node::{Entry, Kind, Node};
 use crate::model::template::{Scope, Turn, Work};
+use crate::model::text::MAX_FAULTS;
 
 /// Parts of resources that may also stand on their own, in lower case.
 const PARTS: [&str; 5] = [
@@ -42,7 +43,8 @@ const SHAPES: [(&str, &str); 15] = [
 /// Expressions that only Azure can evaluate stay as texts; [`super::unresolved`] tells them.
 pub fn resources(document: &Node, faults: &mut Vec<Fault>) -> Vec<Resource> {
     let work = Work::default();
-    let mut reader = Reader { faults, found: Vec::new(), work: &work };
+    let most_faults = faults.len() + MAX_FAULTS;
+    let mut reader = Reader { faults, most_faults, found: Vec::new(), work: &work };
     reader.document(document);
     let found = reader.found;
     if work.is_spent() {
@@ -53,6 +55,7 @@ pub fn resources(document: &Node, faults: &mut Vec<Fault>) -> Vec<Resource> {
 
 struct Reader<'a> {
     faults: &'a mut Vec<Fault>,
+    most_faults: usize,
     found: Vec<Resource>,
     work: &'a Work,
 }
@@ -72,7 +75,7 @@ impl Reader<'_> {
             Kind::List(items) => items.iter().for_each(|item| self.document(item)),
             Kind::Map(_) => {
                 if let Some(why) = foreign(node) {
-                    self.faults.push(node.fault(why));
+                    self.refuse(node.fault(why));
                 } else if is_template(node) {
                     self.template(node, &scope(), &[]);
                 } else if let Some(items) = answer_list(node) {
@@ -86,16 +89,22 @@ impl Reader<'_> {
             }
             Kind::Null => {
                 let message = "the file is empty; it should hold what 'az network ... show -o json' prints, or a template";
-                self.faults.push(node.mark.fault("", message));
+                self.refuse(node.mark.fault("", message));
             }
-            _ => self.faults.push(node.fault("is no resource of Azure; a resource is a map")),
+            _ => self.refuse(node.fault("is no resource of Azure; a resource is a map")),
+        }
+    }
+
+    fn refuse(&mut self, fault: Fault) {
+        if self.faults.len() < self.most_faults {
+            self.faults.push(fault);
         }
     }
 
     /// Refuses one page of a longer list.
     fn pages(&mut self, node: &Node) {
         if let Some(next) = node.get_ci("nextLink").filter(|n| n.as_str().is_some_and(|t| !t.is_empty())) {
-            self.faults.push(next.fault("the list goes on at this address; export all of its pages"));
+            self.refuse(next.fault("the list goes on at this address; export all of its pages"));
         }
     }
 
@@ -110,7 +119,7 @@ impl Reader<'_> {
             Kind::List(items) => items.iter().for_each(|item| self.resource(item, scope, turns, parent)),
             Kind::Map(entries) => entries.iter().for_each(|e| self.resource(&e.value, scope, turns, parent)),
             Kind::Null => {}
-            _ => self.faults.push(resources.fault("the resources of a template are a list or a map")),
+            _ => self.refuse(resources.fault("the resources of a template are a list or a map")),
         }
     }
 
@@ -119,7 +128,7 @@ impl Reader<'_> {
             return;
         }
         if node.as_map().is_none() {
-            self.faults.push(node.fault("is no resource of Azure; a resource is a map"));
+            self.refuse(node.fault("is no resource of Azure; a resource is a map"));
             return;
         }
         // Language version 2.0: only named here, defined elsewhere.
@@ -128,7 +137,7 @@ impl Reader<'_> {
         }
         let kind = match kind_of(node, scope, turns, parent) {
             Ok(kind) => kind,
-            Err(fault) => return self.faults.push(*fault),
+            Err(fault) => return self.refuse(*fault),
         };
         if !is_read(&kind) && !is_deployment(&kind) {
             let name = node.get_ci("name").map_or_else(String::new, Node::describe);
@@ -144,7 +153,7 @@ impl Reader<'_> {
         match self.exists(node, &kind, scope, turns) {
             Ok(true) => {}
             Ok(false) => return,
-            Err(fault) => return self.faults.push(*fault),
+            Err(fault) => return self.refuse(*fault),
         }
         match node.get_ci("copy").filter(|copy| copy.as_map().is_some()) {
             None => self.one(node, &kind, scope, turns, parent),
@@ -175,9 +184,9 @@ impl Reader<'_> {
             Some((count, Err(reason))) => {
                 let message =
                     format!("how many resources of type {kind} this loop makes is not known: {reason}");
-                return self.faults.push(count.fault(message));
+                return self.refuse(count.fault(message));
             }
-            None => return self.faults.push(copy.fault("a 'copy' loop needs a count")),
+            None => return self.refuse(copy.fault("a 'copy' loop needs a count")),
         };
         let name = copy.get_ci("name").and_then(Node::as_str).unwrap_or("");
         let faults_before = self.faults.len();
@@ -198,7 +207,7 @@ impl Reader<'_> {
         }
         let names = match names_of(node, kind, scope, turns, parent) {
             Ok(names) => names,
-            Err(fault) => return self.faults.push(*fault),
+            Err(fault) => return self.refuse(*fault),
         };
         let body = body_of(node, names.last().map_or("", String::as_str), scope, turns);
         let (name, mark) = (names.join("/"), node.mark.clone());
@@ -217,7 +226,7 @@ impl Reader<'_> {
             let message = format!(
                 "{what} is not written out in this file; export the resources that it makes instead ('az network ... show -o json')"
             );
-            return self.faults.push(at.fault(message));
+            return self.refuse(at.fault(message));
         };
         let options = properties.get_ci("expressionEvaluationOptions").and_then(|o| o.get_ci("scope"));
         let inner = options.and_then(Node::as_str).is_some_and(|scope| scope.eq_ignore_ascii_case("inner"));
@@ -286,6 +295,19 @@ fn foreign(node: &Node) -> Option<String> {
     }
     if has("values") && has("changeNumber") {
         return Some("is a file of service tags, no resource; name it in 'serviceTags'".to_owned());
+    }
+    if ["interactions", "networkCallRecords", "Entries", "responses"].into_iter().any(has) {
+        let message = "is a recording of requests and answers, no resource; put the body of an answer into a file of its own";
+        return Some(message.to_owned());
+    }
+    let first = node.get_ci("value").and_then(Node::as_list).and_then(<[Node]>::first);
+    let is_worked_out = |n: &Node| {
+        n.get_ci("effectiveSecurityRules").is_some()
+            || (n.get_ci("nextHopType").is_some() && n.get_ci("source").is_some())
+    };
+    if first.is_some_and(is_worked_out) {
+        let message = "holds what Azure worked out (effective routes or rules), no resources; export the resources themselves";
+        return Some(message.to_owned());
     }
     let resources = node.get_ci("resources").and_then(Node::as_list).unwrap_or(&[]);
     if resources.iter().any(|r| r.get_ci("associations").is_some()) {

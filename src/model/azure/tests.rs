@@ -214,6 +214,7 @@ fn evaluates_what_a_template_says_itself() {
         ("[cidrSubnet('10.0.0.0/16', 24, 3)]", "10.0.3.0/24"),
         ("[concat(createArray('a'), split('b,c', ','))]", "[a, b, c]"),
         ("[length(parameters('net').list)]", "2"),
+        (r#"[json('{\"a\": [1]}')]"#, "{a: [1]}"),
         // What is not known stays as it is.
         ("[parameters('none')]", "[parameters('none')]"),
         ("[parameters('missing')]", "[parameters('missing')]"),
@@ -311,7 +312,9 @@ fn says_which_part_of_a_template_is_not_known() {
         ("[[x]", None),
         (
             "[parameters('x')]",
-            Some("needs the parameter 'x', which the template does not give a literal value"),
+            Some(
+                "needs 'x', of which the template gives no value; give the parameter a literal defaultValue, or export",
+            ),
         ),
         (
             "[concat(variables('x'), reference('y').z)]",
@@ -320,7 +323,8 @@ fn says_which_part_of_a_template_is_not_known() {
         ("[copyIndex()]", Some("copyIndex(), which has a value only inside a 'copy' loop")),
         ("[nonsense", None),
         ("[nonsense]", Some("cannot be read: 'nonsense' is no function call")),
-        ("[true()]", Some("is an ARM expression without a value")),
+        ("[add('x', 1)]", Some("is an ARM expression whose value cannot be worked out")),
+        ("[variables('x')]", Some("needs 'x', whose value the template alone does not tell")),
     ] {
         match (unresolved(text), reason) {
             (None, None) => {}
