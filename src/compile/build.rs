@@ -43,6 +43,7 @@ pub fn compile(model: &Model, names: &mut Names) -> Program {
         internet_port: with_role(Role::Internet),
         services_port: with_role(Role::Services),
         plain: plain_owners(&vnets),
+        broadcast_bits: broadcast_bits(&vnets),
         by_key,
         ports,
         tunnels: compiler.tunnels,
@@ -61,6 +62,13 @@ fn port(port: &crate::model::Port) -> Port {
         mtu: port.mtu,
         next_hop: port.next_hop,
     }
+}
+
+/// The host bits of the smallest IPv4 subnet.
+fn broadcast_bits(vnets: &[Vnet]) -> u32 {
+    let prefixes = vnets.iter().flat_map(|v| &v.subnets).flat_map(|s| &s.prefixes).filter(|p| p.is_ipv4());
+    let longest = prefixes.map(Prefix::len).max().unwrap_or(0);
+    u32::MAX.checked_shr(u32::from(longest)).unwrap_or(0)
 }
 
 /// For every range of every VNet, whose the addresses are whose longest match it is.

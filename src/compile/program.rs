@@ -33,6 +33,8 @@ pub struct Program {
     pub entries: Vec<Entry>,
     /// Whose a plain packet is, by destination.
     pub plain: Lpm<PlainOwner>,
+    /// Bits that are all set in the last address of every IPv4 subnet.
+    pub broadcast_bits: u32,
     /// The port of the Internet.
     pub internet_port: Option<u16>,
     /// The port of public services.

@@ -267,10 +267,11 @@ fn inner(
 fn is_blocked(program: &Program, inner: &Inner, vnet: Option<u32>) -> bool {
     let address = |addr: IpAddr| match addr {
         IpAddr::V4(a) => {
+            let may_be_last = a.to_bits() & program.broadcast_bits == program.broadcast_bits;
             a.is_multicast()
                 || a.is_broadcast()
                 || matches!(a.octets()[0], 0 | 127)
-                || is_subnet_broadcast(program, addr, vnet)
+                || may_be_last && is_subnet_broadcast(program, addr, vnet)
         }
         IpAddr::V6(a) => a.is_multicast() || a.is_loopback(),
     };
