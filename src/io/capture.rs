@@ -120,7 +120,8 @@ impl Capture {
             _ => Pcap::open(&mut input).map(Format::Pcap),
         };
         let format = format.map_err(|stop| match stop {
-            Stop::End => refuse(None, no_capture(&input)),
+            // A little more tells better what else it may be; an error while reading it tells nothing.
+            Stop::End => refuse(None, input.need(16).map_or_else(|m| m, |_| no_capture(&input))),
             Stop::Cut { offset, message } | Stop::Bad { offset, message } => refuse(Some(offset), message),
         })?;
         Ok(Capture { name, input, format, current: None, packets: 0, size, ended: false, warning: None })

@@ -9,7 +9,10 @@ use flate2::bufread::GzDecoder;
 use super::system_text;
 
 /// Bytes asked for at once: enough to make system calls cheap, little enough to stay in the cache.
-const PIECE: usize = 256 * 1024;
+const PIECE: usize = 64 * 1024;
+
+/// Bytes unpacked at once. What a damaged stream would have given in the same go is lost with it, so it is little.
+const UNPACKED: usize = 4096;
 
 /// A stream of bytes with a window onto what comes next.
 pub(super) struct Input {
@@ -144,6 +147,7 @@ impl Gunzip {
     }
 
     fn read(&mut self, into: &mut [u8]) -> Result<usize, String> {
+        let (into, _) = into.split_at_mut(into.len().min(UNPACKED));
         while let Some(mut decoder) = self.decoder.take() {
             match decoder.read(into) {
                 Ok(0) => {
