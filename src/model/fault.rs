@@ -41,7 +41,10 @@ impl fmt::Display for Fault {
         };
         write!(f, ": {kind}: ")?;
         if !self.value.is_empty() {
-            write!(f, "'{}': ", self.value.escape_debug())?;
+            // A value stays on its line, whatever it holds.
+            let shown: String =
+                self.value.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+            write!(f, "'{shown}': ")?;
         }
         f.write_str(&self.message)
     }
