@@ -149,10 +149,9 @@ impl Output {
         offending: &[u8],
     ) {
         let room = sending.room(program) as usize;
-        let mut message = Vec::with_capacity(1280);
-        icmp::emit(&mut message, error, source, destination, offending, room);
-        self.frame(program, sending, destination, source.is_ipv4(), 0, message.len(), |bytes| {
-            bytes.extend_from_slice(&message);
+        let length = icmp::length(source.is_ipv4(), offending.len(), room);
+        self.frame(program, sending, destination, source.is_ipv4(), 0, length, |bytes| {
+            icmp::emit(bytes, error, source, destination, offending, room);
         });
     }
 

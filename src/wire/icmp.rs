@@ -89,6 +89,12 @@ pub enum Error {
     },
 }
 
+/// The length of the IP packet that [`emit`] appends.
+pub fn length(ipv4: bool, offending: usize, room: usize) -> usize {
+    let (headers, largest) = if ipv4 { (V4_HEADER + 8, LARGEST_V4) } else { (V6_HEADER + 8, LARGEST_V6) };
+    headers + room.min(largest).saturating_sub(headers).min(offending)
+}
+
 /// Appends an ICMP error as an IP packet about `offending` (an IP packet as received, without padding), at most `room`
 /// bytes long. Nothing is appended if the families differ.
 pub fn emit(
@@ -103,9 +109,9 @@ pub fn emit(
         Error::TimeExceeded => ([11, 0], [3, 0], 0),
         Error::TooBig { mtu } => ([3, 4], [2, 0], mtu),
     };
-    let headers = if source.is_ipv4() { V4_HEADER + 8 } else { V6_HEADER + 8 };
-    let largest = room.min(if source.is_ipv4() { LARGEST_V4 } else { LARGEST_V6 });
-    let quote = offending.get(..largest.saturating_sub(headers).min(offending.len())).unwrap_or(offending);
+    let header = if source.is_ipv4() { V4_HEADER } else { V6_HEADER };
+    let quoted = length(source.is_ipv4(), offending.len(), room) - header - 8;
+    let quote = offending.get(..quoted).unwrap_or(offending);
     let length = 8 + quote.len();
     let (kind, pseudo) = match (source, destination) {
         (IpAddr::V4(s), IpAddr::V4(d)) => {
@@ -148,6 +154,7 @@ mod tests {
             let mut out = Vec::new();
             emit(&mut out, Error::TooBig { mtu: 1400 }, addr(9), addr(1), &offending, 1400);
             assert_eq!(out.len(), if ipv4 { 576 } else { 1280 });
+            assert_eq!(out.len(), length(ipv4, offending.len(), 1400));
             let inner = ip::parse_inner(&out, ipv4).unwrap();
             let message = &out[inner.transport as usize..];
             let quote = parse_quote(message, ipv4).unwrap();
