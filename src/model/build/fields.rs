@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use super::report::{Read, Report, Reported, alternatives, did_you_mean};
+use super::report::{Read, Report, Reported, alternatives, did_you_mean, nearest};
 use crate::model::azure;
 use crate::model::node::{Entry, Kind, Node};
 use crate::types::{Prefix, PrefixError};
@@ -24,8 +24,13 @@ pub struct Fields<'a> {
 
 impl fmt::Display for Fields<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind)?;
-        if self.name.is_empty() { Ok(()) } else { write!(f, " '{}'", self.name.escape_debug()) }
+        if !self.name.is_empty() {
+            write!(f, "{} '{}'", self.kind, self.name.escape_debug())
+        } else if self.kind.starts_with("the ") {
+            f.write_str(self.kind)
+        } else {
+            write!(f, "this {}", self.kind)
+        }
     }
 }
 
@@ -81,8 +86,18 @@ impl<'a> Fields<'a> {
         node.filter(|n| !(n.is_null() || self.azure && is_empty(n)))
     }
 
+    /// True if a field of Clearway's own map looks like one of these misspelt; that fault is told already.
+    pub fn misspells(&self, keys: &[&str]) -> bool {
+        let similar =
+            |e: &Entry| !keys.contains(&e.key.as_str()) && nearest(&e.key, keys.iter().copied()).is_some();
+        !self.azure && self.node.entries().iter().any(similar)
+    }
+
     /// The fault of a field that is not there.
     pub fn lacks(&self, report: &mut Report, key: &str, right: &str) -> Reported {
+        if self.misspells(&[key]) {
+            return Reported;
+        }
         report.lacks(self.node, format!("{self} has no {key}; {right}"))
     }
 

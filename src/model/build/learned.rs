@@ -64,6 +64,7 @@ fn read_origin<'a>(
         (Some(_), Some(node)) => Err(cx
             .report
             .fault(node, "this learned route has circuit and connection; it is learned on one of them")),
+        (None, None) if fields.misspells(&["circuit", "connection"]) => Err(Reported),
         (None, None) => Err(cx
             .report
             .lacks(fields.node, "this learned route has no circuit and no connection; it needs one of them")),

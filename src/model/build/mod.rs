@@ -206,13 +206,18 @@ fn add_exports(report: &mut Report, fields: &Fields, sources: &mut Sources, base
     let Some(base) = base else {
         for node in patterns {
             report.fault(node, "this configuration is not read from a file, so it cannot name other files");
+            sources.set_unread();
         }
         return;
     };
+    let before = report.errors.len();
     let documents = azure::load_globs(base, patterns, &mut report.errors);
     let mut resources = Vec::new();
     for document in &documents {
         resources.extend(azure::resources(document, &mut report.errors));
+    }
+    if report.errors.len() > before {
+        sources.set_unread();
     }
     sources.add_exports(report, resources);
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::fields::{self, Fields};
-use super::report::{Read, Report, did_you_mean};
+use super::report::{Read, Report, Reported, did_you_mean};
 use super::sources::{Item, Sources};
 use crate::model::azure::{self, Reference, ResourceKind};
 use crate::model::node::Node;
@@ -73,6 +73,12 @@ impl Slot {
             Slot::Site => "local network gateway",
             Slot::Connection => "connection",
         }
+    }
+
+    /// One of them, in words with an article.
+    pub fn a_word(self) -> String {
+        let article = if self == Slot::Asg { "an" } else { "a" };
+        format!("{article} {}", self.word())
     }
 
     /// The command that exports one.
@@ -211,33 +217,41 @@ impl<'a> Everyone<'_, 'a> {
             None => Ok(None),
             Some(owner) => {
                 let message = format!(
-                    "{} is a {} of customer '{}'; nothing crosses from one customer to another",
+                    "{} names {} of customer '{}'; nothing crosses from one customer to another",
                     what(),
-                    slot.word(),
+                    slot.a_word(),
                     owner.customer
                 );
-                Err(report.fault(node, message))
+                Err(report.fault(named(node), message))
             }
         }
     }
 
-    /// The fault of a reference to a resource that is nowhere.
-    pub fn missing(
-        &self,
-        report: &mut Report,
-        node: &Node,
-        slot: Slot,
-        what: String,
-    ) -> super::report::Reported {
+    /// The fault of a reference to a resource that is nowhere; none if it may be one that could not be read.
+    pub fn missing(&self, report: &mut Report, node: &Node, slot: Slot, what: String) -> Reported {
+        if self.own.sources.is_unread(slot) {
+            return Reported;
+        }
         let name = azure::reference(node).map_or_else(String::new, |r| r.name);
+        let (word, export, customer) = (slot.a_word(), slot.export(), self.own.customer);
+        if let Some(id) = self.own.item(slot, &name).and_then(|item| item.id.as_deref()) {
+            let message = format!(
+                "{what} names {word} that has this name but another id, {id}; export the one that is meant ({export})"
+            );
+            return report.fault(named(node), message);
+        }
         let known = self.own.sources.list(slot).iter().map(|item| item.name.as_str());
         let hint = did_you_mean(&name, known);
-        let (word, export, customer) = (slot.word(), slot.export(), self.own.customer);
-        report.fault(
-            node,
-            format!("{what} names a {word} that customer '{customer}' does not have{hint}; define it, or export it too ({export})"),
-        )
+        let message = format!(
+            "{what} names {word} that customer '{customer}' does not have{hint}; define it, or export it too ({export})"
+        );
+        report.fault(named(node), message)
     }
+}
+
+/// Where a reference names its resource: itself, or its id.
+pub fn named(node: &Node) -> &Node {
+    node.get_ci("id").unwrap_or(node)
 }
 
 /// Reads a bare name or id of a resource of this kind.
@@ -247,16 +261,16 @@ pub fn read_reference(
     slot: Slot,
     what: impl Fn() -> String,
 ) -> Read<Reference> {
-    let id = node.get_ci("id").unwrap_or(node);
-    fields::computed(report, id, &what)?;
+    let node = named(node);
+    fields::computed(report, node, &what)?;
     let Some(reference) = azure::reference(node) else {
-        let message = format!("{} must be the name or id of a {}", what(), slot.word());
+        let message = format!("{} must be the name or id of {}", what(), slot.a_word());
         return Err(report.fault(node, message));
     };
     match &reference.kind {
         Some(kind) if !kind.eq_ignore_ascii_case(slot.list()) => {
             let message =
-                format!("{} is the id of something in {kind}; that of a {} is wanted", what(), slot.word());
+                format!("{} is the id of something in {kind}; that of {} is wanted", what(), slot.a_word());
             Err(report.fault(node, message))
         }
         _ => Ok(reference),
@@ -265,9 +279,12 @@ pub fn read_reference(
 
 /// False if both the reference and the resource have whole ids that differ: then they only share a name.
 fn may_be(node: &Node, item: &Item) -> bool {
-    let whole = |id: &&str| id.to_ascii_lowercase().starts_with("/subscriptions/");
-    let named = node.get_ci("id").unwrap_or(node).as_str().filter(whole);
-    let (Some(id), Some(own)) = (named, item.id.as_deref().filter(whole)) else { return true };
+    // Templates leave the subscription and the resource group open.
+    let whole =
+        |id: &&str| id.to_ascii_lowercase().starts_with("/subscriptions/") && !id.contains(['{', '[']);
+    let (Some(id), Some(own)) = (named(node).as_str().filter(whole), item.id.as_deref().filter(whole)) else {
+        return true;
+    };
     // A reference to a part of the resource begins with the resource's id.
     let (id, own) = (id.to_ascii_lowercase(), own.to_ascii_lowercase());
     id == own || id.strip_prefix(&own).is_some_and(|rest| rest.starts_with('/'))

@@ -125,7 +125,8 @@ pub fn read<'a>(cx: &mut Cx<'_, 'a>, item: &'a Item, vnets: &[VnetDraft<'a>]) ->
     if addresses.is_empty() {
         return None;
     }
-    check_in_subnet(cx.report, &fields, &addresses, vnets, (vnet, subnet));
+    let subnet_node = configurations.first().map_or(fields.node, |c| c.subnet_node);
+    check_in_subnet(cx.report, &fields, &addresses, vnets, (vnet, subnet, subnet_node));
     let mut asgs: Vec<(usize, &Node)> = Vec::new();
     for asg in configurations.into_iter().flat_map(|c| c.asgs) {
         if !asgs.iter().any(|(a, _)| *a == asg.0) {
@@ -171,7 +172,7 @@ fn read_configuration<'a>(
         );
         return read;
     }
-    let fields = Fields::azure(node, "IP configuration of", nic_name(nic));
+    let fields = Fields::azure(node, "IP configuration of network interface", nic_name(nic));
     let address = fields.address(cx.report, "privateIPAddress");
     read.address = address.map(|a| a.zip(fields.get("privateIPAddress")));
     read.subnet = match fields.get("subnet") {
@@ -209,8 +210,8 @@ pub fn find_subnet(
     vnets: &[VnetDraft],
     what: impl Fn() -> String,
 ) -> Read<(usize, usize)> {
-    let id = node.get_ci("id").unwrap_or(node);
-    fields::computed(report, id, &what)?;
+    let node = names::named(node);
+    fields::computed(report, node, &what)?;
     let (vnet_name, name) = match azure::reference(node) {
         Some(Reference { name, parent: Some(parent), kind, .. })
             if kind.as_deref().is_none_or(|k| k.eq_ignore_ascii_case("subnets")) =>
@@ -223,6 +224,9 @@ pub fn find_subnet(
         }
     };
     let Some(index) = everyone.look_by_name(report, node, Slot::Vnet, &vnet_name, &what)? else {
+        if everyone.own.sources.is_unread(Slot::Vnet) {
+            return Err(Reported);
+        }
         let export = Slot::Vnet.export();
         let message = format!(
             "{} lies in virtual network '{vnet_name}', which customer '{}' does not have; define it, or export it too ({export})",
@@ -299,13 +303,13 @@ fn check_in_subnet(
     fields: &Fields,
     addresses: &[(IpAddr, &Node)],
     vnets: &[VnetDraft],
-    (vnet, subnet): (usize, usize),
+    (vnet, subnet, at): (usize, usize, &Node),
 ) {
     let Some(vnet) = vnets.get(vnet) else { return };
     let Some(subnet) = vnet.subnets.get(subnet).filter(|s| s.whole) else { return };
     let name = format!("{}/{}", vnet.name, subnet.subnet.name);
     if subnet.subnet.name == GATEWAY_SUBNET {
-        report.fault(fields.node, format!("{fields} is in GatewaySubnet, which holds gateways only"));
+        report.fault(at, format!("{fields} is in GatewaySubnet, which holds gateways only"));
         return;
     }
     for &(address, node) in addresses {

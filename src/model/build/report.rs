@@ -51,7 +51,7 @@ impl Report {
 /// A value as written; of a map, the name or id that it goes by.
 pub fn written(node: &Node) -> String {
     let named = |key: &str| node.get_ci(key).and_then(Node::as_text);
-    match named("name").or_else(|| named("id")) {
+    match node.as_text().or_else(|| named("name")).or_else(|| named("id")) {
         Some(name) => name.to_string(),
         None => node.describe(),
     }

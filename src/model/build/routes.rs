@@ -152,11 +152,13 @@ fn read_tag(cx: &mut Cx, node: &Node, text: &str, what: impl Fn() -> String) -> 
 
 /// The next hop: an address with VirtualAppliance and only then.
 fn read_next_hop(report: &mut Report, fields: &Fields) -> Read<RouteNextHop> {
-    let Some(kind) = fields.word(report, "nextHopType", &HOP_TYPES)? else {
+    let kind = fields.word(report, "nextHopType", &HOP_TYPES);
+    let address = fields.address(report, "nextHopIpAddress");
+    let Some(kind) = kind? else {
         let right = "VirtualNetworkGateway, VnetLocal, Internet, VirtualAppliance or None is needed";
         return Err(fields.lacks(report, "nextHopType", right));
     };
-    let address = fields.address(report, "nextHopIpAddress")?;
+    let address = address?;
     match (kind, address, fields.get("nextHopIpAddress")) {
         (Some(_), _, Some(node)) => {
             let message =

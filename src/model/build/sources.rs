@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::fields::{self, Fields};
 use super::names::Slot;
-use super::report::{Report, place, written};
+use super::report::{Read, Report, place, written};
 use crate::model::azure::{self, Resource, ResourceKind};
 use crate::model::node::{Entry, Kind, Mark, Node};
 
@@ -40,6 +40,8 @@ pub struct Item {
 #[derive(Default)]
 pub struct Sources {
     lists: [Vec<Item>; Slot::ALL.len()],
+    /// Kinds of which some resource could not be read, not even by name.
+    unread: [bool; Slot::ALL.len()],
 }
 
 impl Sources {
@@ -48,31 +50,26 @@ impl Sources {
         &self.lists[slot as usize]
     }
 
+    /// True if a resource of this kind that seems to be missing may be one that could not be read.
+    pub fn is_unread(&self, slot: Slot) -> bool {
+        self.unread[slot as usize]
+    }
+
+    /// Some export could not be read: it may have held anything.
+    pub fn set_unread(&mut self) {
+        self.unread = [true; Slot::ALL.len()];
+    }
+
     /// The resources that a customer's own lists hold.
     pub fn read_lists(report: &mut Report, customer: &Fields) -> Sources {
         let mut sources = Sources::default();
         for slot in Slot::ALL {
-            for node in customer.list(report, slot.list()).unwrap_or_default() {
-                if node.as_map().is_none() {
-                    report.fault(node, format!("a {} must be a map with a name", slot.word()));
-                    continue;
-                }
-                let body = azure::flatten(node);
-                match body.get_ci("name") {
-                    None => {
-                        report.lacks(
-                            node,
-                            format!("this {} has no name; every resource needs one", slot.word()),
-                        );
-                    }
-                    Some(name) => {
-                        if let Ok(name) =
-                            fields::text(report, name, || format!("name of this {}", slot.word()))
-                        {
-                            let name = name.to_string();
-                            sources.lists[slot as usize].push(item(name, &node.mark, body, false));
-                        }
-                    }
+            let list = customer.list(report, slot.list());
+            sources.unread[slot as usize] = list.is_err();
+            for node in list.unwrap_or_default() {
+                match read_item(report, slot, node) {
+                    Ok(item) => sources.lists[slot as usize].push(item),
+                    Err(_) => sources.unread[slot as usize] = true,
                 }
             }
         }
@@ -106,8 +103,8 @@ impl Sources {
         let Some(parent) = self.lists[slot as usize].iter_mut().find(|i| i.name.eq_ignore_ascii_case(parent))
         else {
             let message = format!(
-                "belongs to a {} that is in no export; export it too ({})",
-                slot.word(),
+                "belongs to {} that is in no export; export it too ({})",
+                slot.a_word(),
                 slot.export()
             );
             report.fault_at(&part.mark, &part.name, message);
@@ -149,8 +146,8 @@ impl Sources {
                     Some(other) if item.exported && other.exported && same(&item.body, &other.body) => {}
                     Some(other) => {
                         let message = format!(
-                            "is the name of a {} already defined at {}; rename one or leave one out",
-                            slot.word(),
+                            "is the name of {} already defined at {}; rename one or leave one out",
+                            slot.a_word(),
                             place(&other.mark, &item.mark)
                         );
                         report.fault_at(&item.mark, &item.name, message);
@@ -162,6 +159,20 @@ impl Sources {
     }
 }
 
+/// One resource of a customer's own list.
+fn read_item(report: &mut Report, slot: Slot, node: &Node) -> Read<Item> {
+    if node.as_map().is_none() {
+        return Err(report.fault(node, format!("{} must be a map with a name", slot.a_word())));
+    }
+    let body = azure::flatten(node);
+    let Some(name) = body.get_ci("name") else {
+        let message = format!("this {} has no name; every resource needs one", slot.word());
+        return Err(report.lacks(node, message));
+    };
+    let name = fields::text(report, name, || format!("name of this {}", slot.word()))?.to_string();
+    Ok(item(name, &node.mark, body, false))
+}
+
 fn item(name: String, mark: &Mark, body: Node, exported: bool) -> Item {
     let mark = body.get_ci("name").map_or(mark, |n| &n.mark).clone();
     let id = body.get_ci("id").and_then(Node::as_str).map(str::to_string);
@@ -171,7 +182,7 @@ fn item(name: String, mark: &Mark, body: Node, exported: bool) -> Item {
 fn check_name(report: &mut Report, slot: Slot, item: &Item) {
     let most = if slot == Slot::Vnet { MAX_VNET_NAME } else { MAX_NAME };
     if let Some(message) = wrong_name(&item.name, most) {
-        report.fault_at(&item.mark, &item.name, format!("the name of a {} {message}", slot.word()));
+        report.fault_at(&item.mark, &item.name, format!("the name of {} {message}", slot.a_word()));
     }
 }
 

@@ -43,15 +43,16 @@ impl Tags {
         Err(match self.source {
             TagSource::Unreadable => Reported,
             TagSource::Builtin => {
+                let hint = did_you_mean(name, self.named());
                 let message = format!(
                     "{} is no prefix and no tag that is known without a service tag file; add serviceTags: with \
-                     Microsoft's published file",
+                     Microsoft's published file{hint}",
                     what()
                 );
                 report.fault(node, message)
             }
             TagSource::File => {
-                let hint = did_you_mean(name, self.known.by_name.values().map(|t| t.name.as_str()));
+                let hint = did_you_mean(name, self.named());
                 let message = format!(
                     "{} is no prefix and no service tag of the file that serviceTags names{hint}",
                     what()
@@ -89,6 +90,12 @@ impl Tags {
                 report.fault(node, format!("needs the service tag {name}, which the file that serviceTags names does not have{hint}"))
             }
         })
+    }
+
+    /// What a rule may name: the tags, and those that stand for what is elsewhere in the configuration.
+    fn named(&self) -> impl Iterator<Item = &str> {
+        let special = ["VirtualNetwork", "Internet", "AzureLoadBalancer"];
+        special.into_iter().chain(self.known.by_name.values().map(|t| t.name.as_str()))
     }
 
     /// Only what was used.

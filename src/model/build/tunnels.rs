@@ -124,6 +124,9 @@ fn target_field(fields: &Fields) -> Option<&'static str> {
 
 fn read_target<'a>(cx: &mut Cx<'_, 'a>, fields: &Fields<'a>, customer: &CustomerDraft<'a>) -> Read<TunnelTo> {
     let Some(target) = target_field(fields) else {
+        if fields.misspells(&TARGETS) {
+            return Err(Reported);
+        }
         let set: Vec<&str> = TARGETS.into_iter().filter(|t| fields.get(t).is_some()).collect();
         let message = if set.is_empty() {
             format!("this tunnel stands for nothing; it needs one of {}", TARGETS.join(", "))
@@ -134,8 +137,7 @@ fn read_target<'a>(cx: &mut Cx<'_, 'a>, fields: &Fields<'a>, customer: &Customer
     };
     for key in ["peering", "link"] {
         if let Some(node) = fields.get(key).filter(|_| target != "circuit") {
-            cx.report
-                .fault(node, format!("{key} is of circuit tunnels only; this one is of the field {target}"));
+            cx.report.fault(node, format!("{key} is of circuit tunnels only; {fields} is a {target} tunnel"));
         }
     }
     let all = cx.everyone;
@@ -202,7 +204,7 @@ fn check_role(report: &mut Report, fields: &Fields, target: &str, ports: &Ports,
         report.fault(
             node,
             format!(
-                "a tunnel of the field {target} needs a port with the role {right}; this one's is {}",
+                "{fields} is a {target} tunnel and needs a port with the role {right}; this one has the role {}",
                 role_name(role)
             ),
         );
@@ -250,10 +252,8 @@ fn read_remote(
 ) -> Read<Option<IpAddr>> {
     let target = target_field(fields);
     match (target, fields.get("remote")) {
-        (Some("vnet"), Some(node)) => {
-            Err(report
-                .fault(node, "a vnet tunnel has no remote; its ends are the hosts of the virtual network"))
-        }
+        (Some("vnet"), Some(node)) => Err(report
+            .fault(node, "a vnet tunnel has no remote; its other ends are the hosts of the virtual network")),
         (Some("vnet") | None, None) => Ok(None),
         (Some(_), None) => Err(fields.lacks(report, "remote", "give the address of the other end")),
         (_, Some(_)) => {

@@ -116,13 +116,13 @@ pub fn read<'a>(cx: &mut Cx<'_, 'a>, item: &'a Item) -> VnetDraft<'a> {
         let Ok(name) = part_name(cx.report, node, "subnet") else { continue };
         let subnet = read_subnet(cx, node, name);
         let index = vnet.subnets.len();
-        if let Some(first) = vnet.subnet_names.insert(name.to_lowercase(), index) {
-            let first = vnet.subnets.get(first).map_or(node, |s| s.node);
-            duplicate(cx.report, node, "subnet", first);
+        let first = *vnet.subnet_names.entry(name.to_lowercase()).or_insert(index);
+        if let Some(first) = vnet.subnets.get(first) {
+            duplicate(cx.report, node, "subnet", first.node);
         }
         vnet.subnets.push(subnet);
     }
-    check_subnets(cx.report, &vnet);
+    check_subnets(cx.report, &mut vnet);
     for node in fields.list(cx.report, "virtualNetworkPeerings").unwrap_or_default() {
         let Ok(name) = part_name(cx.report, node, "peering") else { continue };
         let first = vnet.peerings.iter().find(|p| p.peering.name.eq_ignore_ascii_case(name));
@@ -337,34 +337,34 @@ fn read_endpoint(cx: &mut Cx, subnet: &Fields, node: &Node) -> Read<Option<Servi
 }
 
 /// Every subnet lies in one range, and none overlaps another.
-fn check_subnets(report: &mut Report, vnet: &VnetDraft) {
-    if vnet.subnets.len() > MAX_SUBNETS {
+fn check_subnets(report: &mut Report, vnet: &mut VnetDraft) {
+    let (name, count) = (vnet.name, vnet.subnets.len());
+    if count > MAX_SUBNETS {
         report.fault(
             vnet.node,
-            format!(
-                "virtual network '{}' has {} subnets; Azure allows {MAX_SUBNETS}",
-                vnet.name,
-                vnet.subnets.len()
-            ),
+            format!("virtual network '{name}' has {count} subnets; Azure allows {MAX_SUBNETS}"),
         );
     }
-    let mut prefixes = Vec::new();
-    let mut owners = Vec::new();
-    for subnet in &vnet.subnets {
-        for (prefix, node) in subnet.subnet.prefixes.iter().zip(&subnet.prefix_nodes) {
-            prefixes.push(*prefix);
-            owners.push((subnet, *node));
-            if vnet.whole && !vnet.ranges.iter().any(|(r, _)| r.covers(prefix)) {
-                let ranges: Vec<String> = vnet.ranges.iter().map(|(p, _)| p.to_string()).collect();
-                let message = format!(
-                    "subnet '{}' lies in no range of virtual network '{}', which has {}",
-                    subnet.subnet.name,
-                    vnet.name,
-                    ranges.join(", ")
+    let space = vnet.space();
+    for draft in vnet.subnets.iter_mut().filter(|_| vnet.whole) {
+        for (prefix, node) in draft.subnet.prefixes.iter().zip(&draft.prefix_nodes) {
+            if !space.iter().any(|range| range.covers(prefix)) {
+                let ranges: Vec<String> = space.iter().map(Prefix::to_string).collect();
+                let (subnet, ranges) = (&draft.subnet.name, ranges.join(", "));
+                report.fault(
+                    node,
+                    format!(
+                        "subnet '{subnet}' lies in no range of virtual network '{name}', which has {ranges}"
+                    ),
                 );
-                report.fault(node, message);
+                draft.whole = false;
             }
         }
+    }
+    let (mut prefixes, mut owners) = (Vec::new(), Vec::new());
+    for draft in &vnet.subnets {
+        prefixes.extend(&draft.subnet.prefixes);
+        owners.extend(draft.prefix_nodes.iter().map(|node| (draft, *node)));
     }
     for (a, b) in overlaps(&prefixes) {
         let (a, b) = (a.min(b), a.max(b));
