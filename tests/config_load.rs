@@ -1,18 +1,198 @@
-//! The contract's example, in every shape that Azure's tools print it in.
+//! The contract's example in every shape that Azure's tools print it in, and configurations of several files.
 
-use clearway::model::{self, Model};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clearway::model::{self, AddressItem, Fault, Model, RouteTarget, Severity};
 
 const EXAMPLE: &str = include_str!("data/contract-example.yaml");
 
-fn accept(name: &str, text: &str) -> Model {
-    match model::from_bytes(name, text.as_bytes(), None) {
-        Ok(model) => model,
-        Err(faults) => panic!("{}", faults.iter().map(|f| format!("{f}\n")).collect::<String>()),
-    }
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
+}
+
+fn sentences(faults: &[Fault]) -> String {
+    faults.iter().map(|f| format!("{f}\n")).collect()
+}
+
+fn accept(name: &str, text: &str, base: Option<&Path>) -> Model {
+    model::from_bytes(name, text.as_bytes(), base).unwrap_or_else(|faults| panic!("{}", sentences(&faults)))
+}
+
+/// The example with these exports in place of its resources.
+fn with_exports(patterns: &str) -> String {
+    let (head, _) = EXAMPLE.split_once("    # resources:").unwrap();
+    let (_, tail) = EXAMPLE.split_once("    tunnels:\n").unwrap();
+    format!("{head}    resources: {patterns}\n    tunnels:\n{tail}")
 }
 
 #[test]
 fn accepts_the_example_of_the_contract() {
-    let model = accept("example.yaml", EXAMPLE);
+    let model = accept("example.yaml", EXAMPLE, None);
     assert_eq!(model.warnings, []);
+    assert_eq!((model.ports.len(), model.customers.len()), (4, 1));
+    assert_eq!(model.customers[0].tunnels[3].key, 0xc01);
+}
+
+#[test]
+fn accepts_the_example_as_json() {
+    let json = accept("example.json", include_str!("data/contract-example.json"), None);
+    assert_eq!(json, accept("example.yaml", EXAMPLE, None));
+}
+
+#[test]
+fn exports_of_every_shape_are_the_same_model() {
+    let native = accept("example.yaml", EXAMPLE, None);
+    for patterns in [
+        "['az/*.json']",
+        "[rest.json]",
+        "[template.json]",
+        "[az/vnet-list.json, 'az/[!v]*.json']",
+        // The same resources twice, in two shapes.
+        "['az/*', 'rest.json']",
+    ] {
+        let model = accept("net.yaml", &with_exports(patterns), Some(&data().join("contoso")));
+        assert_eq!(model, native, "{patterns}");
+    }
+}
+
+#[test]
+fn own_lists_stand_beside_exports() {
+    let nics = "    networkInterfaces:\n      - {name: web-1, ipConfigurations: [{privateIPAddress: 10.1.0.4, subnet: hub/web}]}\n";
+    let text = with_exports("['az/*.json']").replace("    tunnels:\n", &format!("{nics}    tunnels:\n"));
+    let model = accept("net.yaml", &text, Some(&data().join("contoso")));
+    let names: Vec<_> = model.customers[0].nics.iter().map(|n| n.name.as_str()).collect();
+    assert_eq!(names, ["web-1", "fw-nic"]);
+
+    let text = text.replace("web-1", "FW-NIC");
+    let faults = model::from_bytes("net.yaml", text.as_bytes(), Some(&data().join("contoso"))).unwrap_err();
+    assert_eq!(faults.len(), 1, "{}", sentences(&faults));
+    assert!(faults[0].file.ends_with("az/nic.json") && faults[0].line > 0 && faults[0].value == "fw-nic");
+    assert!(faults[0].message.contains("already defined at net.yaml:11; rename one"), "{}", faults[0]);
+}
+
+#[test]
+fn an_export_that_differs_from_the_first_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |name: &str| fs::read_to_string(data().join("contoso/az").join(name)).unwrap();
+    fs::write(folder.path().join("a.json"), read("nsg.json")).unwrap();
+    let other = read("nsg.json").replace("contoso-rg", "other-rg").replace("\"443\"", "\"22\"");
+    fs::write(folder.path().join("b.json"), other).unwrap();
+    let text = "apiVersion: clearway/v1\nports: {}\ncustomers: [{name: a, resources: ['*.json']}]";
+    let faults = model::from_bytes("net.yaml", text.as_bytes(), Some(folder.path())).unwrap_err();
+    assert_eq!(faults.len(), 1, "{}", sentences(&faults));
+    assert!(faults[0].file.ends_with("b.json") && faults[0].message.contains("a.json:"), "{}", faults[0]);
+    assert_eq!(faults[0].value, "web-nsg");
+}
+
+#[test]
+fn a_broken_export_makes_no_noise_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["vnet-list", "route-table", "nic", "circuit", "gateways", "connections"] {
+        let name = format!("{name}.json");
+        fs::copy(data().join("contoso/az").join(&name), folder.path().join(&name)).unwrap();
+    }
+    fs::write(folder.path().join("nsg.json"), "{\"name\": \"web-nsg\",").unwrap();
+    let text = with_exports("['*.json']");
+    let faults = model::from_bytes("net.yaml", text.as_bytes(), Some(folder.path())).unwrap_err();
+    assert_eq!(faults.len(), 1, "{}", sentences(&faults));
+    assert!(faults[0].file.ends_with("nsg.json"));
+
+    fs::remove_file(folder.path().join("nsg.json")).unwrap();
+    let faults = model::from_bytes("net.yaml", text.as_bytes(), Some(folder.path())).unwrap_err();
+    assert_eq!(faults.len(), 1, "{}", sentences(&faults));
+    assert!(faults[0].message.contains("export it too (az network nsg show)"), "{}", faults[0]);
+}
+
+/// The example with a rule, a route and a service endpoint that name service tags, beside its tag file.
+fn write_tagged(folder: &Path) -> PathBuf {
+    let text = EXAMPLE
+        .replace("# serviceTags: ServiceTags_Public.json", "serviceTags: tags.json")
+        .replace("sourceAddressPrefix: Internet", "sourceAddressPrefix: azurecloud")
+        .replace(
+            "{name: via-fw,",
+            "{name: store, addressPrefix: STORAGE.westus, nextHopType: Internet}\n          - {name: via-fw,",
+        )
+        .replace(
+            "{name: fw, addressPrefix: 10.1.9.0/24}",
+            "{name: fw, addressPrefix: 10.1.9.0/24, serviceEndpoints: [{service: microsoft.sql, locations: [West US, westus, '*']}]}",
+        );
+    let tag = |name: &str, prefix: &str| {
+        format!("{{\"name\": \"{name}\", \"properties\": {{\"addressPrefixes\": [\"{prefix}\"]}}}}")
+    };
+    let tags = [
+        tag("AzureCloud", "13.64.0.0/11"),
+        tag("Storage", "13.65.0.0/16"),
+        tag("Storage.WestUS", "13.65.1.0/24"),
+        tag("Sql", "13.66.0.0/16"),
+        tag("Sql.WestUS", "13.66.1.0/24"),
+    ];
+    fs::write(folder.join("tags.json"), format!("{{\"values\": [{}]}}", tags.join(", "))).unwrap();
+    let path = folder.join("net.yaml");
+    fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn keeps_the_service_tags_that_are_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write_tagged(folder.path());
+    let model = model::load(&path).unwrap_or_else(|faults| panic!("{}", sentences(&faults)));
+    let names: Vec<_> = model.tags.by_name.values().map(|t| t.name.as_str()).collect();
+    assert_eq!(names, ["AzureCloud", "Sql", "Sql.WestUS", "Storage.WestUS"]);
+    let customer = &model.customers[0];
+    assert_eq!(customer.nsgs[0].rules[0].source.items, [AddressItem::Tag("AzureCloud".to_string())]);
+    assert_eq!(customer.route_tables[0].routes[0].target, RouteTarget::Tag("Storage.WestUS".to_string()));
+    let endpoint = &customer.vnets[0].subnets[1].service_endpoints[0];
+    assert_eq!(
+        (endpoint.service.as_str(), endpoint.tags.join(" ")),
+        ("Microsoft.Sql", "Sql.WestUS Sql".to_string())
+    );
+
+    let text = fs::read_to_string(&path)
+        .unwrap()
+        .replace("STORAGE.westus", "Storage.WestUS2")
+        .replace("West US", "Mars");
+    fs::write(&path, text).unwrap();
+    let faults = model::load(&path).unwrap_err();
+    assert_eq!(faults.len(), 2, "{}", sentences(&faults));
+    assert!(
+        faults[0].message.contains("Sql.Mars, which the file that serviceTags names does not have"),
+        "{}",
+        faults[0]
+    );
+    assert!(faults[1].message.ends_with("did you mean Storage.WestUS?"), "{}", faults[1]);
+    assert!(faults.iter().all(|f| f.file.ends_with("net.yaml") && f.line > 0));
+
+    fs::remove_file(folder.path().join("tags.json")).unwrap();
+    let faults = model::load(&path).unwrap_err();
+    assert_eq!(faults.len(), 1, "{}", sentences(&faults));
+    assert_eq!((faults[0].line, faults[0].column, faults[0].value.as_str()), (72, 14, "tags.json"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_fault() {
+    let faults = model::load(Path::new("no/such/net.yaml")).unwrap_err();
+    assert_eq!(faults.len(), 1);
+    assert_eq!((faults[0].line, faults[0].severity), (0, Severity::Error));
+    assert!(faults[0].to_string().starts_with("no/such/net.yaml: error: cannot be read: "), "{}", faults[0]);
+}
+
+#[test]
+fn faults_of_several_files_are_told_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("x")).unwrap();
+    for name in ["b", "a"] {
+        let nsg = format!(
+            "{{\"type\": \"Microsoft.Network/networkSecurityGroups\", \"name\": \"{name}\",\n\"flushConnection\": 7}}"
+        );
+        fs::write(folder.path().join("x").join(format!("{name}.json")), nsg).unwrap();
+    }
+    let path = folder.path().join("net.yaml");
+    fs::write(&path, "apiVersion: clearway/v2\nports: {}\ncustomers: [{name: c, resources: [x/*.json]}]\n")
+        .unwrap();
+    let faults = model::load(&path).unwrap_err();
+    let places: Vec<_> =
+        faults.iter().map(|f| (f.file.rsplit('/').next().unwrap(), f.line, f.column)).collect();
+    assert_eq!(places, [("net.yaml", 1, 13), ("a.json", 2, 20), ("b.json", 2, 20)]);
 }

@@ -102,6 +102,9 @@ impl Sources {
         let (parent, name) = part.name.split_once('/').unwrap_or(("", &part.name));
         let Some(parent) = self.lists[slot as usize].iter_mut().find(|i| i.name.eq_ignore_ascii_case(parent))
         else {
+            if self.unread[slot as usize] {
+                return;
+            }
             let message = format!(
                 "belongs to {} that is in no export; export it too ({})",
                 slot.a_word(),
