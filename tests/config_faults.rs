@@ -154,7 +154,7 @@ fn keeps_the_limits_of_azure() {
             "{{name: r{i}, priority: {}, direction: {}, access: Allow, protocol: '*', {addresses}, \
              sourcePortRange: '*', destinationAddressPrefix: '*', destinationPortRange: '*'}}",
             100 + i / 2,
-            if i % 2 == 0 { "Inbound" } else { "Outbound" }
+            if i.is_multiple_of(2) { "Inbound" } else { "Outbound" }
         )
     };
     let nsg =
@@ -175,7 +175,8 @@ fn keeps_the_limits_of_azure() {
     });
     let learned = |tier: &str, from: &str, prefix: fn(usize) -> String, n| {
         customer(&format!(
-            "expressRouteCircuits: [{{name: c, sku: {{tier: {tier}}}, peerings: [{{name: AzurePrivatePeering}}]}}]\n  \
+            "expressRouteCircuits: [{{name: c, sku: {{tier: {tier}}}, peerings: [{{name: \
+             AzurePrivatePeering}}]}}]\n  \
              learnedRoutes: {}",
             repeat(n, |i| format!("{{prefix: '{}', circuit: c{from}}}", prefix(i)))
         ))
@@ -201,8 +202,10 @@ fn keeps_the_limits_of_application_security_groups_and_circuits() {
         let rules = repeat(n.div_ceil(10), |i| {
             let asgs = names(10 * i, (n - 10 * i).min(10));
             format!(
-                "{{name: r{i}, priority: {}, direction: Inbound, access: Allow, protocol: '*', sourcePortRange: '*', \
-                 sourceApplicationSecurityGroups: {asgs}, destinationAddressPrefix: '*', destinationPortRange: '*'}}",
+                "{{name: r{i}, priority: {}, direction: Inbound, access: Allow, protocol: '*', \
+                 sourcePortRange: '*', \
+                 sourceApplicationSecurityGroups: {asgs}, destinationAddressPrefix: '*', \
+                 destinationPortRange: '*'}}",
                 100 + i
             )
         });
@@ -213,7 +216,8 @@ fn keeps_the_limits_of_application_security_groups_and_circuits() {
     });
     limit(20, "is in 21 groups; Azure allows 20", |n| {
         customer(&format!(
-            "applicationSecurityGroups: {}\n  virtualNetworks: [{{name: v, addressSpace: {{addressPrefixes: [10.0.0.0/8]}}, \
+            "applicationSecurityGroups: {}\n  virtualNetworks: [{{name: v, addressSpace: \
+             {{addressPrefixes: [10.0.0.0/8]}}, \
              subnets: [{{name: s, addressPrefix: 10.0.0.0/24}}]}}]\n  networkInterfaces: [{{name: n, ipConfigurations: \
              [{{privateIPAddress: 10.0.0.4, subnet: v/s, applicationSecurityGroups: {}}}]}}]\n  \
              tunnels: [{{vnet: v, port: f, key: 1}}]",

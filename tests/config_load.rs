@@ -58,7 +58,8 @@ fn exports_of_every_shape_are_the_same_model() {
 
 #[test]
 fn own_lists_stand_beside_exports() {
-    let nics = "    networkInterfaces:\n      - {name: web-1, ipConfigurations: [{privateIPAddress: 10.1.0.4, subnet: hub/web}]}\n";
+    let nics = "    networkInterfaces:\n      - {name: web-1, ipConfigurations: [{privateIPAddress: \
+                10.1.0.4, subnet: hub/web}]}\n";
     let text = with_exports("['az/*.json']").replace("    tunnels:\n", &format!("{nics}    tunnels:\n"));
     let model = accept("net.yaml", &text, Some(&data().join("contoso")));
     let names: Vec<_> = model.customers[0].nics.iter().map(|n| n.name.as_str()).collect();
@@ -115,7 +116,8 @@ fn write_tagged(folder: &Path) -> PathBuf {
         )
         .replace(
             "{name: fw, addressPrefix: 10.1.9.0/24}",
-            "{name: fw, addressPrefix: 10.1.9.0/24, serviceEndpoints: [{service: microsoft.sql, locations: [West US, westus, '*']}]}",
+            "{name: fw, addressPrefix: 10.1.9.0/24, serviceEndpoints: [{service: microsoft.sql, \
+             locations: [West US, westus, '*']}]}",
         );
     let tag = |name: &str, prefix: &str| {
         format!("{{\"name\": \"{name}\", \"properties\": {{\"addressPrefixes\": [\"{prefix}\"]}}}}")
@@ -184,7 +186,8 @@ fn faults_of_several_files_are_told_in_their_order() {
     fs::create_dir(folder.path().join("x")).unwrap();
     for name in ["b", "a"] {
         let nsg = format!(
-            "{{\"type\": \"Microsoft.Network/networkSecurityGroups\", \"name\": \"{name}\",\n\"flushConnection\": 7}}"
+            "{{\"type\": \"Microsoft.Network/networkSecurityGroups\", \"name\": \
+             \"{name}\",\n\"flushConnection\": 7}}"
         );
         fs::write(folder.path().join("x").join(format!("{name}.json")), nsg).unwrap();
     }

@@ -74,19 +74,22 @@ fn check_peerings(
         }
         if let Some(first) = remotes.insert(remote, at) {
             let place = place(&first.mark, &at.mark);
-            report.fault(
-                at,
-                format!(
-                    "has a peering with virtual network '{}' at {place} already; one is enough",
-                    vnet.name
-                ),
+            let message = format!(
+                "has a peering with virtual network '{}' at {place} already; one is enough",
+                vnet.name
             );
+            report.fault(at, message);
             continue;
         }
         let Some(other) = other_side(customer, index, draft) else { continue };
         if draft.peering.use_remote_gateways && !other.peering.allow_gateway_transit {
             let remote = name(customer, remote);
-            report.fault(flag, format!("useRemoteGateways needs allowGatewayTransit: true in peering '{}' of virtual network '{remote}'", other.peering.name));
+            let message = format!(
+                "useRemoteGateways needs allowGatewayTransit: true in peering \
+                 '{}' of virtual network '{remote}'",
+                other.peering.name
+            );
+            report.fault(flag, message);
         }
         check_overlap(report, customer, (index, remote), at, told, "are peered");
     }
@@ -108,7 +111,11 @@ fn check_remote_gateways(
     }
     if let Some(gateway) = customer.gateways.iter().find(|g| g.vnet == Ok(vnet)) {
         let gateway = gateway.node.get_ci("name").and_then(Node::as_text).unwrap_or_default();
-        report.fault(flag, format!("this virtual network has the gateway '{gateway}' of its own, so it cannot use remote gateways"));
+        let message = format!(
+            "this virtual network has the gateway '{gateway}' of its own, so it \
+             cannot use remote gateways"
+        );
+        report.fault(flag, message);
     }
 }
 
@@ -125,7 +132,11 @@ fn check_overlap(
     let Some((x, y)) = between(&left.space(), &right.space()) else { return };
     if told.insert((a.min(b), a.max(b))) {
         let (left, right) = (left.name, right.name);
-        report.fault(at, format!("virtual networks '{left}' ({x}) and '{right}' ({y}) overlap, but {because}; their addresses must differ"));
+        let message = format!(
+            "virtual networks '{left}' ({x}) and '{right}' ({y}) overlap, but \
+             {because}; their addresses must differ"
+        );
+        report.fault(at, message);
     }
 }
 
@@ -224,7 +235,8 @@ fn check_asg_use(report: &mut Report, customer: &CustomerDraft) {
         if let (Some(at), true) = (draft.asg_node, vnets.len() > 1) {
             let names: Vec<String> = vnets.iter().map(|v| name(customer, *v)).collect();
             let message = format!(
-                "network security group '{}' names application security groups, but is in use in virtual networks {}; give \
+                "network security group '{}' names application security groups, but is in use in \
+                 virtual networks {}; give \
                  each its own group",
                 draft.nsg.name,
                 names.join(" and ")
@@ -236,7 +248,12 @@ fn check_asg_use(report: &mut Report, customer: &CustomerDraft) {
             let vnets: BTreeSet<usize> = asgs.filter_map(|asg| homes.get(asg).copied()).collect();
             if vnets.len() > 1 {
                 let names: Vec<String> = vnets.iter().map(|v| name(customer, *v)).collect();
-                report.fault(node, format!("this rule names application security groups of virtual networks {}; all must be of one", names.join(" and ")));
+                let message = format!(
+                    "this rule names application security groups of virtual \
+                     networks {}; all must be of one",
+                    names.join(" and ")
+                );
+                report.fault(node, message);
             }
         }
     }
@@ -260,7 +277,8 @@ fn check_forwarding(report: &mut Report, customer: &CustomerDraft) {
             let Some((other, first)) = seen.insert((vnet, host), (&draft.nic.name, at)) else { continue };
             let place = place(&first.mark, &at.mark);
             let message = format!(
-                "network interfaces '{other}' (at {place}) and '{}' both have IP forwarding on host {host}; what they forward \
+                "network interfaces '{other}' (at {place}) and '{}' both have IP forwarding on host \
+                 {host}; what they forward \
                  could not be told apart (use an nvgre tunnel, or two hosts)",
                 draft.nic.name
             );
@@ -276,7 +294,11 @@ fn check_macs(report: &mut Report, customer: &CustomerDraft) {
         let (Some(mac), Some(at)) = (draft.nic.mac, draft.mac_node) else { continue };
         if let Some((other, first)) = seen.insert((draft.nic.vnet, mac), (&draft.nic.name, at)) {
             let place = place(&first.mark, &at.mark);
-            report.fault(at, format!("is the MAC address of network interface '{other}' at {place} already; over nvgre each needs its own"));
+            let message = format!(
+                "is the MAC address of network interface '{other}' at {place} \
+                 already; over nvgre each needs its own"
+            );
+            report.fault(at, message);
         }
     }
 }
@@ -347,7 +369,8 @@ pub fn warn_of_overlaps(report: &mut Report, customers: &[CustomerDraft], ports:
             let whose =
                 if one.0 == other.0 { String::new() } else { format!(" of customer '{}'", owner.name) };
             let message = format!(
-                "virtual network '{vnet}' has no Internet tunnel and overlaps virtual network '{with}'{whose}; plain packets \
+                "virtual network '{vnet}' has no Internet tunnel and overlaps virtual network \
+                 '{with}'{whose}; plain packets \
                  to addresses of both are dropped"
             );
             report.warn(one.2, message);

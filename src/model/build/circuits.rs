@@ -253,13 +253,11 @@ pub fn check_link_prefixes(report: &mut Report, circuits: &[CircuitDraft], vnets
     for (prefix, node) in circuits.iter().flat_map(|c| &c.peerings).flat_map(|p| &p.links) {
         let holds = |v: &&VnetDraft| v.ranges.iter().any(|(r, _)| r.overlaps(prefix));
         if let Some(vnet) = vnets.iter().find(holds) {
-            report.fault(
-                node,
-                format!(
-                    "overlaps virtual network '{}'; link prefixes need addresses of their own",
-                    vnet.name
-                ),
+            let message = format!(
+                "overlaps virtual network '{}'; link prefixes need addresses of their own",
+                vnet.name
             );
+            report.fault(node, message);
         }
     }
 }

@@ -125,7 +125,8 @@ pub fn check_gateways(report: &mut Report, gateways: &[GatewayDraft], vnets: &[V
             let place = place(&first.mark, &draft.node.mark);
             let kind = if kind == GatewayKind::Vpn { "Vpn" } else { "ExpressRoute" };
             let message = format!(
-                "is a second {kind} gateway of virtual network '{name}', after the one at {place}; Azure allows one of each type"
+                "is a second {kind} gateway of virtual network '{name}', after the one at {place}; \
+                 Azure allows one of each type"
             );
             report.fault(draft.node, message);
         }

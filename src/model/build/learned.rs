@@ -130,12 +130,10 @@ pub fn check(report: &mut Report, customer: &CustomerDraft) {
         if let Some(first) = ways.iter().find_map(|way| seen.get(&(route.prefix, *way))) {
             let at = draft.node.get("prefix").unwrap_or(draft.node);
             let place = place(&first.mark, &at.mark);
-            report.fault(
-                at,
-                format!(
-                    "is learned here at {place} already; a prefix is learned once on each link or connection"
-                ),
+            let message = format!(
+                "is learned here at {place} already; a prefix is learned once on each link or connection"
             );
+            report.fault(at, message);
             continue;
         }
         let mut full = Vec::new();
@@ -150,7 +148,12 @@ pub fn check(report: &mut Report, customer: &CustomerDraft) {
             let links: Vec<&str> = full.iter().map(|(_, link)| link.name()).collect();
             let at = draft.node.get("prefix").unwrap_or(draft.node);
             let family = if route.prefix.is_ipv4() { "IPv4" } else { "IPv6" };
-            report.fault(at, format!("is one route too many; Azure learns {limit} {family} prefixes on the {} link of this peering", links.join(" and the ")));
+            let message = format!(
+                "is one route too many; Azure learns {limit} {family} prefixes on \
+                 the {} link of this peering",
+                links.join(" and the ")
+            );
+            report.fault(at, message);
         }
     }
     check_sites(report, customer, &seen);
@@ -192,13 +195,11 @@ fn check_sites(report: &mut Report, customer: &CustomerDraft, seen: &HashMap<(Pr
             if let Some(node) = seen.get(&(*prefix, LearnedFrom::Connection(index))) {
                 let node = node.get("prefix").unwrap_or(node);
                 let place = place(&at.mark, &node.mark);
-                report.fault(
-                    node,
-                    format!(
-                        "is a prefix of local network gateway '{}' at {place} already; leave one out",
-                        site.site.name
-                    ),
+                let message = format!(
+                    "is a prefix of local network gateway '{}' at {place} already; leave one out",
+                    site.site.name
                 );
+                report.fault(node, message);
             }
         }
     }

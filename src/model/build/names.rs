@@ -236,14 +236,16 @@ impl<'a> Everyone<'_, 'a> {
         let (word, export, customer) = (slot.a_word(), slot.export(), self.own.customer);
         if let Some(id) = self.own.item(slot, &name).and_then(|item| item.id.as_deref()) {
             let message = format!(
-                "{what} names {word} that has this name but another id, {id}; export the one that is meant ({export})"
+                "{what} names {word} that has this name but another id, {id}; export the one that is \
+                 meant ({export})"
             );
             return report.fault(named(node), message);
         }
         let known = self.own.sources.list(slot).iter().map(|item| item.name.as_str());
         let hint = did_you_mean(&name, known);
         let message = format!(
-            "{what} names {word} that customer '{customer}' does not have{hint}; define it, or export it too ({export})"
+            "{what} names {word} that customer '{customer}' does not have{hint}; define it, or export \
+             it too ({export})"
         );
         report.fault(named(node), message)
     }

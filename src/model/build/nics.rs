@@ -67,7 +67,8 @@ impl Asgs {
                     if asgs.find(&reference.name).is_none() {
                         asgs.add(&reference.name);
                         if declared > 0 {
-                            let message = "is no application security group of the configuration; it is taken to exist \
+                            let message = "is no application security group of the configuration; it is \
+                                           taken to exist \
                                            because this network interface is a member";
                             report.warn(node, message);
                         }
@@ -229,7 +230,8 @@ pub fn find_subnet(
         }
         let export = Slot::Vnet.export();
         let message = format!(
-            "{} lies in virtual network '{vnet_name}', which customer '{}' does not have; define it, or export it too ({export})",
+            "{} lies in virtual network '{vnet_name}', which customer '{}' does not have; define it, or \
+             export it too ({export})",
             what(),
             everyone.own.customer
         );
@@ -263,7 +265,8 @@ fn check_addresses(
             let right =
                 "write the address that Azure gave it, or export the running one (az network nic show)";
             let message = format!(
-                "{fields} has no privateIPAddress here, but a network security group, application security groups or IP \
+                "{fields} has no privateIPAddress here, but a network security group, application \
+                 security groups or IP \
                  forwarding that depend on it; {right}"
             );
             report.lacks(node, message);
@@ -322,7 +325,8 @@ fn check_in_subnet(
             }
             Some(prefix) if is_reserved(prefix, address) => {
                 let message = format!(
-                    "is one of the five addresses of subnet {name} that Azure keeps: the first four and the last of {prefix}"
+                    "is one of the five addresses of subnet {name} that Azure keeps: the first four and \
+                     the last of {prefix}"
                 );
                 report.fault(node, message);
             }
@@ -366,7 +370,11 @@ pub fn check(report: &mut Report, nics: &[NicDraft], vnets: &[VnetDraft], asgs: 
             if let Some((first, at)) = seen.insert((draft.nic.vnet, *address), (draft, node)) {
                 let place = place(&at.mark, &node.mark);
                 let first = &first.nic.name;
-                report.fault(node, format!("is an address of network interface '{first}' of the same virtual network at {place} already"));
+                let message = format!(
+                    "is an address of network interface '{first}' of the same \
+                     virtual network at {place} already"
+                );
+                report.fault(node, message);
             }
         }
     }
@@ -378,7 +386,8 @@ pub fn check(report: &mut Report, nics: &[NicDraft], vnets: &[VnetDraft], asgs: 
                 let vnet = vnets.get(first.nic.vnet).map_or("", |v| v.name);
                 let asg = asgs.names.get(*asg).map_or("", String::as_str);
                 let message = format!(
-                    "application security group '{asg}' has the member '{}' in virtual network '{vnet}'; all members must be in one",
+                    "application security group '{asg}' has the member '{}' in virtual network \
+                     '{vnet}'; all members must be in one",
                     first.nic.name
                 );
                 report.fault(node, message);

@@ -136,13 +136,11 @@ impl<'a> Ports<'a> {
             let Some(first) = with.next() else { continue };
             for port in with {
                 let at = port.node.get("role").unwrap_or(port.node);
-                report.fault(
-                    at,
-                    format!(
-                        "a second port with the role {name}, after '{}'; at most one may have it",
-                        first.name
-                    ),
+                let message = format!(
+                    "a second port with the role {name}, after '{}'; at most one may have it",
+                    first.name
                 );
+                report.fault(at, message);
             }
         }
     }
@@ -154,13 +152,11 @@ impl<'a> Ports<'a> {
             let Ok(address) = port.address else { continue };
             if let Some(first) = seen.insert(address, port) {
                 let at = port.node.get("address").unwrap_or(port.node);
-                report.fault(
-                    at,
-                    format!(
-                        "is the address of port '{}' already; each port that receives GRE needs its own",
-                        first.name
-                    ),
+                let message = format!(
+                    "is the address of port '{}' already; each port that receives GRE needs its own",
+                    first.name
                 );
+                report.fault(at, message);
             }
         }
     }
@@ -220,7 +216,8 @@ fn check_name(report: &mut Report, entry: &Entry) {
     let name = entry.key.as_str();
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.len() > MAX_NAME || name.starts_with(['.', '-']) || !name.chars().all(good) {
-        let right = "a port is named with at most 64 letters, digits, '-', '_' and '.', and begins with a letter or digit";
+        let right = "a port is named with at most 64 letters, digits, '-', '_' and '.', and begins with \
+                     a letter or digit";
         report.fault_at(&entry.mark, name, right);
     }
 }
@@ -242,12 +239,10 @@ fn read_next_hop(report: &mut Report, fields: &Fields, port: &PortDraft) -> Read
         }
     }
     if matches!(port.role, Ok(Role::Fabric | Role::Edge)) {
-        report.warn(
-            node,
-            format!(
-                "nextHop of {fields} has no effect: only plain packets of internet and services ports use it"
-            ),
+        let message = format!(
+            "nextHop of {fields} has no effect: only plain packets of internet and services ports use it"
         );
+        report.warn(node, message);
     }
     Ok(Some(address))
 }

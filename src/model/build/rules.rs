@@ -238,12 +238,10 @@ fn read_addresses<'a>(cx: &mut Cx<'_, 'a>, fields: &Fields<'a>, side: &Side) -> 
             Ok(item) => {
                 if list.len() > 1 && !matches!(item, AddressItem::Prefix(_)) {
                     let what = fields.of(side.prefixes);
-                    cx.report.fault(
-                        node,
-                        format!(
-                            "{what} may hold addresses and prefixes only; * or a service tag stands alone"
-                        ),
+                    let message = format!(
+                        "{what} may hold addresses and prefixes only; * or a service tag stands alone"
                     );
+                    cx.report.fault(node, message);
                     whole = false;
                 }
                 items.push(item);
@@ -377,7 +375,8 @@ fn check_limits(report: &mut Report, draft: &NsgDraft) {
         let count: usize = draft.nsg.rules.iter().map(of).sum();
         if count > MAX_ADDRESSES_PER_SIDE {
             let message = format!(
-                "network security group '{name}' has {count} {word} addresses in its rules; Azure allows {MAX_ADDRESSES_PER_SIDE}"
+                "network security group '{name}' has {count} {word} addresses in its rules; Azure \
+                 allows {MAX_ADDRESSES_PER_SIDE}"
             );
             report.fault(draft.node, message);
         }
@@ -386,7 +385,8 @@ fn check_limits(report: &mut Report, draft: &NsgDraft) {
     let asgs: HashSet<usize> = sides.flat_map(|s| s.asgs.iter().copied()).collect();
     if asgs.len() > MAX_ASGS {
         let message = format!(
-            "network security group '{name}' names {} application security groups in its rules; Azure allows {MAX_ASGS}",
+            "network security group '{name}' names {} application security groups in its rules; Azure \
+             allows {MAX_ASGS}",
             asgs.len()
         );
         report.fault(draft.node, message);

@@ -45,7 +45,8 @@ impl Tags {
             TagSource::Builtin => {
                 let hint = did_you_mean(name, self.named());
                 let message = format!(
-                    "{} is no prefix and no tag that is known without a service tag file; add serviceTags: with \
+                    "{} is no prefix and no tag that is known without a service tag file; add \
+                     serviceTags: with \
                      Microsoft's published file{hint}",
                     what()
                 );
@@ -83,11 +84,20 @@ impl Tags {
             TagSource::Unreadable => Reported,
             TagSource::Builtin => report.fault(
                 node,
-                format!("the prefixes of this service are those of the service tag {name}; add serviceTags: with Microsoft's published file"),
+                format!(
+                    "the prefixes of this service are those of the service tag {name}; add \
+                     serviceTags: with Microsoft's published file"
+                ),
             ),
             TagSource::File => {
                 let hint = did_you_mean(&name, self.known.by_name.values().map(|t| t.name.as_str()));
-                report.fault(node, format!("needs the service tag {name}, which the file that serviceTags names does not have{hint}"))
+                report.fault(
+                    node,
+                    format!(
+                        "needs the service tag {name}, which the file that \
+                         serviceTags names does not have{hint}"
+                    ),
+                )
             }
         })
     }

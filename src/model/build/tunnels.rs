@@ -185,7 +185,8 @@ pub fn check_site(
     let draft = customer.connections.get(connection).ok_or(Reported)?;
     match (&draft.connection, fields.get("connection")) {
         (Ok(Connection { to: ConnectionTo::Circuit { .. }, .. }), Some(node)) => {
-            let message = "is of type ExpressRoute; an IPsec connection is wanted here (for a circuit write circuit:, peering: and link:)";
+            let message = "is of type ExpressRoute; an IPsec connection is wanted here (for a circuit \
+                           write circuit:, peering: and link:)";
             Err(report.fault(node, message))
         }
         _ => Ok(()),
@@ -201,13 +202,12 @@ fn check_role(report: &mut Report, fields: &Fields, target: &str, ports: &Ports,
         _ => (matches!(role, Role::Internet | Role::Edge), "internet or edge"),
     };
     if let (false, Some(node)) = (good, fields.get("port")) {
-        report.fault(
-            node,
-            format!(
-                "{fields} is a {target} tunnel and needs a port with the role {right}; this one has the role {}",
-                role_name(role)
-            ),
+        let message = format!(
+            "{fields} is a {target} tunnel and needs a port with the role {right}; this one has the \
+             role {}",
+            role_name(role)
         );
+        report.fault(node, message);
     }
     good
 }
@@ -341,16 +341,19 @@ pub fn check_hosts(report: &mut Report, customer: &CustomerDraft, ports: &Ports)
                 let place = place(&at.mark, &node.mark);
                 let whose =
                     first.address.map_or_else(|_| "another host".to_string(), |a| format!("host {a}"));
-                report.fault(node, format!("is a prefix of {whose} in virtual network '{}' at {place} already; one host carries it", draft.name));
+                let message = format!(
+                    "is a prefix of {whose} in virtual network '{}' at {place} \
+                     already; one host carries it",
+                    draft.name
+                );
+                report.fault(node, message);
             }
             if draft.whole && !draft.ranges.iter().any(|(r, _)| r.overlaps(&prefix)) {
-                report.warn(
-                    node,
-                    format!(
-                        "holds no address of virtual network '{}', so the host carries nothing of it",
-                        draft.name
-                    ),
+                let message = format!(
+                    "holds no address of virtual network '{}', so the host carries nothing of it",
+                    draft.name
                 );
+                report.warn(node, message);
             }
         }
         let fabric =
@@ -385,13 +388,11 @@ pub fn check_tunnels(report: &mut Report, customer: &CustomerDraft) {
         if !unread && !seen.contains_key(&TunnelTo::Vnet(index)) {
             let at = vnet.node.get_ci("name").unwrap_or(vnet.node);
             let example = "{vnet: NAME, port: PORT, key: KEY}";
-            report.fault(
-                at,
-                format!(
-                    "virtual network '{}' has no fabric tunnel; add one to tunnels: {example}",
-                    vnet.name
-                ),
+            let message = format!(
+                "virtual network '{}' has no fabric tunnel; add one to tunnels: {example}",
+                vnet.name
             );
+            report.fault(at, message);
         }
     }
 }
@@ -424,13 +425,11 @@ pub fn check_keys(report: &mut Report, customers: &[CustomerDraft], ports: &Port
                 }
                 (_, Some(remote)) => format!("with the remote {remote} it could not be told apart"),
             };
-            report.fault(
-                at,
-                format!(
-                    "is the key of the tunnel{whose} at {place} on port '{}' already; {scope}",
-                    ports.name(port)
-                ),
+            let message = format!(
+                "is the key of the tunnel{whose} at {place} on port '{}' already; {scope}",
+                ports.name(port)
             );
+            report.fault(at, message);
         }
     }
 }

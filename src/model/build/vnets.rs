@@ -206,12 +206,10 @@ fn read_space<'a>(report: &mut Report, fields: &Fields<'a>) -> (Vec<(Prefix, &'a
         // The later one of the file is to blame.
         if let (Some((first, at)), Some((_, node))) = (ranges.get(a.min(b)), ranges.get(a.max(b))) {
             let place = place(&at.mark, &node.mark);
-            report.fault(
-                node,
-                format!(
-                    "overlaps the range {first} of the same {fields} at {place}; ranges must not overlap"
-                ),
+            let message = format!(
+                "overlaps the range {first} of the same {fields} at {place}; ranges must not overlap"
             );
+            report.fault(node, message);
         }
     }
     (ranges, whole)
@@ -351,12 +349,10 @@ fn check_subnets(report: &mut Report, vnet: &mut VnetDraft) {
             if !space.iter().any(|range| range.covers(prefix)) {
                 let ranges: Vec<String> = space.iter().map(Prefix::to_string).collect();
                 let (subnet, ranges) = (&draft.subnet.name, ranges.join(", "));
-                report.fault(
-                    node,
-                    format!(
-                        "subnet '{subnet}' lies in no range of virtual network '{name}', which has {ranges}"
-                    ),
+                let message = format!(
+                    "subnet '{subnet}' lies in no range of virtual network '{name}', which has {ranges}"
                 );
+                report.fault(node, message);
                 draft.whole = false;
             }
         }
@@ -373,7 +369,11 @@ fn check_subnets(report: &mut Report, vnet: &mut VnetDraft) {
         {
             let place = place(&at.mark, &node.mark);
             let (later, other) = (&later.subnet.name, &other.subnet.name);
-            report.fault(node, format!("subnet '{later}' overlaps {first} of subnet '{other}' at {place}; subnets must not overlap"));
+            let message = format!(
+                "subnet '{later}' overlaps {first} of subnet '{other}' at \
+                 {place}; subnets must not overlap"
+            );
+            report.fault(node, message);
         }
     }
 }
