@@ -5,6 +5,7 @@ pub mod compile;
 pub mod dataplane;
 pub mod io;
 pub mod model;
+pub mod observe;
 pub mod packet;
 pub mod runtime;
 pub mod table;

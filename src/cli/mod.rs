@@ -1,6 +1,93 @@
-//! The command line.
+//! The command line: reads what the user typed, calls what does it, prints, and says how it ended.
+
+mod args;
+mod check;
+mod find;
+mod outputs;
+mod progress;
+mod replay;
+mod terminal;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use args::Command;
+use terminal::Terminal;
+
+use crate::model::{self, Fault, Model};
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// Done.
+    Done = 0,
+    /// The question's answer is no.
+    No = 1,
+    /// The input or the configuration cannot be used.
+    Unusable = 2,
+}
+
+/// Why a command cannot go on: sentences for standard error.
+#[derive(Debug, Default)]
+struct Refused(Vec<String>);
+
+impl<S: Into<String>> From<S> for Refused {
+    fn from(sentence: S) -> Refused {
+        Refused(vec![sentence.into()])
+    }
+}
 
 /// Runs the command and says how it ended.
-pub fn run() -> std::process::ExitCode {
-    std::process::ExitCode::from(2)
+pub fn run() -> ExitCode {
+    let command = match args::parse() {
+        Ok(command) => command,
+        Err(status) => return ExitCode::from(status),
+    };
+    let mut terminal = Terminal::new();
+    let ended = match &command {
+        Command::Check(args) => check::run(args, &mut terminal),
+        Command::Replay(args) => replay::run(args, &mut terminal),
+    };
+    let exit = ended.unwrap_or_else(|Refused(sentences)| {
+        for sentence in sentences {
+            terminal.error(&sentence);
+        }
+        Exit::Unusable
+    });
+    match terminal.finish() {
+        Ok(()) => ExitCode::from(exit as u8),
+        Err(_) => ExitCode::from(Exit::Unusable as u8),
+    }
+}
+
+/// Reads a configuration; its faults and warnings go to standard error.
+fn load(path: &Path, terminal: &mut Terminal) -> Result<Model, Refused> {
+    let loaded = model::load(path);
+    let faults = loaded.as_ref().map_or_else(Vec::as_slice, |m| &m.warnings);
+    tell(faults, terminal);
+    loaded.map_err(|faults| Refused(vec![refusal(path, &faults)]))
+}
+
+/// Prints faults, one to a line.
+fn tell(faults: &[Fault], terminal: &mut Terminal) {
+    for fault in faults {
+        terminal.fault(fault);
+    }
+}
+
+/// The line behind all faults of a configuration.
+fn refusal(path: &Path, faults: &[Fault]) -> String {
+    format!("{}: refused: {}", path.display(), counted(faults))
+}
+
+/// `2 errors, 1 warning`.
+fn counted(faults: &[Fault]) -> String {
+    let errors = faults.iter().filter(|f| f.severity == model::Severity::Error).count();
+    let part = |n: usize, word: &str| match n {
+        0 => None,
+        1 => Some(format!("1 {word}")),
+        n => Some(format!("{n} {word}s")),
+    };
+    let parts = [part(errors, "error"), part(faults.len() - errors, "warning")];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

@@ -3,6 +3,7 @@
 
 mod build;
 pub mod effective;
+mod memory;
 pub mod names;
 mod program;
 pub mod security;

@@ -106,6 +106,19 @@ impl Names {
         self.parties.names.get((number as usize).checked_sub(1)?)
     }
 
+    /// How many names there are, and how many bytes they have together.
+    pub(super) fn size(&self) -> (usize, usize) {
+        let parties = self.parties.names.iter().map(|party| match party {
+            Party::Nic(_, name) | Party::Connection(_, name) => name.len(),
+            Party::Link(_, circuit, peering, _) => circuit.len() + peering.len(),
+            Party::Address(..) | Party::Internet(_) => 0,
+        });
+        let plain = [&self.customers, &self.rules, &self.tunnels].map(|t| t.names.iter().map(String::len));
+        let vnets = self.vnets.names.iter().map(|(_, name)| name.len());
+        let lengths: Vec<usize> = plain.into_iter().flatten().chain(vnets).chain(parties).collect();
+        (lengths.len(), lengths.iter().sum())
+    }
+
     /// How many VNets have numbers.
     pub fn vnet_count(&self) -> usize {
         self.vnets.names.len()

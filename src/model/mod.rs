@@ -19,6 +19,7 @@ use std::net::IpAddr;
 use crate::packet::Direction;
 use crate::types::Prefix;
 
+pub(crate) use build::nearest_name;
 pub use fault::{Fault, Severity};
 pub use load::{from_bytes, load};
 

@@ -44,6 +44,12 @@ impl<T: Copy> Lpm<T> {
         }
     }
 
+    /// Bytes it holds.
+    pub fn memory(&self) -> usize {
+        let (v4, v6) = (self.v4.mem_usage(), self.v6.mem_usage());
+        v4.0 + v4.1 + v6.0 + v6.1
+    }
+
     /// The values of all prefixes that hold the address, the shortest first.
     pub fn chain(&self, addr: IpAddr) -> Vec<T> {
         match addr {

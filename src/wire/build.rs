@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use etherparse::PacketBuilder;
 
+use super::{ethernet, gre, ip, protocol};
+
 /// What a built packet carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -80,10 +82,53 @@ pub fn ip_packet(
     Some(out)
 }
 
+/// An Ethernet frame around an IP packet, with MAC addresses made of its addresses.
+pub fn plain_frame(packet: &[u8]) -> Vec<u8> {
+    let ipv4 = packet.first().is_some_and(|b| b >> 4 == 4);
+    let destination = ip::destination(packet, ipv4).unwrap_or(IpAddr::from([0; 4]));
+    let mut frame = Vec::with_capacity(ethernet::HEADER + packet.len());
+    put_ethernet(&mut frame, ethernet::mac_of(destination), [2, 0, 0, 0, 0, 0], ipv4);
+    frame.extend_from_slice(packet);
+    frame
+}
+
+/// The frame that carries an IP packet in GRE with this key (as on the wire) from one underlay address to another: in
+/// NVGRE, with this inner source MAC address, if one is given. `None` if the families of the addresses differ.
+pub fn gre_frame(
+    from: IpAddr,
+    to: IpAddr,
+    key: u32,
+    inner_mac: Option<[u8; 6]>,
+    packet: &[u8],
+) -> Option<Vec<u8>> {
+    let inner = inner_mac.map_or(0, |_| ethernet::HEADER);
+    let ipv4 = packet.first().is_some_and(|b| b >> 4 == 4);
+    let payload = 8 + inner + packet.len();
+    let mut frame = Vec::with_capacity(ethernet::HEADER + 40 + payload);
+    put_ethernet(&mut frame, ethernet::mac_of(to), ethernet::mac_of(from), to.is_ipv4());
+    match (from, to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => ip::emit_v4(&mut frame, from, to, protocol::GRE, 0, payload),
+        (IpAddr::V6(from), IpAddr::V6(to)) => ip::emit_v6(&mut frame, from, to, protocol::GRE, 0, payload),
+        _ => return None,
+    }
+    let carried = if ipv4 { ethernet::IPV4 } else { ethernet::IPV6 };
+    gre::emit(&mut frame, if inner > 0 { gre::ETHERNET } else { carried }, key, false);
+    if let Some(mac) = inner_mac {
+        put_ethernet(&mut frame, [0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc], mac, ipv4);
+    }
+    frame.extend_from_slice(packet);
+    Some(frame)
+}
+
+fn put_ethernet(out: &mut Vec<u8>, destination: [u8; 6], source: [u8; 6], ipv4: bool) {
+    out.extend_from_slice(&destination);
+    out.extend_from_slice(&source);
+    out.extend_from_slice(&(if ipv4 { ethernet::IPV4 } else { ethernet::IPV6 }).to_be_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::ip;
 
     #[test]
     fn built_packets_parse() {
@@ -100,5 +145,27 @@ mod tests {
             assert_eq!(ip::parse_inner(&p, s.is_ipv4()).unwrap().protocol, 50);
         }
         assert_eq!(ip_packet(a, d, tcp, b""), None);
+    }
+
+    #[test]
+    fn built_frames_parse() {
+        let (a, b): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let (c, d): (IpAddr, IpAddr) = ("fd00::1".parse().unwrap(), "fd00::2".parse().unwrap());
+        for (from, to, inner) in [(a, b, (c, d)), (c, d, (a, b))] {
+            let packet =
+                ip_packet(inner.0, inner.1, Transport::Udp { source: 1, destination: 2 }, b"x").unwrap();
+            let link = ethernet::parse(&plain_frame(&packet)).unwrap();
+            assert_eq!(link.ether_type == ethernet::IPV4, inner.0.is_ipv4());
+            for mac in [None, Some([2, 0, 0, 0, 0, 9])] {
+                let frame = gre_frame(from, to, 0x0001_0000, mac, &packet).unwrap();
+                let link = ethernet::parse(&frame).unwrap();
+                let outer = ip::parse_outer(&frame[link.payload..], from.is_ipv4()).unwrap();
+                let header = gre::parse(&frame[link.payload + outer.payload..]).unwrap();
+                assert_eq!((outer.source, header.key), (from, 0x0001_0000));
+                assert_eq!(header.protocol == gre::ETHERNET, mac.is_some());
+                assert!(frame.ends_with(&packet));
+            }
+        }
+        assert_eq!(gre_frame(a, d, 1, None, &[]), None);
     }
 }

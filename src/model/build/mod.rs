@@ -47,6 +47,8 @@ use tags::{TagSource, Tags};
 use tunnels::{HostDraft, TunnelDraft};
 use vnets::VnetDraft;
 
+pub(crate) use report::nearest as nearest_name;
+
 /// The one version of the configuration that there is.
 const API_VERSION: &str = "clearway/v1";
 

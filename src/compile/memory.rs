@@ -1,0 +1,91 @@
+//! How much memory a program holds: counted from its tables, so that it is the same on every machine. What the
+//! allocator adds is not in it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::names::Names;
+use super::program::{Entry, Fib, FibRoute, Nic, Port, Program, Subnet, TunnelEnd, Vnet, Ways};
+use super::security::Group;
+use crate::packet::Direction;
+
+/// What a slot of a hash table costs beside its key and value: a control byte, and an eighth left empty.
+const fn hashed<K, V>(entries: usize) -> usize {
+    entries * (size_of::<(K, V)>() + 1) * 8 / 7
+}
+
+fn listed<T>(items: &[T]) -> usize {
+    size_of_val(items)
+}
+
+impl Program {
+    /// Bytes it holds. What several subnets share is counted once.
+    pub fn memory(&self) -> usize {
+        let mut seen = HashSet::new();
+        let keys = hashed::<(u16, bool, u32), Vec<u32>>(self.by_key.len())
+            + self.by_key.values().map(|v| listed(v)).sum::<usize>();
+        let entries = |e: &Entry| e.enter.memory() + e.inside.memory() + e.learned.memory();
+        size_of::<Program>()
+            + listed::<Port>(&self.ports)
+            + listed::<TunnelEnd>(&self.tunnels)
+            + keys
+            + listed(&self.entries)
+            + self.entries.iter().map(entries).sum::<usize>()
+            + self.plain.memory()
+            + listed(&self.ways)
+            + self.ways.iter().map(|w: &Ways| listed(&w.ways)).sum::<usize>()
+            + listed(&self.vnets)
+            + self.vnets.iter().map(|v| v.memory(&mut seen)).sum::<usize>()
+            + self.names.memory()
+    }
+}
+
+/// The shared parts that have been counted, by their address.
+type Seen = HashSet<usize>;
+
+impl Vnet {
+    fn memory(&self, seen: &mut Seen) -> usize {
+        let mut bytes = self.around.memory()
+            + listed(&self.space)
+            + self.places.memory()
+            + listed(&self.subnets)
+            + listed(&self.nics)
+            + listed(&self.hosts)
+            + hashed::<std::net::IpAddr, u32>(self.host_numbers.len())
+            + listed(&self.forwarders)
+            + self.forwarders.iter().map(|f| listed(f)).sum::<usize>()
+            + fib(&self.gateway_fib, seen)
+            + self.learned.memory()
+            + self.vpn.memory();
+        for Subnet { name, prefixes, fib: routes, group } in &self.subnets {
+            bytes += name.len() + listed(prefixes) + fib(routes, seen) + rules(group.as_ref(), seen);
+        }
+        for Nic { name, addresses, group, applying, .. } in &self.nics {
+            let applying = applying.iter().flatten().map(|bits| listed(bits)).sum::<usize>();
+            bytes += name.len() + listed(addresses) + rules(group.as_ref(), seen) + applying;
+        }
+        bytes
+    }
+}
+
+fn fib(fib: &Arc<Fib>, seen: &mut Seen) -> usize {
+    if !seen.insert(Arc::as_ptr(fib).addr()) {
+        return 0;
+    }
+    let names = fib.routes.iter().filter_map(|r| r.name.as_ref()).map(|n| n.len()).sum::<usize>();
+    size_of::<Fib>() + fib.table.memory() + listed::<FibRoute>(&fib.routes) + names
+}
+
+fn rules(group: Option<&Arc<Group>>, seen: &mut Seen) -> usize {
+    let Some(group) = group.filter(|g| seen.insert(Arc::as_ptr(g).addr())) else { return 0 };
+    let directions = [Direction::Inbound, Direction::Outbound];
+    size_of::<Group>() + directions.map(|d| group.rules(d).memory()).iter().sum::<usize>()
+}
+
+impl Names {
+    /// Bytes it holds: each name once in the list and once as a key.
+    fn memory(&self) -> usize {
+        let (count, letters) = self.size();
+        2 * letters + hashed::<String, u32>(count) + count * size_of::<String>()
+    }
+}

@@ -1,0 +1,14 @@
+//! What a person or a program is told: verdict lines, summaries, differences from what was expected, effective routes and
+//! rules in Azure's shapes, and the walk of one packet explained.
+
+pub mod expect;
+pub mod json;
+pub mod style;
+pub mod summary;
+pub mod table;
+pub mod verdict;
+
+pub use style::Style;
+pub use summary::Summary;
+pub use table::Table;
+pub use verdict::{Time, Verdict};

@@ -1,0 +1,254 @@
+//! `replay`.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+use clearway::io::Capture;
+use clearway::io::write::record_header;
+
+use super::support::{EXAMPLE, Folder, pcap, segment, syn, syns};
+
+const RUN: &str = "replay config.yaml --in fabric=in.pcap --out out";
+
+fn folder() -> Folder {
+    Folder::with_example().file("in.pcap", syns(3))
+}
+
+#[test]
+fn writes_verdicts_captures_and_a_summary() {
+    let folder = folder();
+    let ran = folder.run(RUN).expect(0);
+    assert_eq!(ran.stderr, "");
+    let names =
+        ["edge-a.pcap", "edge-b.pcap", "fabric.pcap", "internet.pcap", "summary.json", "verdicts.jsonl"];
+    assert_eq!(folder.names("out"), names);
+    let verdicts = folder.text("out/verdicts.jsonl");
+    assert_eq!(verdicts.lines().count(), 3);
+    let first = r#"{"packet": 1, "time": "1542110402.000001", "port": "fabric", "customer": "contoso", "vnet": "hub", "verdict": "forward", "reason": null, "flow": "new", "rule": "DefaultRule_AllowVnetOutBound", "nextHopType": "VirtualAppliance", "routePrefix": "0.0.0.0/0", "egressPort": "fabric", "egressRemote": "198.51.100.12", "egressKey": 2561}"#;
+    assert_eq!(verdicts.lines().next(), Some(first));
+    let summary = r#"{"packets": 3, "forwarded": 3, "dropped": {}, "punted": {}, "generated": {"time-exceeded": 0, "fragmentation-needed": 0, "packet-too-big": 0}, "ports": {"fabric": {"in": 3, "out": 3}, "edge-a": {"in": 0, "out": 0}, "edge-b": {"in": 0, "out": 0}, "internet": {"in": 0, "out": 0}}, "flows": {"opened": 3, "live": 3}}"#;
+    assert_eq!(folder.text("out/summary.json"), format!("{summary}\n"));
+    assert!(ran.stdout.starts_with("packets       3\nforwarded     3\n"), "{}", ran.stdout);
+    assert_eq!(folder.read("out/edge-a.pcap").len(), 24);
+    let mut capture = Capture::open(folder.path("out/fabric.pcap").to_str().unwrap()).unwrap();
+    assert!(!capture.nanosecond());
+    assert_eq!(capture.next().unwrap().unwrap().time, 1_542_110_402_000_001_000);
+
+    let ran = folder.run(&format!("{RUN} --json --no-verdicts")).expect(0);
+    assert_eq!(ran.stdout, format!("{summary}\n"));
+    ran.json();
+}
+
+#[test]
+fn results_are_the_same_for_any_number_of_workers() {
+    let frames: Vec<_> = (0..5000u64)
+        .map(|n| {
+            let source = format!("10.1.0.{}", 4 + n % 90);
+            let to = (["93.184.216.34", "10.2.0.7", "192.168.3.4", "10.1.0.9"][n as usize % 4], 443);
+            (n * 1_000_000, segment("198.51.100.11", 0xa01, (&source, n as u16), to, 2))
+        })
+        .collect();
+    let folder = Folder::with_example().file("in.pcap", pcap(false, &frames));
+    for n in 1..=3 {
+        let words = format!("replay config.yaml --in fabric=in.pcap --out out{n} --workers {n} --annotate");
+        folder.run(&words).expect(0);
+    }
+    assert_eq!(folder.names("out1").len(), 7);
+    for name in folder.names("out1") {
+        let first = folder.read(&format!("out1/{name}"));
+        for n in 2..=3 {
+            assert!(first == folder.read(&format!("out{n}/{name}")), "{name} with {n} workers");
+        }
+    }
+}
+
+#[test]
+fn annotates_with_the_verdict_lines() {
+    let folder = folder();
+    folder.run(&format!("{RUN} --annotate")).expect(0);
+    let annotated = folder.read("out/annotated.pcapng");
+    for line in folder.text("out/verdicts.jsonl").lines() {
+        assert!(annotated.windows(line.len()).any(|w| w == line.as_bytes()), "{line}");
+    }
+    let mut capture = Capture::from_bytes("annotated", annotated).unwrap();
+    assert_eq!(capture.next().unwrap().unwrap().captured, syn(0));
+}
+
+#[test]
+fn nanoseconds_of_any_input_are_kept() {
+    let fine = pcap(true, &[(5_000_000_001, syn(1))]);
+    let folder = folder().file("fine.pcap", fine).file("none.pcap", pcap(true, &[]));
+    folder.run("replay config.yaml --in fabric=fine.pcap --out a").expect(0);
+    folder.run("replay config.yaml --in fabric=in.pcap --in internet=none.pcap --out b").expect(0);
+    for (path, time) in [("a/fabric.pcap", 5_000_000_001), ("b/fabric.pcap", 1_542_110_402_000_001_000)] {
+        let mut capture = Capture::open(folder.path(path).to_str().unwrap()).unwrap();
+        assert!(capture.nanosecond(), "{path}");
+        assert_eq!(capture.next().unwrap().unwrap().time, time);
+    }
+    assert!(folder.text("a/verdicts.jsonl").contains(r#""time": "5.000000001""#));
+    assert!(folder.text("b/verdicts.jsonl").contains(r#""time": "1542110402.000001""#));
+}
+
+#[test]
+fn compares_with_what_was_expected() {
+    let folder = folder()
+        .file("same.jsonl", "{\"packet\": 2, \"verdict\": \"forward\", \"egressKey\": 2561}\n")
+        .file("other.jsonl", "{\"packet\": 2, \"verdict\": \"drop\", \"rule\": null}\n{\"packet\": 9}\n")
+        .file("no.jsonl", "{\"packet\": 1}\nverdict\n")
+        .file("nameless.jsonl", "{\"verdict\": \"drop\"}");
+    let ran = folder.run(&format!("{RUN} --expect same.jsonl")).expect(0);
+    assert!(ran.stdout.ends_with("as expected: 1 lines of same.jsonl compared\n"), "{}", ran.stdout);
+    folder.run("replay config.yaml --in fabric=in.pcap --out again --expect out/verdicts.jsonl").expect(0);
+    for more in ["", " --no-verdicts"] {
+        let ran = folder.run(&format!("{RUN} --expect other.jsonl{more}")).expect(1);
+        for line in [
+            "packet 2: verdict: expected drop, got forward",
+            "packet 2: rule: expected null, got DefaultRule_AllowVnetOutBound",
+            "packet 9: expected, but does not occur: there are 3 packets",
+            "3 differences from other.jsonl",
+        ] {
+            assert!(ran.stdout.lines().any(|l| l == line), "{line} in {}", ran.stdout);
+        }
+    }
+    let ran = folder.run(&format!("{RUN} --expect other.jsonl --json")).expect(1);
+    assert_eq!(ran.json()["packets"], 3);
+    assert!(ran.stderr.contains("packet 2: verdict: expected drop, got forward"));
+    for (name, place) in
+        [("no.jsonl", "no.jsonl:2: is not JSON"), ("nameless.jsonl", "nameless.jsonl:1: has no")]
+    {
+        let ran = folder.run(&format!("replay config.yaml --in fabric=in.pcap --out new --expect {name}"));
+        let ran = ran.expect(2);
+        assert!(ran.stderr.contains(place), "{}", ran.stderr);
+    }
+    let ran = folder.run(&format!("{RUN} --expect missing.jsonl")).expect(2);
+    assert!(ran.stderr.contains("missing.jsonl: cannot be read"), "{}", ran.stderr);
+    assert_eq!(folder.names("new"), [""; 0]);
+}
+
+#[test]
+fn another_configuration_comes_into_force() {
+    let swapped = EXAMPLE
+        .replace("disableBgpRoutePropagation: false", "disableBgpRoutePropagation: true")
+        .replace("nextHopType: VirtualAppliance, nextHopIpAddress: 10.1.9.4", "nextHopType: None");
+    let folder = folder().file("new.yaml", &swapped).file("bad.yaml", "ports: 7").file(
+        "less.yaml",
+        EXAMPLE.replace("port: fabric,", "port: fabrik,").replace("  fabric: ", "  fabrik: "),
+    );
+    folder.run(&format!("{RUN} --swap 0.0015=new.yaml")).expect(0);
+    let verdicts = folder.text("out/verdicts.jsonl");
+    let reasons: Vec<bool> = verdicts.lines().map(|l| l.contains("route-none")).collect();
+    assert_eq!(reasons, [false, false, true]);
+    let ran = folder.run(&format!("{RUN} --swap 1=bad.yaml")).expect(2);
+    assert!(ran.stderr.contains("bad.yaml:1:"), "{}", ran.stderr);
+    let ran = folder.run(&format!("{RUN} --swap 1=less.yaml --swap x=new.yaml")).expect(2);
+    assert!(ran.stderr.contains("'x' is no number of seconds"), "{}", ran.stderr);
+    let ran = folder.run(&format!("{RUN} --swap 1=less.yaml")).expect(2);
+    assert!(ran.stderr.contains("no such port in less.yaml; did you mean 'fabrik'?"), "{}", ran.stderr);
+}
+
+#[test]
+fn unusable_inputs_are_told_and_nothing_is_written() {
+    let mut lying = syns(1);
+    lying.extend(record_header(0, false, 300_000_000, 300_000_000));
+    let folder = folder()
+        .file("config", EXAMPLE)
+        .file("other.pcap", {
+            let mut cooked = syns(1);
+            cooked[20] = 113;
+            cooked
+        })
+        .file("empty.pcap", "");
+    for (words, sentence) in [
+        ("--in fabrik=in.pcap", "no such port in config.yaml; did you mean 'fabric'?"),
+        ("--in fabric=in.pcap --in fabric=in.pcap", "names the port 'fabric' twice"),
+        ("--in fabric=missing.pcap", "missing.pcap: cannot be opened: No such file"),
+        ("--in fabric=config", "config: is no capture at all"),
+        ("--in fabric=empty.pcap", "empty.pcap: is empty"),
+        ("--in fabric=other.pcap", "link type 113"),
+        ("--in fabric=- --in internet=-", "standard input (`-`) twice"),
+        ("--in fabric", "is not PORT=FILE"),
+        ("--in fabric=in.pcap --workers 0", "0 is not in 1..=256"),
+    ] {
+        let ran = folder.run(&format!("replay config.yaml --out new {words}")).expect(2);
+        assert!(ran.stderr.contains(sentence), "{sentence} in {}", ran.stderr);
+        assert_eq!(folder.names("new"), [""; 0], "{words}");
+    }
+}
+
+#[test]
+fn damage_midway_ends_the_run_but_not_the_results() {
+    let mut damaged = syns(2);
+    let at = damaged.len();
+    damaged.extend(record_header(0, false, 300_000_000, 300_000_000));
+    damaged.extend([0; 100]);
+    let folder = folder().file("damaged.pcap", damaged);
+    let ran = folder.run("replay config.yaml --in fabric=damaged.pcap --out out").expect(2);
+    assert!(ran.stderr.contains(&format!("damaged.pcap: at byte {at}: ")), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the results are those of the 2 packets before it"), "{}", ran.stderr);
+    assert_eq!(folder.text("out/verdicts.jsonl").lines().count(), 2);
+    assert_eq!(folder.names("out").len(), 6);
+}
+
+#[test]
+fn a_capture_that_is_cut_counts_as_far_as_it_goes() {
+    let mut cut = syns(3);
+    cut.truncate(cut.len() - 10);
+    let folder = folder().file("cut.pcap", cut);
+    let ran = folder.run("replay config.yaml --in fabric=cut.pcap --out out").expect(0);
+    assert!(ran.stderr.starts_with("warning: cut.pcap: at byte "), "{}", ran.stderr);
+    assert_eq!(folder.text("out/verdicts.jsonl").lines().count(), 2);
+}
+
+#[test]
+fn folders_that_cannot_be_written_are_told() {
+    let folder = folder().file("taken", "");
+    let ran = folder.run("replay config.yaml --in fabric=in.pcap --out taken").expect(2);
+    assert!(ran.stderr.contains("taken: cannot be made as a folder"), "{}", ran.stderr);
+    std::fs::create_dir_all(folder.path("out/internet.pcap")).unwrap();
+    let ran = folder.run(RUN).expect(2);
+    assert!(ran.stderr.contains("internet.pcap: cannot be written: it is a folder"), "{}", ran.stderr);
+    assert_eq!(folder.names("out"), ["internet.pcap"]);
+}
+
+#[test]
+fn a_full_disk_is_told() {
+    let folder = folder();
+    let status = Command::new(env!("CARGO_BIN_EXE_clearway"))
+        .current_dir(folder.path(""))
+        .args(RUN.split_whitespace())
+        .stdout(std::fs::File::options().write(true).open("/dev/full").unwrap())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(2));
+}
+
+#[test]
+fn reads_standard_input() {
+    let folder = folder();
+    let output = Command::new(env!("CARGO_BIN_EXE_clearway"))
+        .current_dir(folder.path(""))
+        .args("replay config.yaml --in fabric=- --out out --json".split_whitespace())
+        .stdin(std::fs::File::open(folder.path("in.pcap")).unwrap())
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stdout).unwrap().starts_with("{\"packets\": 3,"));
+}
+
+#[test]
+fn a_reader_who_leaves_is_no_failure() {
+    let folder = folder();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_clearway"))
+        .current_dir(folder.path(""))
+        .args(RUN.split_whitespace())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut told = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert_eq!((child.wait().unwrap().code(), told.as_str()), (Some(0), ""));
+    assert_eq!(folder.names("out").len(), 6);
+}
