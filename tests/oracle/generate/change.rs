@@ -1,0 +1,147 @@
+//! What an operator changes between two configurations. Every changed plan is valid, and may follow its predecessor.
+
+use super::Rng;
+use super::plan::{Customer, Plan};
+use super::resources;
+
+/// The plan after a few changes.
+pub fn change(plan: &Plan, rng: &mut Rng) -> Plan {
+    let mut changed = plan.clone();
+    let tags = changed.tags;
+    for _ in 0..rng.range(1, 6) {
+        let c = rng.below(changed.customers.len());
+        change_customer(&mut changed.customers[c], rng, tags);
+    }
+    changed
+}
+
+fn change_customer(customer: &mut Customer, rng: &mut Rng, tags: bool) {
+    match rng.below(15) {
+        0 | 1 => change_rule(customer, rng, tags),
+        2 | 3 => {
+            for nsg in &mut customer.nsgs {
+                nsg.flush = rng.percent(60);
+            }
+        }
+        4 => remove_nic(customer, rng),
+        5 => {
+            let v = rng.below(customer.vnets.len());
+            customer.vnets[v].timeout = *rng.pick(&[None, Some(4), Some(6), Some(30)]);
+        }
+        6 | 7 => {
+            if !customer.tunnels.is_empty() {
+                let t = rng.below(customer.tunnels.len());
+                customer.tunnels[t].enabled = !customer.tunnels[t].enabled;
+            }
+        }
+        8 | 9 => withdraw_or_learn(customer, rng),
+        10 => {
+            let v = rng.below(customer.vnets.len());
+            customer.vnets[v].max_flows = *rng.pick(&[None, Some(1), Some(3), Some(20)]);
+            if let Some(nic) = customer.nics.first_mut() {
+                nic.max_flows = *rng.pick(&[None, Some(1), Some(2)]);
+            }
+        }
+        11 => remove_nsg_uses(customer, rng),
+        12 => change_peering(customer, rng),
+        13 => change_routes(customer, rng, tags),
+        _ => {
+            for tunnel in customer.tunnels.iter_mut().filter(|t| !t.nvgre) {
+                if rng.percent(30) {
+                    tunnel.sequence = *rng.pick(&[None, Some("send"), Some("strict")]);
+                }
+            }
+        }
+    }
+}
+
+fn change_rule(customer: &mut Customer, rng: &mut Rng, tags: bool) {
+    let n = rng.below(customer.nsgs.len());
+    let vnet = customer.nsgs[n].vnet;
+    let used: Vec<u16> = customer.nsgs[n].rules.iter().map(|r| r.priority).collect();
+    match rng.below(3) {
+        0 if !used.is_empty() => {
+            let r = rng.below(used.len());
+            let rule = &mut customer.nsgs[n].rules[r];
+            rule.allow = !rule.allow;
+        }
+        1 if !used.is_empty() => {
+            let r = rng.below(used.len());
+            customer.nsgs[n].rules.remove(r);
+        }
+        _ => {
+            let priority = (100..4096).find(|p| !used.contains(p)).unwrap_or(4096);
+            let name = format!("Added{priority}");
+            if customer.nsgs[n].rules.iter().all(|r| r.name != name) {
+                let mut rule = resources::rule(customer, rng, &name, priority, vnet, tags);
+                rule.allow = rng.percent(50);
+                customer.nsgs[n].rules.push(rule);
+            }
+        }
+    }
+}
+
+fn remove_nic(customer: &mut Customer, rng: &mut Rng) {
+    if !customer.nics.is_empty() {
+        let n = rng.below(customer.nics.len());
+        customer.nics.remove(n);
+    }
+}
+
+fn withdraw_or_learn(customer: &mut Customer, rng: &mut Rng) {
+    if customer.learned.is_empty() {
+        return;
+    }
+    let n = rng.below(customer.learned.len());
+    if rng.percent(60) {
+        customer.learned.remove(n);
+    } else {
+        customer.learned[n].path = rng.below(4);
+    }
+}
+
+fn remove_nsg_uses(customer: &mut Customer, rng: &mut Rng) {
+    for subnet in customer.vnets.iter_mut().flat_map(|v| &mut v.subnets) {
+        if rng.percent(40) {
+            subnet.nsg = None;
+        }
+    }
+    for nic in &mut customer.nics {
+        if rng.percent(40) {
+            nic.nsg = None;
+        }
+    }
+}
+
+fn change_peering(customer: &mut Customer, rng: &mut Rng) {
+    let v = rng.below(customer.vnets.len());
+    for peering in &mut customer.vnets[v].peerings {
+        match rng.below(4) {
+            0 => peering.forwarded = !peering.forwarded,
+            1 => peering.state = Some("Disconnected"),
+            2 => peering.state = None,
+            _ => peering.access = Some(rng.percent(60)),
+        }
+    }
+}
+
+fn change_routes(customer: &mut Customer, rng: &mut Rng, tags: bool) {
+    for t in 0..customer.tables.len() {
+        if customer.tables[t].routes.is_empty() || rng.percent(40) {
+            continue;
+        }
+        // A replaced route stays possible for every VNet that uses the table, and for GatewaySubnet.
+        let name = customer.tables[t].name.clone();
+        let uses = |v: &super::plan::Vnet| v.subnets.iter().any(|s| s.table.as_ref() == Some(&name));
+        let Some(v) = customer.vnets.iter().position(uses) else { continue };
+        let r = rng.below(customer.tables[t].routes.len());
+        if let Some(route) = resources::route(customer, rng, v, "changed", tags) {
+            let routes = &mut customer.tables[t].routes;
+            let taken =
+                routes.iter().any(|o| o.name == "changed" || o.prefix.eq_ignore_ascii_case(&route.prefix));
+            if !taken && !route.prefix.ends_with("/0") {
+                routes[r] = route;
+            }
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! Traffic for a configuration: sensible conversations, and everything that can be wrong with a packet.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+
+use clearway::model::{Encapsulation, Model, Sequence, TunnelTo};
+use clearway::types::{Nanos, SECOND};
+
+use super::Rng;
+use super::conversation::{Conversation, Entry, Party, World};
+use super::faults;
+use super::frames::{Carrier, Ip, frame, icmp};
+
+/// One captured packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    pub port: String,
+    pub time: Nanos,
+    pub bytes: Vec<u8>,
+    pub original_len: u32,
+}
+
+/// When the traffic begins.
+pub const START: Nanos = 1_700_000_000 * SECOND;
+
+/// A stream of packets. The configuration may change between two packets.
+pub struct Traffic {
+    rng: Rng,
+    world: World,
+    now: Nanos,
+    conversations: Vec<Conversation>,
+    /// Packets that wait to be sent: fragments, and what appliances send on.
+    queue: VecDeque<(Party, Ip)>,
+    /// What was sent lately, to be quoted, repeated and forged.
+    recent: Vec<(Party, Ip)>,
+    /// The last sequence number of a tunnel and outer source.
+    sequences: BTreeMap<(usize, usize, IpAddr), u32>,
+    /// Packets of a storm of expiring packets that are still to come.
+    storm: usize,
+    storms: bool,
+}
+
+impl Traffic {
+    pub fn new(seed: u64, model: &Model) -> Traffic {
+        let mut rng = Rng::new(seed ^ 0x7261_6666);
+        let world = World::new(model, &mut rng);
+        let storms = rng.percent(6);
+        Traffic {
+            rng,
+            world,
+            now: START,
+            conversations: Vec::new(),
+            queue: VecDeque::new(),
+            recent: Vec::new(),
+            sequences: BTreeMap::new(),
+            storm: 0,
+            storms,
+        }
+    }
+
+    /// Another configuration is in force from now on.
+    pub fn change(&mut self, model: &Model) {
+        self.world = World::new(model, &mut self.rng);
+    }
+
+    pub fn now(&self) -> Nanos {
+        self.now
+    }
+
+    /// The next packet.
+    pub fn next(&mut self, model: &Model) -> Packet {
+        let time = self.tick();
+        for _ in 0..50 {
+            if let Some((party, ip)) = self.next_inner(model)
+                && let Some(mut packet) = self.carry(model, &party, &ip)
+            {
+                packet.time = time;
+                return packet;
+            }
+        }
+        // A configuration in which nobody can talk: noise.
+        let port = self.rng.pick(&model.ports).name.clone();
+        let bytes = frame(&[], 0x0800, &self.rng.bytes(60), 0);
+        Packet { port, time, original_len: bytes.len() as u32, bytes }
+    }
+
+    /// The time of the next packet: mostly soon, sometimes at the very edge of a timeout, sometimes back in time.
+    fn tick(&mut self) -> Nanos {
+        let rng = &mut self.rng;
+        if self.storm > 0 {
+            self.now += rng.below(9_000_000) as Nanos;
+            return self.now;
+        }
+        let edge = |rng: &mut Rng, seconds: u64| seconds * SECOND + rng.below(5) as u64 - 2;
+        let step = match rng.below(200) {
+            0..=149 => rng.below(20_000_000) as u64,
+            150..=179 => 0,
+            180..=185 => rng.below(1_000_000_000) as u64,
+            186..=187 => edge(rng, 10),
+            188 => edge(rng, 9),
+            189 => edge(rng, 30),
+            190 => edge(rng, 29),
+            191 => *rng.pick(&[edge(&mut rng.clone(), 240), 239 * SECOND]),
+            192 => edge(rng, 300),
+            193 => edge(rng, 1),
+            194 => return self.now.saturating_sub(rng.below(3_000_000_000) as u64),
+            195 => return self.now - 1,
+            _ => rng.below(200_000_000) as u64,
+        };
+        self.now += step;
+        self.now
+    }
+
+    /// Who sends what next.
+    fn next_inner(&mut self, model: &Model) -> Option<(Party, Ip)> {
+        if self.storm > 0 {
+            self.storm -= 1;
+            let (party, mut ip) = self.recent.last()?.clone();
+            ip.ttl = 1;
+            return Some((party, ip));
+        }
+        if self.storms && self.rng.below(400) == 0 {
+            self.storm = 130;
+        }
+        if !self.queue.is_empty() && self.rng.percent(85) {
+            return self.queue.pop_front();
+        }
+        match self.rng.below(100) {
+            0..=6 => self.icmp_error(),
+            7..=9 => self.forge(),
+            _ => self.converse(model),
+        }
+    }
+
+    /// The next packet of a conversation, or the first of a new one.
+    fn converse(&mut self, model: &Model) -> Option<(Party, Ip)> {
+        if self.conversations.len() < 10 && (self.conversations.is_empty() || self.rng.percent(15)) {
+            self.conversations.push(Conversation::new(&self.world, &mut self.rng)?);
+        }
+        let n = if self.rng.percent(60) {
+            self.conversations.len() - 1
+        } else {
+            self.rng.below(self.conversations.len())
+        };
+        let size = self.size(model);
+        let conversation = &mut self.conversations[n];
+        let (party, mut ip) = conversation.next(&mut self.rng, size);
+        let via = conversation.via.filter(|v| v.address.is_ipv4() == ip.is_v4());
+        if conversation.step > 14 || self.rng.percent(2) {
+            self.conversations.remove(n);
+        }
+        faults::vary(&mut self.rng, &mut ip);
+        let mut pieces = vec![ip.clone()];
+        if self.rng.percent(7) && ip.payload.len() > 8 {
+            pieces = self.fragment(&mut ip);
+        }
+        self.recent.push((party, ip));
+        if self.recent.len() > 12 {
+            self.recent.remove(0);
+        }
+        for piece in pieces {
+            self.queue.push_back((party, piece.clone()));
+            // The appliance sends on what it was sent, most of the time.
+            if let Some(via) = via
+                && self.rng.percent(90)
+            {
+                let passed = Ip { ttl: piece.ttl.saturating_sub(1), ..piece };
+                self.queue.push_back((via, passed));
+            }
+        }
+        self.queue.pop_front()
+    }
+
+    /// Data bytes: mostly few, sometimes about as much as some way out carries.
+    fn size(&mut self, model: &Model) -> usize {
+        if self.rng.percent(80) {
+            return self.rng.below(64);
+        }
+        let mtu = self.rng.pick(&model.ports).mtu as usize;
+        let overhead = *self.rng.pick(&[0, 28, 32, 42, 46, 48, 52, 62]);
+        let headers = *self.rng.pick(&[20, 28, 40, 48, 60, 68]);
+        let size = (mtu + self.rng.below(24)).saturating_sub(overhead + headers + 12);
+        size.min(1700)
+    }
+
+    /// A packet in fragments, in order or not, whole or not.
+    fn fragment(&mut self, ip: &mut Ip) -> Vec<Ip> {
+        let rng = &mut self.rng;
+        ip.identification = rng.range(1, 4) as u32;
+        ip.dont_fragment = rng.percent(5);
+        let sizes = [8, 16, 24, 32, 512, 1000, 1480];
+        let size = (*rng.pick(&sizes)).max(ip.payload.len() / 4 / 8 * 8);
+        let mut pieces = ip.fragments(size);
+        match rng.below(10) {
+            0 => pieces.reverse(),
+            1 => {
+                pieces.remove(0);
+            }
+            2 => {
+                let n = rng.below(pieces.len());
+                pieces.remove(n);
+            }
+            3 => {
+                let again = rng.pick(&pieces).clone();
+                pieces.push(again);
+            }
+            4 => {
+                let at = rng.below(pieces.len());
+                pieces.rotate_left(at);
+            }
+            5 => {
+                if let Some((_, more)) = pieces[0].fragment {
+                    pieces[0].fragment = Some((*rng.pick(&[1, 8191, 8190, 7000]), more));
+                }
+            }
+            _ => {}
+        }
+        pieces
+    }
+
+    /// An ICMP error about something that was sent lately, true or not.
+    fn icmp_error(&mut self) -> Option<(Party, Ip)> {
+        let (sender, mut quoted) = self.recent.get(self.rng.below(self.recent.len()))?.clone();
+        let rng = &mut self.rng;
+        let v4 = quoted.is_v4();
+        let to = quoted.source;
+        if rng.percent(10) {
+            quoted.fragment = Some((rng.below(2) as u16, true));
+        }
+        if rng.percent(8) {
+            std::mem::swap(&mut quoted.source, &mut quoted.destination);
+        }
+        let mut quote = quoted.bytes();
+        if rng.percent(15) {
+            let at = rng.below(quote.len().min(48));
+            quote[at] ^= 1 << rng.below(8);
+        }
+        let keep = *rng.pick(&[quote.len(), 28, 48, 27, 47, 20, 64, 548]);
+        quote.truncate(keep);
+        let icmp_type = if v4 {
+            *rng.pick(&[3, 3, 11, 11, 4, 12, 5, 3])
+        } else {
+            *rng.pick(&[1, 2, 3, 4, 1, 3, 100, 137])
+        };
+        let protocol = if v4 { 1 } else { 58 };
+        // From the one it was sent to, or from somebody on the way.
+        let answers: Vec<Party> = self
+            .recent
+            .iter()
+            .map(|(party, _)| *party)
+            .filter(|p| p.address == quoted.destination)
+            .chain(self.world.forwarders.iter().copied().filter(|_| rng.clone().percent(30)))
+            .filter(|p| p.address.is_ipv4() == v4)
+            .collect();
+        let from = match rng.pick_some(&answers) {
+            Some(party) if rng.percent(85) => *party,
+            _ => Party { address: quoted.destination, ..sender },
+        };
+        let mut error = Ip::new(from.address, to, protocol, icmp(icmp_type, 0, 0, &quote));
+        if rng.percent(10) {
+            error.ttl = 1;
+        }
+        Some((from, error))
+    }
+
+    /// A packet that somebody else sent, from a place where it does not belong.
+    fn forge(&mut self) -> Option<(Party, Ip)> {
+        let (party, ip) = self.recent.get(self.rng.below(self.recent.len()))?.clone();
+        let rng = &mut self.rng;
+        let other = match rng.below(4) {
+            0 => rng.pick_some(&self.world.gateways).copied(),
+            1 => rng.pick_some(&self.world.outside).copied(),
+            2 => rng.pick_some(&self.world.endpoints).copied(),
+            _ => None,
+        };
+        match other {
+            // Somebody's packet from elsewhere, or with somebody else's source.
+            Some(other) if rng.percent(50) => Some((Party { address: party.address, ..other }, ip)),
+            Some(other) if other.address.is_ipv4() == ip.is_v4() => {
+                Some((party, Ip { source: other.address, ..ip }))
+            }
+            _ => Some((party, ip)),
+        }
+    }
+
+    /// The frame of a packet that this party sends.
+    fn carry(&mut self, model: &Model, party: &Party, ip: &Ip) -> Option<Packet> {
+        let mut ip = ip.clone();
+        faults::break_inner(&mut self.rng, model, party, &mut ip);
+        let mut inner = ip.bytes();
+        faults::break_inner_bytes(&mut self.rng, &mut inner);
+        let (port, mut packet) = match party.entry {
+            Entry::Plain { port } => (port, inner),
+            Entry::Fabric { customer, vnet } => {
+                let owner = &model.customers[customer];
+                let tunnel = owner.tunnels.iter().position(|t| t.to == TunnelTo::Vnet(vnet))?;
+                let hosts: Vec<IpAddr> =
+                    owner.hosts.iter().filter(|h| h.vnet == vnet).map(|h| h.address).collect();
+                let home = crate::oracle::host_of(owner, vnet, party.address);
+                let source = home.or_else(|| self.rng.pick_some(&hosts).copied())?;
+                self.encapsulate(model, (customer, tunnel), source, party, &ip, &inner)
+            }
+            Entry::Tunnel { customer, tunnel } => {
+                let source = model.customers[customer].tunnels[tunnel].remote?;
+                self.encapsulate(model, (customer, tunnel), source, party, &ip, &inner)
+            }
+        };
+        let rng = &mut self.rng;
+        faults::break_outer_bytes(rng, &mut packet);
+        let ethertype = if packet.first().is_some_and(|b| b >> 4 == 6) { 0x86dd } else { 0x0800 };
+        let (tags, ethertype) = faults::tags(rng, ethertype);
+        let padding = if rng.percent(10) { rng.below(30) } else { 0 };
+        let mut bytes = frame(&tags, ethertype, &packet, padding);
+        let original_len = faults::break_frame(rng, &mut bytes);
+        let port = if rng.below(150) == 0 { rng.below(model.ports.len()) } else { port };
+        Some(Packet { port: model.ports[port].name.clone(), time: 0, bytes, original_len })
+    }
+
+    /// Port and delivery packet.
+    fn encapsulate(
+        &mut self,
+        model: &Model,
+        (customer, index): (usize, usize),
+        source: IpAddr,
+        party: &Party,
+        ip: &Ip,
+        inner: &[u8],
+    ) -> (usize, Vec<u8>) {
+        let tunnel = &model.customers[customer].tunnels[index];
+        let port = &model.ports[tunnel.port];
+        let nvgre = tunnel.encapsulation == Encapsulation::Nvgre;
+        let ethertype = if ip.is_v4() { 0x0800 } else { 0x86dd };
+        let rng = &mut self.rng;
+        let mac = model.customers[customer]
+            .nics
+            .iter()
+            .find(|n| n.addresses.contains(&party.address))
+            .map(|n| n.mac.unwrap_or(crate::oracle::made_mac(party.address)));
+        let mac = mac.filter(|_| rng.percent(93)).unwrap_or([2, 0, 9, 9, 9, rng.below(3) as u8]);
+        let key = if nvgre { tunnel.key << 8 | rng.below(256) as u32 } else { tunnel.key };
+        let mut carrier = Carrier {
+            source,
+            destination: port.address,
+            class: if rng.percent(85) { ip.class } else { rng.next() as u8 },
+            options: Vec::new(),
+            fragment: 0,
+            ip_protocol: 47,
+            key: Some(key),
+            sequence: None,
+            checksum: (!nvgre && rng.percent(6)).then_some(true),
+            bits: 0,
+            protocol: if nvgre { 0x6558 } else { ethertype },
+            inner_ethernet: nvgre.then_some(([2, 0, 0, 0, 0, 9], mac, ethertype)),
+            padding: if rng.percent(5) { rng.below(20) } else { 0 },
+        };
+        if !nvgre && (tunnel.sequence == Sequence::Strict && rng.percent(85) || rng.percent(3)) {
+            let last = self.sequences.entry((customer, index, source)).or_insert(u32::MAX);
+            let jump: u32 =
+                *rng.pick(&[1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 5, 0, u32::MAX, 1 << 31, (1 << 31) + 1]);
+            let number = last.wrapping_add(jump);
+            carrier.sequence = Some(number);
+            if (1..=1 << 31).contains(&jump) {
+                *last = number;
+            }
+        }
+        faults::break_carrier(rng, model, tunnel.port, &mut carrier);
+        (tunnel.port, carrier.bytes(inner))
+    }
+}
