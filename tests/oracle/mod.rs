@@ -2,12 +2,14 @@
 //! Linear scans, plain maps, no thought of speed. The packet path must agree with it in every field and every byte.
 
 pub mod bytes;
+pub mod compare;
 mod destination;
 mod emit;
 pub mod generate;
 pub mod parse;
 pub mod routes;
 pub mod rules;
+pub mod show;
 mod source;
 mod state;
 
@@ -25,7 +27,7 @@ use destination::Delivery;
 use parse::Inner;
 use routes::EffectiveRoute;
 use rules::{Answer, Endpoint, Question};
-use source::{Arrival, Sender};
+use source::Sender;
 use state::{Effect, EndpointId, FirstFragment, FragmentKey, Record, RecordKey, State};
 
 /// What the contract says of one packet: the fields of its verdict line, and every frame it causes.

@@ -56,8 +56,7 @@ pub fn receive<'a>(port: &Port, captured: &'a [u8], original_len: u32) -> Result
         }
     } else {
         // "on the others neighbour discovery (ICMPv6 133 to 137) is punt not-for-us"
-        if ethertype == IPV6 && protocol == ICMPV6 && packet.get(40).is_some_and(|t| (133..=137).contains(t))
-        {
+        if ethertype == IPV6 && is_neighbour_discovery(packet) {
             return Err(Reason::NotForUs);
         }
         let own = destination == port.address;
@@ -72,6 +71,24 @@ pub fn receive<'a>(port: &Port, captured: &'a [u8], original_len: u32) -> Result
     }
     let outer = outer(ethertype, packet)?;
     gre(outer)
+}
+
+/// The extension headers are walked as in step 5, as far as the captured bytes go; a later fragment shows no type.
+fn is_neighbour_discovery(packet: &[u8]) -> bool {
+    let (mut next, mut at) = (packet[6], 40);
+    while is_walked(next) {
+        let Some(header) = packet.get(at..at + 8) else { return false };
+        if next == FRAGMENT_HEADER {
+            if u16_at(header, 2) >> 3 != 0 {
+                return false;
+            }
+            at += 8;
+        } else {
+            at += (usize::from(header[1]) + 1) * 8;
+        }
+        next = header[0];
+    }
+    next == ICMPV6 && packet.get(at).is_some_and(|t| (133..=137).contains(t))
 }
 
 /// Step 1: "captured length below the original length, or a frame shorter than its Ethernet header and tags: drop

@@ -156,7 +156,7 @@ impl Oracle {
         if addresses.into_iter().any(|a| is_never_unicast(a) || self.is_subnet_broadcast(entered, a)) {
             return true;
         }
-        let udp = inner.ports().filter(|_| inner.protocol == UDP);
+        let udp = if inner.protocol == UDP { inner.ports() } else { None };
         [4, 41, 47].contains(&inner.protocol)
             || udp == Some((68, 67))
             || udp.is_some_and(|(source, _)| source == 65_330)

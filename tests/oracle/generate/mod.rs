@@ -45,8 +45,9 @@ impl Rng {
         &items[self.below(items.len())]
     }
 
+    /// One of these texts.
     pub fn text<'a>(&mut self, items: &[&'a str]) -> &'a str {
-        self.pick(items)
+        items[self.below(items.len())]
     }
 
     /// One of these, if there is any.

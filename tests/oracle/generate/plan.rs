@@ -282,7 +282,7 @@ impl Customer {
     fn new(name: &str, rng: &mut Rng, plan: &Plan, keys: &mut Keys) -> Customer {
         let mut customer = Customer { name: name.to_string(), ..Customer::default() };
         for n in 0..*rng.pick(&[1, 2, 2, 3, 3, 4]) {
-            customer.add_vnet(n, rng);
+            customer.add_vnet(n, rng, plan.tags);
         }
         customer.add_gateways(rng, plan, keys);
         customer.add_peerings(rng);
@@ -293,7 +293,7 @@ impl Customer {
         customer
     }
 
-    fn add_vnet(&mut self, n: usize, rng: &mut Rng) {
+    fn add_vnet(&mut self, n: usize, rng: &mut Rng, tags: bool) {
         let pool = [
             "10.1.0.0/16",
             "10.2.0.0/16",
@@ -308,7 +308,7 @@ impl Customer {
             "10.0.0.0/8",
         ];
         let free = |p: &Prefix| !self.vnets.iter().flat_map(|v| &v.ranges).any(|r| r.overlaps(p));
-        let mut range = prefix(rng.pick(&pool));
+        let mut range = prefix(rng.text(&pool));
         while !free(&range) {
             range = Prefix::v4(10, 16 + rng.below(100) as u8, 0, 0, 16);
             if self.vnets.iter().any(|v| v.ranges.contains(&prefix("10.0.0.0/8"))) {
@@ -320,7 +320,8 @@ impl Customer {
             ranges.push(Prefix::v4(22, n as u8, 0, 0, 24));
         }
         let v6 = rng.percent(55).then(|| prefix(&format!("fd00:{}::/48", n + 1)));
-        let subnets = SUBNETS.iter().filter(|(name, _)| *name != "app" || rng.clone().percent(80));
+        let app = rng.percent(80);
+        let subnets = SUBNETS.iter().filter(|(name, _)| *name != "app" || app);
         let mut subnets: Vec<Subnet> =
             subnets.map(|(name, third)| subnet(name, *third, &range, v6)).collect();
         if rng.percent(10) {
@@ -328,8 +329,12 @@ impl Customer {
             subnets[0].prefixes.push(second);
         }
         for subnet in &mut subnets {
-            if rng.percent(20) {
-                let service = *rng.pick(&[("Microsoft.Storage", "*"), ("Microsoft.Sql", "*")]);
+            if tags && rng.percent(40) {
+                let service = *rng.pick(&[
+                    ("Microsoft.Storage", "*"),
+                    ("Microsoft.Storage", "westus"),
+                    ("Microsoft.Sql", "*"),
+                ]);
                 subnet.endpoints.push(service);
             }
         }
@@ -365,7 +370,10 @@ impl Customer {
             let vnet = vnet.name.clone();
             if er > 0 {
                 let name = format!("{vnet}-er");
-                for circuit in self.circuits.iter().filter(|_| h == 0 || rng.clone().percent(60)) {
+                for circuit in &self.circuits {
+                    if h > 0 && rng.percent(40) {
+                        continue;
+                    }
                     self.connections.push(Connection {
                         name: format!("{vnet}-{}", circuit.name),
                         gateway: name.clone(),
@@ -389,7 +397,7 @@ impl Customer {
         let sites = ["site1", "site2"];
         for site in sites.iter().take(rng.below(3)) {
             let pool = [SITES[1], SITES[2], SITES[3], SITES[4], SITES[9]];
-            let mut prefixes: Vec<Prefix> = (0..rng.range(1, 2)).map(|_| prefix(rng.pick(&pool))).collect();
+            let mut prefixes: Vec<Prefix> = (0..rng.range(1, 2)).map(|_| prefix(rng.text(&pool))).collect();
             prefixes.dedup();
             self.sites.push((site.to_string(), prefixes));
         }
@@ -468,6 +476,10 @@ impl Customer {
                 continue;
             }
             if seen.iter().filter(|s| **s == (text, from.clone())).count() > 0 {
+                continue;
+            }
+            let site = self.sites.iter().find(|s| Some(&s.0) == connection.site.as_ref());
+            if site.is_some_and(|s| s.1.contains(&prefix(text))) {
                 continue;
             }
             seen.push((text, from));
@@ -558,7 +570,9 @@ impl Customer {
                     homes.extend(subnet.prefixes.iter().map(|p| (home, *p)));
                 }
             }
-            homes.extend(vnet.v6.iter().filter(|_| rng.clone().percent(80)).map(|p| (2, *p)));
+            if rng.percent(80) {
+                homes.extend(vnet.v6.map(|p| (2, p)));
+            }
             if rng.percent(30) {
                 homes.push((5, Prefix::host(address(&vnet.subnets[0].prefixes[0], 5))));
             }

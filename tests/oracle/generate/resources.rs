@@ -77,9 +77,7 @@ pub fn add_nsgs(customer: &mut Customer, rng: &mut Rng, tags: bool) {
             nsg.rules.push(rule);
         }
         if rng.percent(50) {
-            let at = rng.below(nsg.rules.len() + 1);
             nsg.rules.reverse();
-            nsg.rules.rotate_left(at.min(nsg.rules.len()));
         }
         customer.nsgs.push(nsg);
     }
@@ -118,7 +116,7 @@ pub fn rule(
         None => Vec::new(),
     };
     let v6 = rng.percent(15);
-    let mut side = |rng: &mut Rng| -> Side {
+    let side = |rng: &mut Rng| -> Side {
         if !asgs.is_empty() && rng.percent(40) {
             return Side::Asgs(vec![rng.pick(&asgs).clone()]);
         }
@@ -127,7 +125,7 @@ pub fn rule(
     let (source, destination) = (side(rng), side(rng));
     let protocol = *rng.pick(&["Tcp", "Tcp", "Udp", "Icmp", "*", "*", "Esp", "Ah", "tcp"]);
     let portless = ["Icmp", "Esp", "Ah"].contains(&protocol);
-    let mut ports = |rng: &mut Rng, wild: usize| -> Vec<String> {
+    let ports = |rng: &mut Rng, wild: usize| -> Vec<String> {
         if portless || rng.percent(wild) {
             return vec![rng.pick(&["*", "*", "0-65535"]).to_string()];
         }

@@ -63,10 +63,6 @@ impl Traffic {
         self.world = World::new(model, &mut self.rng);
     }
 
-    pub fn now(&self) -> Nanos {
-        self.now
-    }
-
     /// The next packet.
     pub fn next(&mut self, model: &Model) -> Packet {
         let time = self.tick();
@@ -100,7 +96,7 @@ impl Traffic {
             188 => edge(rng, 9),
             189 => edge(rng, 30),
             190 => edge(rng, 29),
-            191 => *rng.pick(&[edge(&mut rng.clone(), 240), 239 * SECOND]),
+            191 => edge(rng, 240),
             192 => edge(rng, 300),
             193 => edge(rng, 1),
             194 => return self.now.saturating_sub(rng.below(3_000_000_000) as u64),
@@ -249,7 +245,7 @@ impl Traffic {
             .iter()
             .map(|(party, _)| *party)
             .filter(|p| p.address == quoted.destination)
-            .chain(self.world.forwarders.iter().copied().filter(|_| rng.clone().percent(30)))
+            .chain(self.world.forwarders.iter().copied())
             .filter(|p| p.address.is_ipv4() == v4)
             .collect();
         let from = match rng.pick_some(&answers) {
