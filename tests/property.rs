@@ -11,6 +11,7 @@ use std::fs;
 use clearway::packet::Reason;
 use oracle::compare::{self, Case, Run};
 use oracle::generate::yaml;
+use oracle::seen;
 
 fn setting(name: &str, unsaid: u64) -> u64 {
     match std::env::var(name) {
@@ -35,10 +36,14 @@ struct Tally {
     reasons: BTreeMap<Reason, usize>,
     generated: BTreeMap<&'static str, usize>,
     hops: BTreeMap<String, usize>,
+    corners: BTreeMap<&'static str, usize>,
 }
 
 impl Tally {
     fn add(&mut self, run: &Run) {
+        for (corner, count) in seen::take() {
+            *self.corners.entry(corner).or_default() += count;
+        }
         for record in &run.records {
             self.packets += 1;
             *self.flows.entry(record.flow.name()).or_default() += 1;
@@ -60,6 +65,9 @@ impl Tally {
         println!("flows {:?}, generated {:?}, next hops {:?}", self.flows, self.generated, self.hops);
         for reason in Reason::ALL {
             println!("{:8} {}", self.reasons.get(reason).copied().unwrap_or(0), reason.name());
+        }
+        for corner in seen::CORNERS {
+            println!("{:8} {corner}", self.corners.get(corner).copied().unwrap_or(0));
         }
     }
 }
@@ -92,40 +100,34 @@ fn property_traffic_produces_every_reason() {
     let missing: Vec<&str> =
         Reason::ALL.iter().filter(|r| !tally.reasons.contains_key(r)).map(|r| r.name()).collect();
     assert!(missing.is_empty(), "no generated packet ends with {}", missing.join(", "));
+    let missing: Vec<&str> =
+        seen::CORNERS.iter().filter(|c| !tally.corners.contains_key(*c)).copied().collect();
+    assert!(missing.is_empty(), "no generated packet comes past {}", missing.join(", "));
 }
 
 #[test]
-fn zz_refusals() {
-    use oracle::generate::{Rng, change::change, plan::Plan};
+fn zz_survey() {
     let folder = folder();
-    let mut kinds: BTreeMap<String, (usize, String)> = BTreeMap::new();
-    let mut bad = 0;
-    for seed in 1..=600 {
-        let mut rng = Rng::new(seed);
-        let plan = Plan::new(rng.next());
-        let second = change(&plan, &mut rng);
-        for (n, p) in [plan, second].iter().enumerate() {
-            let text = yaml::render(p, "ServiceTags.json");
-            if let Err(faults) = clearway::model::from_bytes("g.yaml", text.as_bytes(), Some(folder.path())) {
-                bad += 1;
-                for f in faults {
-                    let line = text.lines().nth(f.line.saturating_sub(1) as usize).unwrap_or("");
-                    let e = kinds
-                        .entry(
-                            f.message
-                                .split(|c: char| c.is_ascii_digit() || c == '\'')
-                                .step_by(2)
-                                .take(3)
-                                .collect(),
-                        )
-                        .or_insert((0, format!("seed {seed}.{n} {f} :: {line}")));
-                    e.0 += 1;
-                }
+    let configurations = setting("CLEARWAY_PROPERTY_CONFIGS", 60);
+    let packets = setting("CLEARWAY_PROPERTY_PACKETS", 340) as usize;
+    let first = setting("CLEARWAY_PROPERTY_SEED", 1);
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut differ = 0;
+    for seed in first..first + configurations {
+        let made = std::panic::catch_unwind(|| Case::new(seed, packets, folder.path()));
+        let Ok(case) = made else {
+            println!("seed {seed}: no case");
+            continue;
+        };
+        for workers in [1, 2] {
+            if let Err(e) = std::panic::catch_unwind(|| compare::check(&case, workers)) {
+                differ += 1;
+                let text = e.downcast_ref::<String>().cloned().unwrap_or_else(|| "?".into());
+                let at = text.find("--- packet").unwrap_or(0);
+                println!("#### seed {seed} workers {workers}: {}", &text[at..]);
+                break;
             }
         }
     }
-    println!("{bad} refused");
-    for (k, (n, e)) in kinds {
-        println!("{n} {k}\n      {e}");
-    }
+    println!("{differ} differ");
 }

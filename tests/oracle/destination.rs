@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use clearway::model::{Role, TunnelTo};
+use clearway::model::{GatewayKind, Role, TunnelTo};
 use clearway::packet::{NextHopType, Reason};
 use clearway::table::ecmp;
 use clearway::types::Prefix;
@@ -10,6 +10,7 @@ use clearway::types::Prefix;
 use super::parse::Inner;
 use super::routes::{self, Hop, Way};
 use super::rules::{self, Endpoint};
+use super::seen::{seen, seen_if};
 use super::source::{self, Sender};
 use super::{Expected, Oracle, effective_of};
 
@@ -42,6 +43,7 @@ impl Oracle {
             return Err(Reason::RouteNone);
         }
         let owner = &self.model.customers[customer];
+        seen_if(sender.is_gateway() && hop != Hop::VnetLocal, "route: from GatewaySubnet, not VnetLocal");
         match hop {
             Hop::VnetLocal => self.host(customer, vnet, inner.destination).ok_or(Reason::NoHost),
             Hop::Peering(remote) => {
@@ -52,12 +54,18 @@ impl Oracle {
             Hop::Appliance(address) => self.appliance(customer, vnet, sender, inner, address),
             Hop::Gateway => {
                 let all = routes::ways(owner, &routes::gateways(owner, vnet));
-                Ok(Delivery::Tunnel(
-                    choose(&routes::best_ways(all, prefix), inner).ok_or(Reason::GatewayDown)?,
-                ))
+                let has = |w: &Way| w.learned.iter().any(|l| l.0 == prefix);
+                let vpn = all.iter().any(|w| w.kind == GatewayKind::Vpn && has(w));
+                let best = routes::best_ways(all, prefix);
+                let circuit = best.iter().any(|w| w.kind == GatewayKind::ExpressRoute);
+                seen_if(vpn && circuit, "next hop: VPN where a circuit has the prefix too");
+                Ok(Delivery::Tunnel(choose(&best, inner).ok_or(Reason::GatewayDown)?))
             }
             Hop::UserGateway => {
                 let ways = routes::user_gateway_ways(owner, vnet, inner.destination);
+                let learned = ways.iter().any(|w| w.learned.iter().any(|l| l.0.contains(inner.destination)));
+                seen_if(learned, "next hop: user-defined, learned");
+                seen_if(!learned && !ways.is_empty(), "next hop: user-defined, default site");
                 Ok(Delivery::Tunnel(choose(&ways, inner).ok_or(Reason::GatewayDown)?))
             }
             Hop::Internet if routes::is_platform(inner.destination) => self.services(customer, vnet),
@@ -87,6 +95,7 @@ impl Oracle {
             Sender::Link { .. } | Sender::Connection(_) => source::gateway_subnet(owner, vnet),
         };
         if routes::is_platform(destination) {
+            seen("route: platform");
             return Some((Hop::Internet, Prefix::ALL_V4));
         }
         routes::select(&effective_of(&self.model, &self.routes, customer, vnet, subnet), destination)
@@ -117,6 +126,9 @@ impl Oracle {
             owner.vnets[receiving].peerings.iter().any(|p| p.remote == Some(sending) && p.allow_forwarded);
         let own = routes::in_space(owner, sending, inner.source);
         if sending == receiving || own || sender.is_gateway() || receives {
+            let foreign = sending != receiving && !own;
+            seen_if(foreign && receives && !sender.is_gateway(), "next hop: forwarded into a peer");
+            seen_if(foreign && !receives, "next hop: gateway exempt from allowForwardedTraffic");
             Ok(())
         } else {
             Err(Reason::PeeringForwarding)
@@ -145,10 +157,13 @@ impl Oracle {
         self.check_forwarded(customer, vnet, place, sender, inner)?;
         if let Delivery::Host { endpoint: Endpoint { nic: Some(nic), .. }, .. } = &delivery {
             let nic = &owner.nics[*nic];
+            let own = nic.addresses.contains(&inner.destination);
+            seen_if(own, "next hop: appliance with destination its own");
             if !nic.ip_forwarding && !nic.addresses.contains(&inner.destination) {
                 return Err(Reason::ApplianceNotForwarding);
             }
         }
+        seen(if place == vnet { "next hop: appliance" } else { "next hop: appliance in a peer" });
         Ok(delivery)
     }
 
@@ -158,6 +173,7 @@ impl Oracle {
         let owner = &self.model.customers[customer];
         if owner.tunnels.iter().any(|t| t.to == TunnelTo::Internet(vnet)) {
             let up = routes::up_tunnel(owner, TunnelTo::Internet(vnet));
+            seen_if(up.is_some(), "next hop: Internet tunnel");
             return up.map(Delivery::Tunnel).ok_or(Reason::GatewayDown);
         }
         self.port_of(Role::Internet).map(Delivery::Plain).ok_or(Reason::GatewayDown)
@@ -166,8 +182,14 @@ impl Oracle {
     /// "`VirtualNetworkServiceEndpoint` and platform addresses: plain by the `services` port, else as for Internet."
     fn services(&self, customer: usize, vnet: usize) -> Result<Delivery, Reason> {
         match self.port_of(Role::Services) {
-            Some(port) => Ok(Delivery::Plain(port)),
-            None => self.internet(customer, vnet),
+            Some(port) => {
+                seen("next hop: services");
+                Ok(Delivery::Plain(port))
+            }
+            None => {
+                seen("next hop: services by the Internet");
+                self.internet(customer, vnet)
+            }
         }
     }
 
@@ -187,6 +209,7 @@ fn choose(ways: &[Way], inner: &Inner) -> Option<usize> {
         }
     };
     let flow = ecmp::flow_hash(inner.source, inner.destination, protocol, rest);
+    seen_if(ways.len() > 1, "next hop: several equal ways");
     let chosen = ecmp::choose(flow, ways.iter().map(|w| ecmp::way_id(&w.name)))?;
     Some(ways[chosen].tunnel)
 }

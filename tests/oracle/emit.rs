@@ -8,6 +8,7 @@ use clearway::packet::{Generated, Reason};
 use super::bytes::{checksum, fix_ipv4, put_u16, u16_at};
 use super::destination::Delivery;
 use super::parse::{self, Inner};
+use super::seen::{seen, seen_if};
 use super::source::{Arrival, Sender, made_mac};
 use super::state::TunnelId;
 use super::{Expected, Oracle};
@@ -45,7 +46,9 @@ impl Oracle {
         // nvgre tunnel and sent by an nvgre tunnel: left alone."
         let from_nvgre =
             arrival.tunnelled.as_ref().is_some_and(|(c, ..)| c.encapsulation == Encapsulation::Nvgre);
-        if !(from_nvgre && self.is_nvgre(exit)) {
+        if from_nvgre && self.is_nvgre(exit) {
+            seen("egress: TTL left alone");
+        } else {
             if inner.ttl() <= 1 {
                 self.icmp_error(customer, vnet, arrival, sender, inner, Generated::TimeExceeded, 0, said);
                 return Err(Reason::TtlExpired);
@@ -71,6 +74,16 @@ impl Oracle {
             self.icmp_error(customer, vnet, arrival, sender, inner, kind, room, said);
             return Err(Reason::TooBig);
         };
+        if pieces.len() > 1 {
+            seen(if inner.fragment.is_some() {
+                "egress: fragments of a fragment"
+            } else {
+                "egress: fragments"
+            });
+            let (first, later) = (pieces[0][0] & 15, pieces[1][0] & 15);
+            seen_if(later > 5, "egress: fragments with copied options");
+            seen_if(later < first, "egress: fragments lose options");
+        }
         // 13. Egress.
         for piece in &pieces {
             let frame = self.frame(exit, piece, piece_class(piece));
@@ -163,6 +176,7 @@ impl Oracle {
         gre.extend(if nvgre { 0x6558 } else { ethertype }.to_be_bytes());
         gre.extend(key_on_wire(&tunnel).to_be_bytes());
         if sequenced {
+            seen("egress: sequence");
             gre.extend(self.state.next_sequence(id, remote).to_be_bytes());
         }
         if nvgre {
@@ -190,10 +204,15 @@ impl Oracle {
         said: &mut Expected,
     ) {
         if never_about(inner) {
+            seen("icmp: never about this");
             return;
         }
-        let Some(source) = self.icmp_source(arrival, sender, inner) else { return };
+        let Some(source) = self.icmp_source(arrival, sender, inner) else {
+            seen("icmp: no address of the family");
+            return;
+        };
         if !self.state.may_send_icmp_error(sender.id(&self.model, customer, vnet), self.now) {
+            seen("icmp: withheld by rate");
             return;
         }
         let exit = match &arrival.tunnelled {
@@ -206,6 +225,13 @@ impl Oracle {
             None => Exit::Plain { port: arrival.port },
         };
         let back = self.room(exit);
+        let header = if inner.is_v4() { 28 } else { 48 };
+        seen_if(
+            inner.bytes.len() + header > back.min(if inner.is_v4() { 576 } else { 1280 }),
+            "icmp: quote cut",
+        );
+        seen_if(self.is_nvgre(exit), "icmp: by nvgre");
+        seen_if(arrival.tunnelled.is_none(), "icmp: plain");
         let packet = if inner.is_v4() {
             let (icmp_type, code) = if kind == Generated::TimeExceeded { (11, 0) } else { (3, 4) };
             let most = back.min(576).saturating_sub(28);

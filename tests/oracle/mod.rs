@@ -9,6 +9,7 @@ pub mod generate;
 pub mod parse;
 pub mod routes;
 pub mod rules;
+pub mod seen;
 pub mod show;
 mod source;
 mod state;
@@ -27,6 +28,7 @@ use destination::Delivery;
 use parse::Inner;
 use routes::EffectiveRoute;
 use rules::{Answer, Endpoint, Question};
+use seen::{seen, seen_if};
 use source::Sender;
 use state::{Effect, EndpointId, FirstFragment, FragmentKey, Record, RecordKey, State};
 
@@ -202,6 +204,7 @@ impl Oracle {
         let Some(key) = key.filter(|_| inner.is_later_fragment()) else { return Ok(None) };
         let first = self.state.first_fragment(key).ok_or(Reason::FragmentOrphan)?.clone();
         walk.found = first.flow != FlowState::None;
+        seen(if walk.found { "fragment: later, with flow" } else { "fragment: later, without flow" });
         walk.said.rule = first.rule.clone();
         // The side does not matter: without TCP flags both directions refresh alike.
         let refresh = |key: &RecordKey| Effect::Refresh(key.clone(), Direction::Inbound, None);
@@ -242,24 +245,35 @@ impl Oracle {
         }
         // "ICMP errors [...] that quote a packet of a live record pass with it [...] They open and refresh nothing."
         if let Some(record) = self.related(endpoint, direction, inner) {
+            seen(match direction {
+                Direction::Inbound => "flow: related error inbound",
+                Direction::Outbound => "flow: related error outbound",
+            });
             walk.found = true;
             walk.said.rule = Some(record.rule.clone());
             return Ok(());
         }
         let key = self.record_key(endpoint, direction, inner);
         let tracked = self.tracks_tcp(endpoint) && inner.protocol == parse::TCP;
+        seen_if(inner.protocol == parse::TCP && !tracked, "flow: untracked TCP");
+        let error =
+            inner.icmp_type().is_some_and(|t| if inner.is_v4() { t == 3 || t == 11 } else { t < 128 });
+        seen_if(error, "flow: unrelated error");
         let flags = inner.tcp_flags().filter(|_| tracked);
         // "a SYN (without ACK, RST, FIN; other bits do not matter)"
         let syn = flags.is_some_and(|f| f & 0x17 == 0x02);
         // "A SYN on a live record passes. [...] an ended record carries what still comes, other than SYN [...]; a SYN
         // on it is judged anew."
         if let Some(record) = self.state.record(&key).filter(|r| r.ended.is_none() || !syn) {
+            seen_if(record.ended.is_some(), "flow: ended record carries on");
+            seen_if(syn, "flow: SYN on a live record");
             walk.found = true;
             walk.said.rule = Some(record.rule.clone());
             walk.effects.push(Effect::Refresh(key.clone(), direction, flags));
             walk.records.push(key);
             return Ok(());
         }
+        seen_if(syn && self.state.record(&key).is_some(), "flow: SYN on an ended record");
         // A packet that an endpoint sends to itself may meet the record that it opened a moment ago in step 7.
         let pending = walk.effects.iter().find_map(|e| match e {
             Effect::Open(k, record) if *k == key => Some(record.rule.clone()),
@@ -301,6 +315,7 @@ impl Oracle {
             return Err(Reason::FlowTableFull);
         }
         let record = Record { opened_by: question, rule, last: self.now, fin: [false; 2], ended: None };
+        seen_if(!walk.records.is_empty(), "flow: two records of one packet");
         walk.records.push(key.clone());
         walk.effects.push(Effect::Open(key, record));
         Ok(())
@@ -311,10 +326,12 @@ impl Oracle {
         let routes = effective(&self.model, &self.routes, endpoint);
         match rules::judge_platform(&self.model, &routes, endpoint, question) {
             Some(Answer::Denied(rule)) => {
+                seen("rules: platform denied");
                 walk.said.rule = Some(rule);
                 Err(Reason::NsgDeny)
             }
             Some(Answer::Allowed(rule)) => {
+                seen("rules: platform allowed");
                 walk.said.rule = Some(rule);
                 Ok(())
             }

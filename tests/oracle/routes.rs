@@ -9,6 +9,8 @@ use clearway::model::{
 use clearway::packet::NextHopType;
 use clearway::types::Prefix;
 
+use super::seen::seen;
+
 /// "platform address | 168.63.129.16 and 169.254.169.254"
 pub fn is_platform(address: IpAddr) -> bool {
     address == IpAddr::from([168, 63, 129, 16]) || address == IpAddr::from([169, 254, 169, 254])
@@ -376,12 +378,20 @@ fn longest<'a>(
 pub fn select(routes: &[EffectiveRoute], destination: IpAddr) -> Option<(Hop, Prefix)> {
     let winner = longest(routes, destination, |_| true)?;
     let winner = if winner.hop == Hop::Gateway {
-        longest(routes, destination, |r| r.source == Source::User && r.has_bgp_override)
-            .or_else(|| longest(routes, destination, EffectiveRoute::is_preferred_system))
-            .unwrap_or(winner)
+        let overrides = longest(routes, destination, |r| r.source == Source::User && r.has_bgp_override);
+        let preferred = longest(routes, destination, EffectiveRoute::is_preferred_system);
+        if overrides.is_some() {
+            seen("route: hasBgpOverride");
+        } else if preferred.is_some() {
+            seen("route: preferred system route");
+        }
+        overrides.or(preferred).unwrap_or(winner)
     } else {
         winner
     };
+    if winner.tag_rank > 0 {
+        seen("route: by tag");
+    }
     Some((winner.hop, winner.prefix))
 }
 

@@ -9,6 +9,7 @@ use clearway::packet::Direction;
 use clearway::types::Prefix;
 
 use super::routes::{self, EffectiveRoute, Hop, Source};
+use super::seen::seen_if;
 
 /// "endpoint | where an NSG is enforced: a NIC, or, for an address of a subnet with no NIC resource, that (VNet,
 /// address)".
@@ -81,7 +82,10 @@ pub fn judge(
     for nsg in nsgs(model, endpoint, question.direction) {
         let (access, rule) = asker.first_match(nsg);
         match access {
-            Access::Deny => return Some(Answer::Denied(rule)),
+            Access::Deny => {
+                seen_if(answer.is_some(), "rules: deny by the second NSG");
+                return Some(Answer::Denied(rule));
+            }
             Access::Allow => answer = Some(Answer::Allowed(rule)),
         }
     }
@@ -196,9 +200,10 @@ impl Asker<'_> {
         if named.peek().is_none() {
             return true;
         }
-        let Some(nic) = self.endpoint.nic else { return false };
-        let member_of = &self.model.customers[self.endpoint.customer].nics[nic].asgs;
-        named.any(|asg| member_of.contains(asg))
+        let nics = &self.model.customers[self.endpoint.customer].nics;
+        let member = self.endpoint.nic.is_some_and(|nic| named.any(|asg| nics[nic].asgs.contains(asg)));
+        seen_if(!member, "rules: ASG not applied");
+        member
     }
 
     fn side_matches(&self, side: &AddressMatch, address: IpAddr) -> bool {
@@ -209,7 +214,10 @@ impl Asker<'_> {
             AddressItem::Internet => self.in_internet(address),
             AddressItem::AzureLoadBalancer => address == IpAddr::from([168, 63, 129, 16]),
             AddressItem::Tag(tag) => {
-                self.model.tags.find(tag).is_some_and(|t| t.prefixes.iter().any(|p| p.contains(address)))
+                let tag = self.model.tags.find(tag);
+                let holds = tag.is_some_and(|t| t.prefixes.iter().any(|p| p.contains(address)));
+                seen_if(holds, "rules: tag matched");
+                holds
             }
         }) || side.asgs.iter().any(|asg| self.in_asg(*asg, address))
     }
@@ -219,7 +227,9 @@ impl Asker<'_> {
         let member = |n: &clearway::model::Nic| {
             n.vnet == self.endpoint.vnet && n.asgs.contains(&asg) && n.addresses.contains(&address)
         };
-        self.model.customers[self.endpoint.customer].nics.iter().any(member)
+        let holds = self.model.customers[self.endpoint.customer].nics.iter().any(member);
+        seen_if(holds, "rules: ASG matched");
+        holds
     }
 
     /// "`VirtualNetwork` of an endpoint: its VNet's ranges, 168.63.129.16/32, and the prefixes of all routes in its

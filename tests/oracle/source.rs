@@ -11,6 +11,7 @@ use clearway::types::Prefix;
 use super::parse::{Carrier, Inner, TCP, UDP};
 use super::routes;
 use super::rules::{self, Endpoint};
+use super::seen::{seen, seen_if};
 use super::state::{EndpointId, SenderId, TunnelId};
 use super::{Expected, Oracle};
 
@@ -78,6 +79,7 @@ impl Oracle {
             let tunnel = &self.model.customers[c].tunnels[t];
             // "One that is down receives nothing (unknown-tunnel)"
             if !tunnel.enabled {
+                seen("tunnel: down");
                 return Err(Reason::UnknownTunnel);
             }
             let strict = tunnel.sequence == Sequence::Strict;
@@ -101,7 +103,10 @@ impl Oracle {
                 Err(Reason::TunnelPeer)
             }
             // "when it is none of theirs both are null"
-            _ => Err(Reason::TunnelPeer),
+            _ => {
+                seen("tunnel: peer of none of several");
+                Err(Reason::TunnelPeer)
+            }
         }
     }
 
@@ -127,6 +132,7 @@ impl Oracle {
 
     /// Step 5 behind `inner-malformed`; returns DSCP and ECN as they are after decapsulation.
     pub fn check_inner(&self, arrival: &Arrival, inner: &Inner) -> Result<u8, Reason> {
+        seen_if(!inner.is_v4() && inner.transport > 48, "inner: extension headers walked");
         let class = match &arrival.tunnelled {
             Some((carrier, ..)) => {
                 let ecn = decapsulated_ecn(inner.class() & 3, carrier.outer_ecn).ok_or(Reason::EcnIllegal)?;
@@ -171,10 +177,12 @@ impl Oracle {
             let subnets = owner.vnets[v].subnets.iter();
             subnets.flat_map(|s| &s.prefixes).any(|p| p.is_ipv4() && p.last() == address)
         };
-        last_of(vnet)
-            || routes::peers(owner, vnet)
-                .into_iter()
-                .any(|p| routes::in_space(owner, p, address) && last_of(p))
+        let own = last_of(vnet);
+        let mut peers = routes::peers(owner, vnet).into_iter();
+        let peers = peers.any(|p| routes::in_space(owner, p, address) && last_of(p));
+        seen_if(own, "inner: broadcast of an own subnet");
+        seen_if(peers, "inner: broadcast of a peer's subnet");
+        own || peers
     }
 
     /// The VNet of the tunnel, or the one that a packet to this destination enters in step 6.
@@ -281,6 +289,14 @@ impl Oracle {
             };
             let lives = nic.addresses.iter().find(|a| here(**a));
             let fits = nic.vnet == vnet && nic.ip_forwarding && mac_fits;
+            seen_if(
+                lives.is_some() && fits,
+                match (carrier.inner_source_mac, nic.mac) {
+                    (None, _) => "source: forwarding NIC by host",
+                    (_, Some(_)) => "source: forwarding NIC by MAC",
+                    (_, None) => "source: forwarding NIC by made MAC",
+                },
+            );
             lives.filter(|_| fits).map(|address| Endpoint {
                 customer,
                 vnet,
@@ -321,8 +337,10 @@ impl Oracle {
         let ours = near.into_iter().any(|v| routes::in_space(owner, v, inner.source));
         let theirs = learned.iter().any(|(p, _)| p.contains(inner.source));
         if ours || routes::is_platform(inner.source) || !theirs {
+            seen("source: spoofed from a gateway");
             return Err(Reason::SpoofedSource);
         }
+        seen_if(!routes::in_space(owner, vnet, inner.destination), "source: gateway, for a spoke");
         Ok(vnet)
     }
 
@@ -360,6 +378,8 @@ impl Oracle {
             || learned.any(|p| !p.is_default() && p.contains(source))
             || routes::reserved_ranges().iter().any(|p| p.contains(source))
             || routes::is_platform(source) && !services;
+        seen_if(spoofed, "source: spoofed from the Internet");
+        seen_if(!spoofed && routes::is_platform(source), "source: platform from services");
         if spoofed { Err(Reason::SpoofedSource) } else { Ok(()) }
     }
 }

@@ -10,6 +10,7 @@ use clearway::packet::{Direction, FlowState};
 use clearway::types::{Nanos, SECOND};
 
 use super::rules::{self, Answer, Endpoint, Question};
+use super::seen::{seen, seen_if};
 
 /// "endpoint exists (VNet and NIC name, or VNet name and address)"
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -182,10 +183,20 @@ impl State {
     /// is gone". Fragments: "for 30 seconds".
     pub fn forget(&mut self, model: &Model, now: Nanos) {
         self.records.retain(|key, record| match record.ended {
-            Some(at) => now - at < 10 * SECOND,
-            None => now - record.last <= idle_timeout(model, key),
+            Some(at) => {
+                seen_if(now - at >= 10 * SECOND, "flow: ended and gone");
+                now - at < 10 * SECOND
+            }
+            None => {
+                let gone = now - record.last > idle_timeout(model, key);
+                seen_if(gone, "flow: idle and gone");
+                !gone
+            }
         });
-        self.fragments.retain(|_, first| now - first.at < 30 * SECOND);
+        self.fragments.retain(|_, first| {
+            seen_if(now - first.at >= 30 * SECOND, "fragment: forgotten after 30 seconds");
+            now - first.at < 30 * SECOND
+        });
     }
 
     pub fn record(&self, key: &RecordKey) -> Option<&Record> {
@@ -218,8 +229,11 @@ impl State {
             .count();
         let of_endpoint = present.iter().filter(|k| k.endpoint == *id).count();
         let owner = &model.customers[endpoint.customer];
-        of_vnet >= owner.vnets[endpoint.vnet].max_flows as usize
-            || endpoint.nic.is_some_and(|n| of_endpoint >= owner.nics[n].max_flows as usize)
+        let full_vnet = of_vnet >= owner.vnets[endpoint.vnet].max_flows as usize;
+        let full_nic = endpoint.nic.is_some_and(|n| of_endpoint >= owner.nics[n].max_flows as usize);
+        seen_if(full_vnet, "flow: full VNet");
+        seen_if(full_nic, "flow: full NIC");
+        full_vnet || full_nic
     }
 
     pub fn apply(&mut self, effects: Vec<Effect>, now: Nanos) {
@@ -246,6 +260,8 @@ impl State {
     pub fn sequence_passes(&mut self, tunnel: TunnelId, source: IpAddr, number: u32) -> bool {
         let last = self.received.entry((tunnel, source)).or_insert(u32::MAX);
         let behind = last.wrapping_sub(number);
+        seen_if(behind == u32::MAX, "tunnel: sequence passed");
+        seen_if(behind != u32::MAX && behind >= 1 << 31, "tunnel: sequence jumped ahead");
         if behind < 1 << 31 {
             return false;
         }
@@ -283,16 +299,27 @@ impl State {
     ) {
         self.records.retain(|key, record| {
             // "which live on as long as their endpoint exists and still has an NSG"
-            let Some(endpoint) = key.endpoint.find(new) else { return false };
+            let Some(endpoint) = key.endpoint.find(new) else {
+                seen("swap: endpoint gone");
+                return false;
+            };
             let nsgs = rules::nsgs(new, &endpoint, record.opened_by.direction);
             if nsgs.is_empty() {
+                seen("swap: endpoint without NSG");
                 return false;
             }
             // "Where `flushConnection` is true on an NSG of the endpoint, every live record is judged again"
             if record.ended.is_none() && nsgs.iter().any(|n| n.flush_connection) {
                 match answer(&endpoint, &record.opened_by) {
-                    Some(Answer::Allowed(rule)) => record.rule = rule,
-                    _ => return false,
+                    Some(Answer::Allowed(rule)) => {
+                        let same = rule == record.rule;
+                        seen(if same { "swap: flushed, kept" } else { "swap: flushed, under another rule" });
+                        record.rule = rule;
+                    }
+                    _ => {
+                        seen("swap: flushed, gone");
+                        return false;
+                    }
                 }
             }
             true
@@ -323,6 +350,8 @@ fn refresh(record: &mut Record, direction: Direction, flags: Option<u8>, now: Na
     if flags & FIN != 0 {
         record.fin[direction as usize] = true;
     }
+    seen_if(flags & RST != 0, "flow: ended by RST");
+    seen_if(flags & RST == 0 && record.fin == [true, true], "flow: ended by FIN");
     if flags & RST != 0 || record.fin == [true, true] {
         record.ended = Some(now);
     }

@@ -1,7 +1,7 @@
 //! What an operator changes between two configurations. Every changed plan is valid, and may follow its predecessor.
 
 use super::Rng;
-use super::plan::{Customer, Plan};
+use super::plan::{Customer, Plan, Rule, Side};
 use super::resources;
 
 /// The plan after a few changes.
@@ -16,7 +16,8 @@ pub fn change(plan: &Plan, rng: &mut Rng) -> Plan {
 }
 
 fn change_customer(customer: &mut Customer, rng: &mut Rng, tags: bool) {
-    match rng.below(15) {
+    match rng.below(18) {
+        15..=17 => judge_again(customer, rng),
         0 | 1 => change_rule(customer, rng, tags),
         2 | 3 => {
             for nsg in &mut customer.nsgs {
@@ -78,6 +79,30 @@ fn change_rule(customer: &mut Customer, rng: &mut Rng, tags: bool) {
                 customer.nsgs[n].rules.push(rule);
             }
         }
+    }
+}
+
+/// A sweeping rule in front of the others, and live flows judged again by it.
+fn judge_again(customer: &mut Customer, rng: &mut Rng) {
+    for nsg in &mut customer.nsgs {
+        let first = nsg.rules.iter().map(|r| r.priority).min().unwrap_or(4096);
+        let known = nsg.rules.iter().any(|r| r.name == "Sweep");
+        if first == 100 || known || rng.percent(30) {
+            continue;
+        }
+        let all = || Side::Addresses(vec!["*".to_string()]);
+        nsg.flush = rng.percent(85);
+        nsg.rules.push(Rule {
+            name: "Sweep".to_string(),
+            priority: first - 1,
+            inbound: rng.percent(50),
+            allow: rng.percent(50),
+            protocol: rng.pick(&["*", "Tcp", "Udp"]),
+            source: all(),
+            destination: all(),
+            source_ports: vec!["*".to_string()],
+            destination_ports: vec!["*".to_string()],
+        });
     }
 }
 

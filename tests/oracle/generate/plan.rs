@@ -347,7 +347,16 @@ impl Customer {
 
     /// Circuits, sites, gateways, connections, their tunnels and learned routes.
     fn add_gateways(&mut self, rng: &mut Rng, plan: &Plan, keys: &mut Keys) {
-        let (er, vpn) = *rng.pick(&[(0, false), (1, false), (1, false), (2, false), (0, true), (1, true)]);
+        let (er, vpn) = *rng.pick(&[
+            (0, false),
+            (1, false),
+            (1, false),
+            (2, false),
+            (0, true),
+            (0, true),
+            (1, true),
+            (1, true),
+        ]);
         let vpn = vpn && plan.has_port("internet");
         for n in 0..er {
             let number = self.circuits.len();
@@ -401,7 +410,7 @@ impl Customer {
             prefixes.dedup();
             self.sites.push((site.to_string(), prefixes));
         }
-        for n in 0..rng.range(0, 2) {
+        for n in 0..*rng.pick(&[0, 1, 1, 2, 2]) {
             self.connections.push(Connection {
                 name: format!("s2s-{}", n + 1),
                 gateway: name.clone(),
@@ -436,7 +445,9 @@ impl Customer {
             }
         }
         for (to, port) in ends {
-            keys.next_remote += 1;
+            // Sometimes one router has several tunnels.
+            let same_remote = rng.percent(20);
+            keys.next_remote += u32::from(!same_remote);
             keys.next += 1;
             let n = keys.next_remote;
             let remote: IpAddr = if plan.is_v6(port) {
@@ -448,7 +459,7 @@ impl Customer {
                 to,
                 port,
                 remote: Some(remote),
-                key: if rng.percent(30) { shared_key } else { keys.next },
+                key: if rng.percent(45) && !same_remote { shared_key } else { keys.next },
                 nvgre: false,
                 enabled: rng.percent(93),
                 sequence: *rng.pick(&[None, None, None, None, Some("send"), Some("strict"), Some("off")]),
@@ -457,13 +468,17 @@ impl Customer {
     }
 
     fn add_learned(&mut self, rng: &mut Rng) {
-        let mut seen = Vec::new();
-        let count = if self.connections.is_empty() { 0 } else { rng.range(1, 8) };
+        let mut seen: Vec<(&str, String)> = Vec::new();
+        let count = if self.connections.is_empty() { 0 } else { rng.range(2, 11) };
         for _ in 0..count {
             let connection = rng.pick(&self.connections).clone();
             let mut text = *rng.pick(&SITES);
             if Prefix::is_default(&prefix(text)) && rng.percent(60) {
                 text = SITES[0];
+            }
+            // Often what somebody else announces too.
+            if let Some((known, _)) = rng.pick_some(&seen).filter(|_| rng.percent(35)) {
+                text = known;
             }
             let link = if connection.circuit.is_some() {
                 *rng.pick(&[None, None, Some("primary"), Some("secondary")])

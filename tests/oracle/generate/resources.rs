@@ -88,13 +88,13 @@ pub fn add_nsgs(customer: &mut Customer, rng: &mut Rng, tags: bool) {
     };
     for (v, vnet) in customer.vnets.iter_mut().enumerate() {
         for subnet in &mut vnet.subnets {
-            if rng.percent(45) {
+            if rng.percent(60) {
                 subnet.nsg = fit(rng, v);
             }
         }
     }
     for nic in &mut customer.nics {
-        if rng.percent(35) {
+        if rng.percent(50) {
             nic.nsg = fit(rng, nic.vnet);
         }
     }
@@ -122,8 +122,20 @@ pub fn rule(
         }
         Side::Addresses(addresses(customer, rng, v6, tags))
     };
-    let (source, destination) = (side(rng), side(rng));
+    let (mut source, mut destination) = (side(rng), side(rng));
+    let mut inbound = rng.percent(55);
+    let platform = rng.percent(10);
+    if platform {
+        let tag = rng.text(&["AzurePlatformDNS", "AzurePlatformIMDS", "azureplatformdns"]).to_string();
+        let all = Side::Addresses(vec!["*".to_string()]);
+        inbound = rng.percent(30);
+        (source, destination) = (all, Side::Addresses(vec![tag]));
+        if inbound {
+            std::mem::swap(&mut source, &mut destination);
+        }
+    }
     let protocol = *rng.pick(&["Tcp", "Tcp", "Udp", "Icmp", "*", "*", "Esp", "Ah", "tcp"]);
+    let protocol = if platform { "*" } else { protocol };
     let portless = ["Icmp", "Esp", "Ah"].contains(&protocol);
     let ports = |rng: &mut Rng, wild: usize| -> Vec<String> {
         if portless || rng.percent(wild) {
@@ -138,7 +150,7 @@ pub fn rule(
     Rule {
         name: name.to_string(),
         priority,
-        inbound: rng.percent(55),
+        inbound,
         allow: rng.percent(65),
         protocol,
         source,
@@ -181,11 +193,11 @@ fn addresses(customer: &Customer, rng: &mut Rng, v6: bool, tags: bool) -> Vec<St
 
 /// Route tables and the subnets that use them.
 pub fn add_tables(customer: &mut Customer, rng: &mut Rng, tags: bool) {
-    for n in 0..rng.below(4) {
+    for n in 0..rng.range(1, 4) {
         let v = rng.below(customer.vnets.len());
         let mut table =
             Table { name: format!("rt{}", n + 1), no_propagation: rng.percent(20), routes: Vec::new() };
-        for r in 0..rng.range(0, 4) {
+        for r in 0..rng.range(0, 6) {
             if let Some(route) = route(customer, rng, v, &format!("route{r}"), tags)
                 && !table.routes.iter().any(|o: &Route| o.prefix.eq_ignore_ascii_case(&route.prefix))
             {
@@ -238,6 +250,7 @@ pub fn route(customer: &Customer, rng: &mut Rng, vnet: usize, name: &str, tags: 
         "None",
         "VirtualNetworkGateway",
     ]);
+    let hop = if gateway && rng.percent(40) { "VirtualNetworkGateway" } else { hop };
     if hop == "VirtualNetworkGateway" && !gateway {
         return None;
     }
@@ -255,5 +268,10 @@ pub fn route(customer: &Customer, rng: &mut Rng, vnet: usize, name: &str, tags: 
     let bare = subnets.flat_map(|s| &s.prefixes).filter(|p| p.is_ipv4() != v6).map(|p| address(p, 30));
     appliances.extend(bare);
     let appliance = if hop == "VirtualAppliance" { Some(*rng.pick_some(&appliances)?) } else { None };
-    Some(Route { name: name.to_string(), prefix, hop, appliance, overrides: rng.percent(10) })
+    // An appliance now and then stands before its own subnet.
+    let own = appliance.and_then(|a| home.subnets.iter().flat_map(|s| &s.prefixes).find(|p| p.contains(a)));
+    if let Some(own) = own.filter(|_| rng.percent(15)) {
+        prefix = own.to_string();
+    }
+    Some(Route { name: name.to_string(), prefix, hop, appliance, overrides: rng.percent(35) })
 }

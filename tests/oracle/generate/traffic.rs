@@ -37,6 +37,7 @@ pub struct Traffic {
     sequences: BTreeMap<(usize, usize, IpAddr), u32>,
     /// Packets of a storm of expiring packets that are still to come.
     storm: usize,
+    stormy: Option<(Party, Ip)>,
     storms: bool,
 }
 
@@ -44,7 +45,7 @@ impl Traffic {
     pub fn new(seed: u64, model: &Model) -> Traffic {
         let mut rng = Rng::new(seed ^ 0x7261_6666);
         let world = World::new(model, &mut rng);
-        let storms = rng.percent(6);
+        let storms = rng.percent(8);
         Traffic {
             rng,
             world,
@@ -54,6 +55,7 @@ impl Traffic {
             recent: Vec::new(),
             sequences: BTreeMap::new(),
             storm: 0,
+            stormy: None,
             storms,
         }
     }
@@ -111,12 +113,15 @@ impl Traffic {
     fn next_inner(&mut self, model: &Model) -> Option<(Party, Ip)> {
         if self.storm > 0 {
             self.storm -= 1;
-            let (party, mut ip) = self.recent.last()?.clone();
-            ip.ttl = 1;
-            return Some((party, ip));
+            return self.stormy.clone();
         }
-        if self.storms && self.rng.below(400) == 0 {
+        let datagrams: Vec<&(Party, Ip)> = self.recent.iter().filter(|(_, ip)| ip.protocol == 17).collect();
+        if self.storms && !datagrams.is_empty() && self.rng.below(100) == 0 {
+            let (party, mut ip) = (*self.rng.pick(&datagrams)).clone();
+            ip.ttl = 1;
+            self.stormy = Some((party, ip));
             self.storm = 130;
+            self.storms = false;
         }
         if !self.queue.is_empty() && self.rng.percent(85) {
             return self.queue.pop_front();
@@ -184,7 +189,10 @@ impl Traffic {
         let rng = &mut self.rng;
         ip.identification = rng.range(1, 4) as u32;
         ip.dont_fragment = rng.percent(5);
-        let sizes = [8, 16, 24, 32, 512, 1000, 1480];
+        if rng.percent(25) {
+            ip.payload.resize(rng.range(1400, 4400), 0x66);
+        }
+        let sizes = [8, 16, 24, 32, 512, 1000, 1480, 1800];
         let size = (*rng.pick(&sizes)).max(ip.payload.len() / 4 / 8 * 8);
         let mut pieces = ip.fragments(size);
         match rng.below(10) {

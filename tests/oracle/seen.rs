@@ -1,0 +1,101 @@
+//! Which corners of the contract a run came past, so that a test can say what generated traffic never reaches.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+thread_local! {
+    static SEEN: RefCell<BTreeMap<&'static str, usize>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Every corner that is counted; a test fails when generated traffic misses one.
+pub const CORNERS: &[&str] = &[
+    "tunnel: down",
+    "tunnel: peer of none of several",
+    "tunnel: sequence passed",
+    "tunnel: sequence jumped ahead",
+    "inner: broadcast of an own subnet",
+    "inner: broadcast of a peer's subnet",
+    "inner: extension headers walked",
+    "source: forwarding NIC by host",
+    "source: forwarding NIC by MAC",
+    "source: forwarding NIC by made MAC",
+    "source: gateway, for a spoke",
+    "source: spoofed from a gateway",
+    "source: spoofed from the Internet",
+    "source: platform from services",
+    "fragment: later, with flow",
+    "fragment: later, without flow",
+    "fragment: forgotten after 30 seconds",
+    "flow: related error inbound",
+    "flow: related error outbound",
+    "flow: unrelated error",
+    "flow: SYN on a live record",
+    "flow: ended record carries on",
+    "flow: SYN on an ended record",
+    "flow: untracked TCP",
+    "flow: ended by RST",
+    "flow: ended by FIN",
+    "flow: idle and gone",
+    "flow: ended and gone",
+    "flow: full VNet",
+    "flow: full NIC",
+    "flow: two records of one packet",
+    "swap: endpoint gone",
+    "swap: endpoint without NSG",
+    "swap: flushed, kept",
+    "swap: flushed, under another rule",
+    "swap: flushed, gone",
+    "rules: platform allowed",
+    "rules: platform denied",
+    "rules: ASG matched",
+    "rules: ASG not applied",
+    "rules: tag matched",
+    "rules: deny by the second NSG",
+    "route: hasBgpOverride",
+    "route: preferred system route",
+    "route: by tag",
+    "route: platform",
+    "route: from GatewaySubnet, not VnetLocal",
+    "next hop: forwarded into a peer",
+    "next hop: gateway exempt from allowForwardedTraffic",
+    "next hop: appliance",
+    "next hop: appliance in a peer",
+    "next hop: appliance with destination its own",
+    "next hop: several equal ways",
+    "next hop: VPN where a circuit has the prefix too",
+    "next hop: user-defined, learned",
+    "next hop: user-defined, default site",
+    "next hop: Internet tunnel",
+    "next hop: services",
+    "next hop: services by the Internet",
+    "egress: TTL left alone",
+    "egress: fragments",
+    "egress: fragments of a fragment",
+    "egress: fragments with copied options",
+    "egress: fragments lose options",
+    "egress: sequence",
+    "icmp: withheld by rate",
+    "icmp: never about this",
+    "icmp: no address of the family",
+    "icmp: quote cut",
+    "icmp: by nvgre",
+    "icmp: plain",
+];
+
+/// Notes a corner.
+pub fn seen(corner: &'static str) {
+    debug_assert!(CORNERS.contains(&corner), "{corner} is not in the list");
+    SEEN.with_borrow_mut(|all| *all.entry(corner).or_default() += 1);
+}
+
+/// Notes a corner if this is it.
+pub fn seen_if(it: bool, corner: &'static str) {
+    if it {
+        seen(corner);
+    }
+}
+
+/// What was noted since the last call on this thread.
+pub fn take() -> BTreeMap<&'static str, usize> {
+    SEEN.take()
+}
