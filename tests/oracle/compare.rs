@@ -13,14 +13,14 @@ use super::generate::traffic::{Packet, Traffic};
 use super::generate::yaml;
 use super::{Expected, Oracle, show};
 
-/// A configuration, perhaps another one that replaces it, and traffic.
+/// A configuration, perhaps others that replace it, and traffic.
 pub struct Case {
     pub seed: u64,
     /// The texts of the configurations.
     pub texts: Vec<String>,
     pub models: Vec<Model>,
-    /// When the second configuration comes into force: nanoseconds after the first packet.
-    pub swap: Nanos,
+    /// When each configuration behind the first comes into force, in packet time.
+    pub swaps: Vec<Nanos>,
     pub packets: Vec<Packet>,
 }
 
@@ -36,26 +36,76 @@ impl Case {
     /// The case of this seed; `folder` holds the file of service tags.
     pub fn new(seed: u64, packets: usize, folder: &Path) -> Case {
         let mut rng = Rng::new(seed);
-        let plan = Plan::new(rng.next());
-        let mut plans = vec![plan];
-        if rng.percent(60) {
-            plans.push(change(&plans[0], &mut rng));
+        let mut plans = vec![Plan::new(rng.next())];
+        for _ in 0..*rng.pick(&[0, 0, 1, 1, 1, 2]) {
+            let next = change(&plans[plans.len() - 1], &mut rng);
+            plans.push(next);
         }
         let texts: Vec<String> = plans.iter().map(|p| yaml::render(p, "ServiceTags.json")).collect();
         let models: Vec<Model> = texts.iter().map(|t| read(seed, t, folder)).collect();
         let mut traffic = Traffic::new(rng.next(), &models[0]);
-        let half = if models.len() == 2 { rng.range(packets / 3, packets * 2 / 3) } else { packets };
-        let mut sent: Vec<Packet> = (0..half).map(|_| traffic.next(&models[0])).collect();
-        let mut swap = 0;
-        if let (Some(changed), Some(first)) = (models.get(1), sent.first()) {
-            let first = first.time;
-            traffic.change(changed);
-            sent.extend((half..packets).map(|_| traffic.next(changed)));
-            // Just before, at, or behind a packet in the middle.
-            let middle = sent[half.min(sent.len() - 1)].time.max(first);
-            swap = (middle - first + rng.below(3) as Nanos).saturating_sub(1);
+        let part = packets / models.len();
+        let mut sent: Vec<Packet> = Vec::new();
+        let mut swaps: Vec<Nanos> = Vec::new();
+        for (n, model) in models.iter().enumerate() {
+            if n > 0 {
+                // Just before, at, or behind the next packet.
+                traffic.change(&models[n - 1], model);
+                let next = traffic.next(model);
+                let at = (next.time + rng.below(3) as Nanos - 1).max(sent[0].time);
+                swaps.push(at.max(swaps.last().copied().unwrap_or(0)));
+                sent.push(next);
+            }
+            sent.extend((1..part).map(|_| traffic.next(model)));
         }
-        Case { seed, texts, models, swap, packets: sent }
+        // A port that a configuration no longer has receives nothing.
+        let everywhere = |p: &Packet| models.iter().all(|m| m.ports.iter().any(|port| port.name == p.port));
+        sent.retain(everywhere);
+        Case { seed, texts, models, swaps, packets: sent }
+    }
+
+    /// The swaps as a replay wants them: after the first packet of these.
+    fn offsets(&self, packets: &[Packet]) -> Vec<Nanos> {
+        let start = packets.first().map_or(0, |p| p.time);
+        self.swaps.iter().map(|at| at.saturating_sub(start)).collect()
+    }
+
+    /// What the oracle says of these packets.
+    pub fn oracle(&self, packets: &[Packet]) -> Run {
+        let mut oracle = Oracle::new(&self.models[0]);
+        let start = packets.first().map_or(0, |p| p.time);
+        let offsets = self.offsets(packets);
+        let mut swaps = offsets.iter().map(|after| start + after).zip(&self.models[1..]).peekable();
+        let mut clock = 0;
+        let mut records = Vec::new();
+        for packet in packets {
+            clock = packet.time.max(clock);
+            while let Some((at, model)) = swaps.next_if(|(at, _)| *at <= clock) {
+                oracle.swap(model, at);
+            }
+            records.push(oracle.packet(&packet.port, packet.time, &packet.bytes, packet.original_len));
+        }
+        Run { records, opened: oracle.opened(), live: oracle.live() as u64 }
+    }
+
+    /// What the packet path says of them.
+    pub fn path(&self, packets: &[Packet], workers: usize) -> Run {
+        let swaps = self.offsets(packets).into_iter().zip(self.models[1..].iter().cloned()).collect();
+        let mut replay = Replay::new(&self.models[0], workers, swaps);
+        let ports: Vec<String> = replay.ports().to_vec();
+        let mut records = Vec::new();
+        let mut sink = |finished: Finished<'_>| {
+            records.push(said(&finished, &ports));
+            Ok::<(), ()>(())
+        };
+        for packet in packets {
+            let port = ports.iter().position(|p| *p == packet.port).expect("a port of the configuration");
+            let pushed =
+                replay.push(port as _, packet.time, 9, &packet.bytes, packet.original_len, &mut sink);
+            pushed.expect("the sink takes all");
+        }
+        let totals = replay.finish(&mut sink).expect("the sink takes all");
+        Run { records, opened: totals.opened as u64, live: totals.live as u64 }
     }
 }
 
@@ -65,48 +115,6 @@ fn read(seed: u64, text: &str, folder: &Path) -> Model {
         let faults: Vec<String> = faults.iter().map(|f| f.to_string()).collect();
         panic!("seed {seed}: a generated configuration is refused:\n{}\n{text}", faults.join("\n"))
     })
-}
-
-/// What the oracle says.
-pub fn oracle(models: &[Model], swap: Nanos, packets: &[Packet]) -> Run {
-    let mut oracle = Oracle::new(&models[0]);
-    let start = packets.first().map_or(0, |p| p.time);
-    let mut swaps = models.get(1).map(|m| (start + swap, m));
-    let mut clock = 0;
-    let mut records = Vec::new();
-    for packet in packets {
-        clock = packet.time.max(clock);
-        if let Some((at, model)) = swaps.take_if(|(at, _)| *at <= clock) {
-            oracle.swap(model, at);
-        }
-        records.push(oracle.packet(&packet.port, packet.time, &packet.bytes, packet.original_len));
-    }
-    Run { records, opened: oracle.opened(), live: oracle.live() as u64 }
-}
-
-/// What the packet path says.
-pub fn path(models: &[Model], swap: Nanos, packets: &[Packet], workers: usize) -> Run {
-    let swaps = models.get(1).map(|m| (swap, m.clone())).into_iter().collect();
-    let mut replay = Replay::new(&models[0], workers, swaps);
-    let ports: Vec<String> = replay.ports().to_vec();
-    let mut records = Vec::new();
-    for packet in packets {
-        let port = ports.iter().position(|p| *p == packet.port).expect("a port of the configuration");
-        let mut sink = |finished: Finished<'_>| {
-            records.push(said(&finished, &ports));
-            Ok::<(), ()>(())
-        };
-        replay
-            .push(port as _, packet.time, 9, &packet.bytes, packet.original_len, &mut sink)
-            .expect("the sink takes all");
-    }
-    let totals = replay
-        .finish(&mut |finished: Finished<'_>| {
-            records.push(said(&finished, &ports));
-            Ok::<(), ()>(())
-        })
-        .expect("the sink takes all");
-    Run { records, opened: totals.opened as u64, live: totals.live as u64 }
 }
 
 /// The fields of a finished packet, by name.
@@ -142,23 +150,18 @@ fn first_difference(a: &Run, b: &Run) -> Option<usize> {
 
 /// Panics with the shortest run found if the oracle and the packet path differ on this case.
 pub fn check(case: &Case, workers: usize) -> Run {
-    let expected = oracle(&case.models, case.swap, &case.packets);
-    let actual = path(&case.models, case.swap, &case.packets, workers);
+    let expected = case.oracle(&case.packets);
+    let actual = case.path(&case.packets, workers);
     let Some(n) = first_difference(&expected, &actual) else { return expected };
     panic!("{}", report(case, n, workers));
 }
 
-/// Everything a person needs to understand a difference at packet `n`.
-fn report(case: &Case, n: usize, workers: usize) -> String {
-    let upto = (n + 1).min(case.packets.len());
-    let differs = |packets: &[Packet], swap: Nanos| {
-        let (a, b) = (oracle(&case.models, swap, packets), path(&case.models, swap, packets, workers));
-        first_difference(&a, &b).is_some()
-    };
-    let at = case.packets[0].time + case.swap;
-    let offset = |packets: &[Packet]| packets.first().map_or(0, |p| at.saturating_sub(p.time));
-    let mut packets = case.packets[..upto].to_vec();
-    if !differs(&packets, offset(&packets)) {
+/// The fewest packets found that show a difference, of those up to packet `n` if they do.
+fn shrink(case: &Case, n: usize, workers: usize) -> Vec<Packet> {
+    let differs =
+        |packets: &[Packet]| first_difference(&case.oracle(packets), &case.path(packets, workers)).is_some();
+    let mut packets = case.packets[..(n + 1).min(case.packets.len())].to_vec();
+    if !differs(&packets) {
         packets = case.packets.clone();
     }
     // Packets are left out while the difference stays, in ever smaller pieces.
@@ -168,7 +171,7 @@ fn report(case: &Case, n: usize, workers: usize) -> String {
         while from < packets.len() && packets.len() > 1 {
             let mut fewer = packets.clone();
             fewer.drain(from..(from + piece).min(packets.len()));
-            if !fewer.is_empty() && differs(&fewer, offset(&fewer)) {
+            if !fewer.is_empty() && differs(&fewer) {
                 packets = fewer;
             } else {
                 from += piece;
@@ -176,29 +179,30 @@ fn report(case: &Case, n: usize, workers: usize) -> String {
         }
         piece /= 2;
     }
-    let swap = offset(&packets);
-    let (expected, actual) =
-        (oracle(&case.models, swap, &packets), path(&case.models, swap, &packets, workers));
+    packets
+}
+
+/// Everything a person needs to understand a difference at packet `n`.
+fn report(case: &Case, n: usize, workers: usize) -> String {
+    let packets = shrink(case, n, workers);
+    let (expected, actual) = (case.oracle(&packets), case.path(&packets, workers));
     let mut text = format!("seed {}, {workers} workers: oracle and packet path differ\n", case.seed);
+    let offsets = case.offsets(&packets);
     for (which, config) in case.texts.iter().enumerate() {
-        text += &format!(
-            "--- configuration {} (in force {} ns after the first packet)\n{config}",
-            which + 1,
-            which as u64 * swap
-        );
+        let after = which.checked_sub(1).and_then(|n| offsets.get(n)).copied().unwrap_or(0);
+        text +=
+            &format!("--- configuration {}, in force {after} ns after the first packet\n{config}", which + 1);
     }
     for (n, packet) in packets.iter().enumerate() {
-        text +=
-            &format!("--- packet {}: {}\n    {}\n", n + 1, show::packet(packet), show::hex(&packet.bytes));
-        let (Some(e), Some(a)) = (expected.records.get(n), actual.records.get(n)) else {
-            text += "  one of the runs has no record\n";
-            continue;
+        let (line, bytes) = (show::packet(packet), show::hex(&packet.bytes));
+        text += &format!("--- packet {}: {line}\n    {bytes}\n", n + 1);
+        text += &match (expected.records.get(n), actual.records.get(n)) {
+            (Some(e), Some(a)) if e == a => format!("  both: {}\n", show::record(e)),
+            (Some(e), Some(a)) => {
+                format!("  oracle: {}\n  path:   {}\n", show::record(e), show::record(a))
+            }
+            _ => "  one of the runs has no record\n".to_string(),
         };
-        if e == a {
-            text += &format!("  both: {}\n", show::record(e));
-        } else {
-            text += &format!("  oracle: {}\n  path:   {}\n", show::record(e), show::record(a));
-        }
     }
     text += &format!(
         "--- records opened and live: oracle {} {}, path {} {}\n",

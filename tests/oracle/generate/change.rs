@@ -1,13 +1,16 @@
 //! What an operator changes between two configurations. Every changed plan is valid, and may follow its predecessor.
 
 use super::Rng;
-use super::plan::{Customer, Plan, Rule, Side};
+use super::plan::{Customer, Keys, Nic, Plan, Rule, Side, address};
 use super::resources;
 
 /// The plan after a few changes.
 pub fn change(plan: &Plan, rng: &mut Rng) -> Plan {
     let mut changed = plan.clone();
     let tags = changed.tags;
+    if rng.percent(35) {
+        change_all(&mut changed, rng);
+    }
     for _ in 0..rng.range(1, 6) {
         let c = rng.below(changed.customers.len());
         change_customer(&mut changed.customers[c], rng, tags);
@@ -15,8 +18,35 @@ pub fn change(plan: &Plan, rng: &mut Rng) -> Plan {
     changed
 }
 
+/// Changes of ports and customers.
+fn change_all(plan: &mut Plan, rng: &mut Rng) {
+    match rng.below(6) {
+        0 => plan.customers.reverse(),
+        1 if plan.customers.len() > 1 => {
+            let gone = rng.below(plan.customers.len());
+            plan.customers.remove(gone);
+        }
+        2 if plan.customers.iter().all(|c| c.name != "tailspin") => {
+            let mut keys = Keys { next: 0x5001, next_remote: 150 };
+            let customer = Customer::new("tailspin", rng, plan, &mut keys);
+            let at = rng.below(plan.customers.len() + 1);
+            plan.customers.insert(at, customer);
+        }
+        3 => plan.ports.retain(|p| p.name != "services"),
+        4 => plan.ports.reverse(),
+        _ => {
+            let port = rng.below(plan.ports.len());
+            plan.ports[port].mtu = *rng.pick(&[None, Some(1300), Some(1452), Some(2000)]);
+        }
+    }
+}
+
 fn change_customer(customer: &mut Customer, rng: &mut Rng, tags: bool) {
-    match rng.below(18) {
+    match rng.below(22) {
+        18 => reorder(customer, rng),
+        19 => move_nic(customer, rng),
+        20 => add_nic(customer, rng),
+        21 => remove_vnet(customer),
         15..=17 => judge_again(customer, rng),
         0 | 1 => change_rule(customer, rng, tags),
         2 | 3 => {
@@ -57,6 +87,9 @@ fn change_customer(customer: &mut Customer, rng: &mut Rng, tags: bool) {
 }
 
 fn change_rule(customer: &mut Customer, rng: &mut Rng, tags: bool) {
+    if customer.nsgs.is_empty() {
+        return;
+    }
     let n = rng.below(customer.nsgs.len());
     let vnet = customer.nsgs[n].vnet;
     let used: Vec<u16> = customer.nsgs[n].rules.iter().map(|r| r.priority).collect();
@@ -97,7 +130,7 @@ fn judge_again(customer: &mut Customer, rng: &mut Rng) {
             priority: first - 1,
             inbound: rng.percent(50),
             allow: rng.percent(50),
-            protocol: rng.pick(&["*", "Tcp", "Udp"]),
+            protocol: ["*", "Tcp", "Udp"][rng.below(3)],
             source: all(),
             destination: all(),
             source_ports: vec!["*".to_string()],
@@ -110,6 +143,79 @@ fn remove_nic(customer: &mut Customer, rng: &mut Rng) {
     if !customer.nics.is_empty() {
         let n = rng.below(customer.nics.len());
         customer.nics.remove(n);
+    }
+}
+
+/// The same in another order means the same.
+fn reorder(customer: &mut Customer, rng: &mut Rng) {
+    customer.nics.reverse();
+    customer.nsgs.reverse();
+    customer.tunnels.reverse();
+    if rng.percent(50) {
+        customer.hosts.reverse();
+        customer.asgs.reverse();
+        customer.tables.reverse();
+    }
+}
+
+/// A NIC gets another address; records of the old one stay.
+fn move_nic(customer: &mut Customer, rng: &mut Rng) {
+    if customer.nics.is_empty() {
+        return;
+    }
+    let n = rng.below(customer.nics.len());
+    let nic = &customer.nics[n];
+    let subnets = &customer.vnets[nic.vnet].subnets;
+    let Some(subnet) = subnets.iter().find(|s| s.name == nic.subnet) else { return };
+    let new = address(&subnet.prefixes[0], rng.range(4, 16) as u32);
+    let taken = customer.nics.iter().any(|o| o.vnet == nic.vnet && o.addresses.contains(&new));
+    if !taken && !nic.forwarding {
+        customer.nics[n].addresses[0] = new;
+    }
+}
+
+/// A NIC where an address had none.
+fn add_nic(customer: &mut Customer, rng: &mut Rng) {
+    let vnet = rng.below(customer.vnets.len());
+    let subnet = &customer.vnets[vnet].subnets[0];
+    let new = address(&subnet.prefixes[0], rng.range(18, 24) as u32);
+    let taken =
+        customer.nics.iter().any(|o| o.name == "added" || o.vnet == vnet && o.addresses.contains(&new));
+    if !taken {
+        customer.nics.push(Nic {
+            name: "added".to_string(),
+            vnet,
+            subnet: subnet.name,
+            addresses: vec![new],
+            forwarding: false,
+            untracked: false,
+            mac: None,
+            nsg: customer.nsgs.iter().find(|n| n.vnet.is_none()).map(|n| n.name.clone()),
+            asgs: Vec::new(),
+            max_flows: None,
+        });
+    }
+}
+
+/// The last VNet goes with everything in it; peerings to it stay and carry nothing.
+fn remove_vnet(customer: &mut Customer) {
+    let last = customer.vnets.len() - 1;
+    if last < 2 || customer.gateways.iter().any(|g| g.vnet == last) {
+        return;
+    }
+    let name = customer.vnets[last].name.clone();
+    let used_remotely =
+        customer.vnets.iter().flat_map(|v| &v.peerings).any(|p| p.remote == name && p.use_remote);
+    if used_remotely {
+        return;
+    }
+    customer.vnets.remove(last);
+    customer.nics.retain(|n| n.vnet != last);
+    customer.hosts.retain(|h| h.vnet != last);
+    customer.tunnels.retain(|t| t.to != format!("vnet: {name}") && t.to != format!("internet: {name}"));
+    customer.nsgs.retain(|n| n.vnet != Some(last));
+    for vnet in &mut customer.vnets {
+        vnet.peerings.retain(|p| p.remote != name);
     }
 }
 

@@ -27,6 +27,32 @@ pub enum Entry {
     Plain { port: usize },
 }
 
+impl Entry {
+    /// The same place in another configuration.
+    pub fn moved(self, old: &Model, new: &Model) -> Option<Entry> {
+        let customer_of = |c: usize| new.customers.iter().position(|n| n.name == old.customers[c].name);
+        match self {
+            Entry::Fabric { customer: c, vnet } => {
+                let customer = customer_of(c)?;
+                let name = &old.customers[c].vnets[vnet].name;
+                let vnet = new.customers[customer].vnets.iter().position(|v| v.name == *name)?;
+                Some(Entry::Fabric { customer, vnet })
+            }
+            Entry::Tunnel { customer: c, tunnel } => {
+                let customer = customer_of(c)?;
+                let was = &old.customers[c].tunnels[tunnel];
+                let same = |t: &clearway::model::Tunnel| t.key == was.key && t.remote == was.remote;
+                let tunnel = new.customers[customer].tunnels.iter().position(same)?;
+                Some(Entry::Tunnel { customer, tunnel })
+            }
+            Entry::Plain { port } => {
+                let port = new.ports.iter().position(|p| p.name == old.ports[port].name)?;
+                Some(Entry::Plain { port })
+            }
+        }
+    }
+}
+
 /// The parties that a configuration offers.
 pub struct World {
     pub endpoints: Vec<Party>,
@@ -159,8 +185,12 @@ impl World {
             }
             Entry::Plain { .. } => self.endpoints.iter().collect(),
         };
-        let fits: Vec<&Party> =
-            pool.into_iter().filter(|p| p.address.is_ipv4() == v4 && p.address != of.address).collect();
+        // Seldom somebody talks to himself.
+        let own = rng.below(60) == 0;
+        let fits: Vec<&Party> = pool
+            .into_iter()
+            .filter(|p| p.address.is_ipv4() == v4 && (own || p.address != of.address))
+            .collect();
         rng.pick_some(&fits).map(|p| **p)
     }
 }

@@ -125,7 +125,7 @@ pub fn break_inner(rng: &mut Rng, model: &Model, party: &Party, packet: &mut Ip)
 
 /// Wrong in the bytes of the inner packet: versions, lengths, checksums.
 pub fn break_inner_bytes(rng: &mut Rng, bytes: &mut Vec<u8>) {
-    if !rng.percent(3) || bytes.is_empty() {
+    if !rng.percent(3) || bytes.len() < 20 {
         return;
     }
     let v4 = bytes[0] >> 4 == 4;
@@ -230,7 +230,7 @@ pub fn break_carrier(rng: &mut Rng, model: &Model, port: usize, carrier: &mut Ca
 
 /// Wrong in the bytes of the delivery packet.
 pub fn break_outer_bytes(rng: &mut Rng, bytes: &mut Vec<u8>) {
-    if !rng.percent(3) || bytes.is_empty() {
+    if !rng.percent(3) || bytes.len() < 40 {
         return;
     }
     let v4 = bytes[0] >> 4 == 4;

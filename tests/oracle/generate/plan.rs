@@ -215,10 +215,10 @@ pub fn address(prefix: &Prefix, n: u32) -> IpAddr {
 }
 
 /// Keys are handed out over all customers.
-struct Keys {
-    next: u32,
+pub struct Keys {
+    pub next: u32,
     /// Edge tunnels may share their key, each with a remote of its own.
-    next_remote: u32,
+    pub next_remote: u32,
 }
 
 impl Plan {
@@ -258,7 +258,17 @@ fn ports(rng: &mut Rng) -> Vec<Port> {
     let mut ports = Vec::new();
     let mut add = |rng: &mut Rng, name, role, v4: &str, v6: &str| {
         let is_v6 = rng.percent(20);
-        let mtu = *rng.pick(&[None, None, None, Some(1500), Some(1600), Some(1400), Some(1380), Some(9000)]);
+        let mtu = *rng.pick(&[
+            None,
+            None,
+            None,
+            Some(1600),
+            Some(1400),
+            Some(1380),
+            Some(1300),
+            Some(600),
+            Some(9000),
+        ]);
         let plain = role == "internet" || role == "services";
         let next_hop = (plain && rng.percent(60)).then(|| ip(is_v6, "203.0.113.1", "2001:db8:1::1"));
         ports.push(Port { name, role, address: ip(is_v6, v4, v6), mtu, next_hop });
@@ -279,7 +289,7 @@ fn ports(rng: &mut Rng) -> Vec<Port> {
 }
 
 impl Customer {
-    fn new(name: &str, rng: &mut Rng, plan: &Plan, keys: &mut Keys) -> Customer {
+    pub fn new(name: &str, rng: &mut Rng, plan: &Plan, keys: &mut Keys) -> Customer {
         let mut customer = Customer { name: name.to_string(), ..Customer::default() };
         for n in 0..*rng.pick(&[1, 2, 2, 3, 3, 4]) {
             customer.add_vnet(n, rng, plan.tags);
@@ -314,6 +324,10 @@ impl Customer {
             if self.vnets.iter().any(|v| v.ranges.contains(&prefix("10.0.0.0/8"))) {
                 range = Prefix::v4(21, rng.below(100) as u8, 0, 0, 16);
             }
+        }
+        // An island may have the ranges of another VNet.
+        if n == 3 && rng.percent(50) {
+            range = self.vnets[1].ranges[0];
         }
         let mut ranges = vec![range];
         if rng.percent(20) {
@@ -404,7 +418,7 @@ impl Customer {
     fn add_vpn(&mut self, hub: usize, rng: &mut Rng) {
         let name = format!("{}-vpn", self.vnets[hub].name);
         let sites = ["site1", "site2"];
-        for site in sites.iter().take(rng.below(3)) {
+        for site in sites.iter().take(*rng.pick(&[0, 1, 1, 2, 2])) {
             let pool = [SITES[1], SITES[2], SITES[3], SITES[4], SITES[9]];
             let mut prefixes: Vec<Prefix> = (0..rng.range(1, 2)).map(|_| prefix(rng.text(&pool))).collect();
             prefixes.dedup();
@@ -419,7 +433,7 @@ impl Customer {
                 weight: *rng.pick(&[None, None, Some(5)]),
             });
         }
-        let default_site = self.sites.first().map(|s| s.0.clone()).filter(|_| rng.percent(60));
+        let default_site = self.sites.first().map(|s| s.0.clone()).filter(|_| rng.percent(80));
         self.gateways.push(Gateway { name, vpn: true, vnet: hub, default_site });
     }
 
@@ -427,7 +441,8 @@ impl Customer {
         let shared_key = 0xc01;
         let mut ends: Vec<(String, &'static str)> = Vec::new();
         for circuit in &self.circuits {
-            for (link, port) in [("primary", "edge-a"), ("secondary", "edge-b")] {
+            let ports = *rng.pick(&[["edge-a", "edge-b"], ["edge-a", "edge-b"], ["edge-a", "edge-a"]]);
+            for (link, port) in ["primary", "secondary"].into_iter().zip(ports) {
                 let to = format!("circuit: {}, peering: AzurePrivatePeering, link: {link}", circuit.name);
                 if rng.percent(95) {
                     ends.push((to, port));
@@ -455,14 +470,25 @@ impl Customer {
             } else {
                 format!("203.0.114.{n}").parse().expect("an address")
             };
+            let nvgre = rng.percent(8);
             self.tunnels.push(Tunnel {
                 to,
                 port,
                 remote: Some(remote),
-                key: if rng.percent(45) && !same_remote { shared_key } else { keys.next },
-                nvgre: false,
+                key: if nvgre {
+                    0x2000 + keys.next
+                } else if rng.percent(45) && !same_remote {
+                    shared_key
+                } else {
+                    keys.next
+                },
+                nvgre,
                 enabled: rng.percent(93),
-                sequence: *rng.pick(&[None, None, None, None, Some("send"), Some("strict"), Some("off")]),
+                sequence: if nvgre {
+                    None
+                } else {
+                    *rng.pick(&[None, None, None, None, Some("send"), Some("strict"), Some("off")])
+                },
             });
         }
     }
@@ -513,7 +539,8 @@ impl Customer {
     fn add_peerings(&mut self, rng: &mut Rng) {
         for a in 0..self.vnets.len() {
             for b in a + 1..self.vnets.len() {
-                if !rng.percent(65) {
+                let twin = self.vnets[1].ranges[0] == self.vnets[b].ranges[0];
+                if b == 3 && twin || !rng.percent(65) {
                     continue;
                 }
                 let mut sides = [self.peering(b, rng), self.peering(a, rng)];
@@ -561,7 +588,12 @@ impl Customer {
                 to: format!("vnet: {}", vnet.name),
                 port,
                 remote: None,
-                key: if vnet.nvgre { 0x1000 + keys.next } else { keys.next },
+                // A GRE key may be the number of another tunnel's virtual subnet.
+                key: match (vnet.nvgre, rng.percent(15)) {
+                    (true, _) => 0x1000 + keys.next,
+                    (false, true) => 0x1000 + keys.next - 1,
+                    (false, false) => keys.next,
+                },
                 nvgre: vnet.nvgre,
                 enabled: rng.percent(97),
                 sequence: if vnet.nvgre {

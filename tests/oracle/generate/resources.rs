@@ -118,13 +118,13 @@ pub fn rule(
     let v6 = rng.percent(15);
     let side = |rng: &mut Rng| -> Side {
         if !asgs.is_empty() && rng.percent(40) {
-            return Side::Asgs(vec![rng.pick(&asgs).clone()]);
+            return Side::Asgs(if rng.percent(20) { asgs.clone() } else { vec![rng.pick(&asgs).clone()] });
         }
         Side::Addresses(addresses(customer, rng, v6, tags))
     };
     let (mut source, mut destination) = (side(rng), side(rng));
     let mut inbound = rng.percent(55);
-    let platform = rng.percent(10);
+    let platform = rng.percent(12);
     if platform {
         let tag = rng.text(&["AzurePlatformDNS", "AzurePlatformIMDS", "azureplatformdns"]).to_string();
         let all = Side::Addresses(vec!["*".to_string()]);
@@ -151,7 +151,7 @@ pub fn rule(
         name: name.to_string(),
         priority,
         inbound,
-        allow: rng.percent(65),
+        allow: rng.percent(if platform { 45 } else { 65 }),
         protocol,
         source,
         destination,
@@ -206,7 +206,12 @@ pub fn add_tables(customer: &mut Customer, rng: &mut Rng, tags: bool) {
         }
         let name = table.name.clone();
         let quiet = !table.no_propagation && !table.routes.iter().any(|r| r.prefix.ends_with("/0"));
+        let elsewhere = !table.routes.iter().any(|r| r.hop == "VirtualNetworkGateway") && rng.percent(30);
         customer.tables.push(table);
+        let other = rng.below(customer.vnets.len());
+        if elsewhere && other != v {
+            customer.vnets[other].subnets[0].table = Some(name.clone());
+        }
         for subnet in &mut customer.vnets[v].subnets {
             let allowed = subnet.name != "GatewaySubnet" || quiet;
             if allowed && rng.percent(50) {
@@ -250,7 +255,7 @@ pub fn route(customer: &Customer, rng: &mut Rng, vnet: usize, name: &str, tags: 
         "None",
         "VirtualNetworkGateway",
     ]);
-    let hop = if gateway && rng.percent(40) { "VirtualNetworkGateway" } else { hop };
+    let hop = if gateway && rng.percent(55) { "VirtualNetworkGateway" } else { hop };
     if hop == "VirtualNetworkGateway" && !gateway {
         return None;
     }

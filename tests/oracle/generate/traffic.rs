@@ -60,9 +60,30 @@ impl Traffic {
         }
     }
 
-    /// Another configuration is in force from now on.
-    pub fn change(&mut self, model: &Model) {
-        self.world = World::new(model, &mut self.rng);
+    /// Another configuration is in force from now on. What is under way goes on, as far as its ends still exist.
+    pub fn change(&mut self, old: &Model, new: &Model) {
+        self.world = World::new(new, &mut self.rng);
+        let moved = |p: &Party| p.entry.moved(old, new).map(|entry| Party { entry, ..*p });
+        let moved_all = |pairs: Vec<(Party, Ip)>| -> Vec<(Party, Ip)> {
+            pairs.into_iter().filter_map(|(p, ip)| Some((moved(&p)?, ip))).collect()
+        };
+        self.recent = moved_all(std::mem::take(&mut self.recent));
+        self.queue = moved_all(std::mem::take(&mut self.queue).into()).into();
+        self.stormy = moved_all(self.stormy.take().into_iter().collect()).pop();
+        self.storm = if self.stormy.is_some() { self.storm } else { 0 };
+        self.conversations.retain_mut(|c| {
+            let (Some(a), Some(b)) = (moved(&c.a), moved(&c.b)) else { return false };
+            (c.a, c.b, c.via) = (a, b, c.via.and_then(|v| moved(&v)));
+            true
+        });
+        let tunnel = |c: usize, t: usize| match (Entry::Tunnel { customer: c, tunnel: t }).moved(old, new) {
+            Some(Entry::Tunnel { customer, tunnel }) => Some((customer, tunnel)),
+            _ => None,
+        };
+        let sequences = std::mem::take(&mut self.sequences).into_iter();
+        self.sequences = sequences
+            .filter_map(|((c, t, source), last)| tunnel(c, t).map(|(c, t)| ((c, t, source), last)))
+            .collect();
     }
 
     /// The next packet.
