@@ -105,7 +105,7 @@ impl Case {
             pushed.expect("the sink takes all");
         }
         let totals = replay.finish(&mut sink).expect("the sink takes all");
-        Run { records, opened: totals.opened as u64, live: totals.live as u64 }
+        Run { records, opened: totals.opened, live: totals.live }
     }
 }
 

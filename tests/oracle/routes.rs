@@ -357,11 +357,11 @@ fn user(model: &Model, route: &clearway::model::Route, routes: &mut Vec<Effectiv
 }
 
 /// The longest of the active routes that hold the destination and please `wanted`.
-fn longest<'a>(
-    routes: &'a [EffectiveRoute],
+fn longest(
+    routes: &[EffectiveRoute],
     destination: IpAddr,
     wanted: impl Fn(&EffectiveRoute) -> bool,
-) -> Option<&'a EffectiveRoute> {
+) -> Option<&EffectiveRoute> {
     let mut best: Option<&EffectiveRoute> = None;
     for route in routes {
         let holds = route.active && route.prefix.contains(destination) && wanted(route);

@@ -274,7 +274,7 @@ impl Conversation {
         let step = self.step;
         self.step += 1;
         let data = vec![0x5a; size];
-        let mut from_a = step % 2 == 0 || rng.percent(10);
+        let mut from_a = step.is_multiple_of(2) || rng.percent(10);
         let (protocol, payload) = match self.kind {
             Kind::Tcp => {
                 let (side, flags) = self.script.get(step).copied().unwrap_or((rng.percent(50), ACK));
