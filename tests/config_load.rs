@@ -105,6 +105,19 @@ fn a_broken_export_makes_no_noise_elsewhere() {
     assert!(faults[0].message.contains("export it too (az network nsg show)"), "{}", faults[0]);
 }
 
+#[test]
+fn tunnels_of_a_circuit_that_carries_nothing_are_down() {
+    let up = |from: &str, to: &str| {
+        let model = accept("net.yaml", &EXAMPLE.replace(from, to), None);
+        let tunnels = &model.customers[0].tunnels;
+        (tunnels[0].enabled, tunnels[3].enabled, tunnels[4].enabled, model.warnings.len())
+    };
+    assert_eq!(up("", ""), (true, true, true, 0));
+    assert_eq!(up("State: Provisioned", "State: notprovisioned"), (true, false, false, 1));
+    assert_eq!(up("vlanId: 100", "state: Disabled"), (true, false, false, 1));
+    assert_eq!(up("key: 0xc01", "key: 0xc01, enabled: false"), (true, false, true, 0));
+}
+
 /// The example with a rule, a route and a service endpoint that name service tags, beside its tag file.
 fn write_tagged(folder: &Path) -> PathBuf {
     let text = EXAMPLE

@@ -174,6 +174,12 @@ fn read_configuration<'a>(
         return read;
     }
     let fields = Fields::azure(node, "IP configuration of network interface", nic_name(nic));
+    fields.misspelt(cx.report, &["privateIPAddress", "subnet", "applicationSecurityGroups"]);
+    if let Some(at) = fields.get("networkSecurityGroup") {
+        let message =
+            format!("networkSecurityGroup of {nic} must stand beside its ipConfigurations, not in one");
+        cx.report.fault(at, message);
+    }
     let address = fields.address(cx.report, "privateIPAddress");
     read.address = address.map(|a| a.zip(fields.get("privateIPAddress")));
     read.subnet = match fields.get("subnet") {
@@ -240,6 +246,7 @@ pub fn find_subnet(
     let vnet = vnets.get(index).ok_or(Reported)?;
     match vnet.subnet_names.get(&name.to_lowercase()) {
         Some(&subnet) => Ok((index, subnet)),
+        None if everyone.own.sources.is_unread(Slot::Vnet) => Err(Reported),
         None => {
             let known = vnet.subnets.iter().map(|s| s.subnet.name.as_str());
             let hint = super::report::did_you_mean(&name, known);
