@@ -18,7 +18,7 @@ use crate::model::{
 use crate::packet::{Direction, NextHopType};
 use crate::table::ecmp;
 use crate::table::lpm::Lpm;
-use crate::types::{Prefix, SECOND};
+use crate::types::Prefix;
 
 /// Compiles a model. Names keep the numbers they have in `names`; new ones are added.
 pub fn compile(model: &Model, names: &mut Names) -> Program {
@@ -304,7 +304,7 @@ impl<'a> Compiler<'a> {
         Vnet {
             customer: place.id,
             id,
-            flow_timeout: u64::from(vnet.flow_timeout_minutes) * 60 * SECOND,
+            flow_timeout_minutes: vnet.flow_timeout_minutes,
             max_flows: vnet.max_flows,
             around: around(place, index),
             space: vnet.address_space.clone(),

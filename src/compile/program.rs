@@ -17,7 +17,7 @@ use crate::model::{Role, Sequence};
 use crate::packet::NextHopType;
 use crate::table::classify::Bits;
 use crate::table::lpm::Lpm;
-use crate::types::{Nanos, Prefix};
+use crate::types::Prefix;
 
 /// The whole compiled configuration.
 pub struct Program {
@@ -132,8 +132,8 @@ pub struct Vnet {
     pub customer: u32,
     /// Its own number.
     pub id: u32,
-    /// How long a flow may be idle.
-    pub flow_timeout: Nanos,
+    /// How long a flow may be idle, in minutes.
+    pub flow_timeout_minutes: u32,
     /// Flow records at most.
     pub max_flows: u32,
     /// Whose ranges hold an address: its own, or a connected peer's.
@@ -329,6 +329,11 @@ impl Nic {
 }
 
 impl Vnet {
+    /// How long a flow may be idle, in seconds.
+    pub fn idle_seconds(&self) -> u32 {
+        self.flow_timeout_minutes * 60
+    }
+
     /// What an address of this VNet is.
     #[inline]
     pub fn place(&self, addr: IpAddr) -> Place {

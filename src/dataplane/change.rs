@@ -23,8 +23,8 @@ pub fn adopt(shard: &mut Shard, occupancy: &Occupancy, program: &Program, now: N
             let Some(endpoint) = endpoint_of(program, vnet, &nics, key).filter(Endpoint::has_group) else {
                 return false;
             };
-            record.idle_limit = vnet.flow_timeout;
-            if record.ended.is_some() || !flushes(&endpoint) {
+            record.idle_seconds = vnet.idle_seconds();
+            if record.ended || !flushes(&endpoint) {
                 return true;
             }
             match judge_again(&endpoint, key, record.opened_by) {

@@ -150,9 +150,9 @@ pub fn ask(
     let opens = !tracks || is_opening(inner.tcp_flags);
     let found = shard.flows.find(&key, now);
     if let Some((slot, record)) = found
-        && (record.ended.is_none() || !is_opening(inner.tcp_flags) || inner.protocol != protocol::TCP)
+        && (!record.ended || !is_opening(inner.tcp_flags) || inner.protocol != protocol::TCP)
     {
-        let plan = if record.ended.is_none() { Plan::Refresh(slot) } else { Plan::Nothing };
+        let plan = if !record.ended { Plan::Refresh(slot) } else { Plan::Nothing };
         note(trace, direction, || format!("established flow that {} opened", names.rule_name(record.rule)));
         return Said { flow: FlowState::Established, rule: Some(record.rule), plan, refused: None };
     }
@@ -270,7 +270,7 @@ fn related(endpoint: &Endpoint<'_>, asked: Asked<'_>, shard: &Shard) -> Option<u
     };
     let key = FlowKey { owner: endpoint.owner(), protocol: quote.protocol, ports, local, remote };
     let (_, record) = shard.flows.find(&key, now)?;
-    record.ended.is_none().then_some(record.rule)
+    (!record.ended).then_some(record.rule)
 }
 
 /// True if one more record would be too many. A record that is replaced does not count, and one that the other endpoint
@@ -312,8 +312,8 @@ pub fn commit(
             shard.remove(occupancy, &key);
             let record = Record {
                 last: now,
-                ended: None,
-                idle_limit: endpoint.vnet.flow_timeout,
+                ended: false,
+                idle_seconds: endpoint.vnet.idle_seconds(),
                 rule,
                 opened_by: direction,
                 fin: (false, false),
@@ -327,7 +327,7 @@ pub fn commit(
 
 /// Refreshes a record; FIN from both sides, or RST, ends it.
 fn refresh(slot: Slot, inner: &Inner, direction: Direction, tracks: bool, shard: &mut Shard, now: Nanos) {
-    let Some(record) = shard.flows.at(slot, now).filter(|r| r.ended.is_none()) else { return };
+    let Some(record) = shard.flows.at(slot, now).filter(|r| !r.ended) else { return };
     record.last = now;
     if !tracks || inner.protocol != protocol::TCP {
         return;

@@ -488,7 +488,7 @@ impl<'p> Walk<'p, '_> {
         let inner = &self.arrival.inner;
         if let Some(first) = plans.first {
             for slot in first.slots.into_iter().flatten() {
-                if let Some(record) = shard.flows.at(slot, self.now).filter(|r| r.ended.is_none()) {
+                if let Some(record) = shard.flows.at(slot, self.now).filter(|r| !r.ended) {
                     record.last = self.now;
                 }
             }

@@ -45,27 +45,27 @@ pub struct Owner {
 /// What is known of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// When a packet last refreshed it.
+    /// When a packet last refreshed it; of an ended record, when it ended.
     pub last: Nanos,
-    /// When it ended.
-    pub ended: Option<Nanos>,
     /// How long it may be idle.
-    pub idle_limit: Nanos,
+    pub idle_seconds: u32,
     /// The rule that opened it.
     pub rule: u32,
     /// The direction of the packet that opened it.
     pub opened_by: Direction,
     /// FIN seen from the local and from the remote side.
     pub fin: (bool, bool),
+    /// FIN was seen from both sides, or RST.
+    pub ended: bool,
 }
 
 impl Record {
     /// The first instant at which it is gone.
     fn gone_at(&self) -> Nanos {
-        match self.ended {
-            Some(ended) => ended.saturating_add(ENDED),
-            None => self.last.saturating_add(self.idle_limit).saturating_add(1),
+        if self.ended {
+            return self.last.saturating_add(ENDED);
         }
+        self.last.saturating_add(Nanos::from(self.idle_seconds) * SECOND).saturating_add(1)
     }
 }
 
@@ -168,7 +168,8 @@ impl Flows {
     /// Ends the record: it is gone ten seconds after `now`.
     pub fn end(&mut self, slot: Slot, now: Nanos) {
         if let Some(record) = self.at(slot, now) {
-            record.ended = Some(now);
+            record.ended = true;
+            record.last = now;
             let gone_at = record.gone_at();
             self.deadlines.push(Reverse((gone_at, slot)));
         }
@@ -240,7 +241,7 @@ impl Flows {
     /// Records that are neither gone nor ended at `now`.
     pub fn live(&self, now: Nanos) -> u64 {
         let entries = self.chunks.iter().flatten();
-        entries.filter(|e| e.used && e.record.ended.is_none() && e.record.gone_at() > now).count() as u64
+        entries.filter(|e| e.used && !e.record.ended && e.record.gone_at() > now).count() as u64
     }
 }
 
@@ -260,8 +261,8 @@ mod tests {
     }
 
     fn record(last: Nanos) -> Record {
-        let idle_limit = 240 * SECOND;
-        Record { last, ended: None, idle_limit, rule: 0, opened_by: Direction::Outbound, fin: (false, false) }
+        let opened_by = Direction::Outbound;
+        Record { last, idle_seconds: 240, rule: 0, opened_by, fin: (false, false), ended: false }
     }
 
     #[test]
@@ -309,7 +310,7 @@ mod tests {
         let mut gone = 0;
         flows.retain(
             |k, r| {
-                r.idle_limit = SECOND;
+                r.idle_seconds = 1;
                 k.ports.0 % 2 == 0
             },
             |_| gone += 1,
