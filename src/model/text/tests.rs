@@ -110,7 +110,7 @@ fn faults_say_where_and_what() {
             "[\"\\ud800\"]",
             "t.json:1:3: error: '\\ud800': is half a surrogate pair, not a character",
         ),
-        ("t.json", "[\"\\x\"]", "t.json:1:3: error: '\\\\x': is no JSON escape; a backslash is written \\\\"),
+        ("t.json", "[\"\\x\"]", "t.json:1:3: error: '\\x': is no JSON escape; a backslash is written \\\\"),
         ("t.json", "[\"a", "t.json:1:2: error: the text that begins here has no closing quote"),
         (
             "t.json",
