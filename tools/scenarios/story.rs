@@ -337,7 +337,7 @@ impl Arrival {
     }
 
     /// It opened a flow record; the rule that allowed it.
-    pub fn new(&mut self, rule: &'static str) -> &mut Arrival {
+    pub fn opens(&mut self, rule: &'static str) -> &mut Arrival {
         self.fate.flow = FlowState::New;
         self.rule(rule)
     }

@@ -12,7 +12,7 @@ const ALLOWED: &str = "DefaultRule_AllowVnetOutBound";
 /// One SYN from the web server, on this source port, to a place on premises, by this link.
 fn opens(s: &mut Story, web: Place, port: u16, (to, prefix): (&'static str, &'static str), link: Place) {
     s.send(web, tcp(&format!("10.1.0.4:{port}"), to, "SYN"))
-        .new(ALLOWED)
+        .opens(ALLOWED)
         .via((VirtualNetworkGateway, prefix))
         .to(link);
 }

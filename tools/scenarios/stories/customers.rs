@@ -21,7 +21,7 @@ pub fn two_customers_same_addresses() -> Story {
     let (web, db) = ("10.1.0.4:9000", "10.1.1.4:1433");
 
     s.scene("The same SYN from the same host address: contoso allows it, fabrikam does not.");
-    s.send(contoso, tcp(web, db, "SYN")).new("DefaultRule_AllowVnetInBound").via(local).to(contoso_db);
+    s.send(contoso, tcp(web, db, "SYN")).opens("DefaultRule_AllowVnetInBound").via(local).to(contoso_db);
     s.send(fabrikam, tcp(web, db, "SYN")).ends(Reason::NsgDeny).rule("UserRule_DenyDatabases");
     s.scene("Contoso's connection says nothing about fabrikam's segment.");
     s.send(contoso, tcp(web, db, "ACK"))
@@ -34,7 +34,7 @@ pub fn two_customers_same_addresses() -> Story {
     s.scene("Nor does contoso's first fragment admit fabrikam's second.");
     let datagram = udp(web, "10.1.1.4:514").carrying(2000);
     s.send(contoso, datagram.fragment(7, 0..1480))
-        .new("DefaultRule_AllowVnetInBound")
+        .opens("DefaultRule_AllowVnetInBound")
         .via(local)
         .to(contoso_db);
     s.send(fabrikam, datagram.fragment(7, 1480..2012)).ends(Reason::FragmentOrphan);
@@ -51,7 +51,7 @@ pub fn two_customers_same_addresses() -> Story {
     s.scene("From the Internet, 10.1.0.4 could be either's; only fabrikam has a tunnel that says so.");
     s.send(outside, tcp("5.6.7.8:40000", "10.1.0.4:443", "SYN")).ends(Reason::UnknownTunnel);
     s.send(fabrikams, tcp("5.6.7.8:40000", "10.1.0.4:443", "SYN"))
-        .new("UserRule_AllowHttps")
+        .opens("UserRule_AllowHttps")
         .via(local)
         .to(fabrikam);
     s.send(fabrikam, tcp("10.1.0.4:443", "5.6.7.8:40000", "SYN ACK"))
@@ -60,7 +60,7 @@ pub fn two_customers_same_addresses() -> Story {
         .to(fabrikams);
     s.scene("Contoso leaves plain.");
     s.send(contoso, tcp("10.1.0.4:443", "5.6.7.8:40000", "SYN"))
-        .new("DefaultRule_AllowInternetOutBound")
+        .opens("DefaultRule_AllowInternetOutBound")
         .via((Internet, "0.0.0.0/0"))
         .to(outside);
     s.flows(6, 6)

@@ -24,9 +24,9 @@ pub fn flow_timeout() -> Story {
     let client = "8.8.8.8:40000";
 
     s.scene("A connection, and one in a VNet whose records live thirty minutes.");
-    s.send(internet, tcp(client, server, "SYN")).new(HTTPS).via(LOCAL).to(web);
+    s.send(internet, tcp(client, server, "SYN")).opens(HTTPS).via(LOCAL).to(web);
     s.send(web, tcp(server, client, "SYN ACK")).established(HTTPS).via(OUTWARD).to(internet);
-    s.send(to_slow, tcp(client, slow_server, "SYN")).new(HTTPS).via((VnetLocal, "10.2.0.0/16")).to(slow);
+    s.send(to_slow, tcp(client, slow_server, "SYN")).opens(HTTPS).via((VnetLocal, "10.2.0.0/16")).to(slow);
     s.scene("Just under four minutes later a packet of either direction refreshes it.");
     s.until(240);
     s.send(web, tcp(server, client, "ACK")).established(HTTPS).via(OUTWARD).to(internet);
@@ -41,11 +41,11 @@ pub fn flow_timeout() -> Story {
 
     s.scene("UDP and ping: after four minutes an answer is a stranger.");
     s.send(web, udp("10.1.0.4:5000", "8.8.8.8:53"))
-        .new("DefaultRule_AllowInternetOutBound")
+        .opens("DefaultRule_AllowInternetOutBound")
         .via(OUTWARD)
         .to(internet);
     s.send(web, ping("10.1.0.4", "8.8.8.8", 7))
-        .new("DefaultRule_AllowInternetOutBound")
+        .opens("DefaultRule_AllowInternetOutBound")
         .via(OUTWARD)
         .to(internet);
     s.until(962);
@@ -54,13 +54,13 @@ pub fn flow_timeout() -> Story {
         .rule("DefaultRule_DenyAllInBound")
         .via(LOCAL);
     s.send(web, udp("10.1.0.4:5000", "8.8.8.8:53"))
-        .new("DefaultRule_AllowInternetOutBound")
+        .opens("DefaultRule_AllowInternetOutBound")
         .via(OUTWARD)
         .to(internet);
 
     s.scene("A connection is closed from both sides; what still comes passes for ten seconds.");
     s.until(1000);
-    s.send(internet, tcp(client, server, "SYN")).new(HTTPS).via(LOCAL).to(web);
+    s.send(internet, tcp(client, server, "SYN")).opens(HTTPS).via(LOCAL).to(web);
     s.send(web, tcp(server, client, "FIN ACK")).established(HTTPS).via(OUTWARD).to(internet);
     s.send(internet, tcp(client, server, "ACK")).established(HTTPS).via(LOCAL).to(web);
     s.send(internet, tcp(client, server, "FIN ACK")).established(HTTPS).via(LOCAL).to(web);
@@ -71,17 +71,17 @@ pub fn flow_timeout() -> Story {
     s.until(1011);
     s.send(internet, tcp(client, server, "ACK")).ends(Reason::TcpNoFlow).rule(HTTPS).via(LOCAL);
     s.scene("A reset ends it at once; a SYN on an ended record is judged anew, and opens one.");
-    s.send(internet, tcp(client, server, "SYN")).new(HTTPS).via(LOCAL).to(web);
+    s.send(internet, tcp(client, server, "SYN")).opens(HTTPS).via(LOCAL).to(web);
     s.send(internet, tcp(client, server, "SYN")).established(HTTPS).via(LOCAL).to(web);
     s.send(web, tcp(server, client, "RST ACK")).established(HTTPS).via(OUTWARD).to(internet);
     s.send(internet, tcp(client, server, "PSH ACK")).established(HTTPS).via(LOCAL).to(web);
-    s.send(internet, tcp(client, server, "SYN")).new(HTTPS).via(LOCAL).to(web);
+    s.send(internet, tcp(client, server, "SYN")).opens(HTTPS).via(LOCAL).to(web);
     s.scene("A SYN the other way round on a live record is one of its packets, judged by no rule.");
     s.send(web, tcp(server, client, "SYN")).established(HTTPS).via(OUTWARD).to(internet);
     s.scene("On an ended one it is judged in its own direction.");
     s.send(internet, tcp(client, server, "RST")).established(HTTPS).via(LOCAL).to(web);
     s.send(web, tcp(server, client, "SYN"))
-        .new("DefaultRule_AllowInternetOutBound")
+        .opens("DefaultRule_AllowInternetOutBound")
         .via(OUTWARD)
         .to(internet);
     // Live at the end: the patient one, the datagrams', and the last connection.
@@ -173,10 +173,10 @@ pub fn swap_keeps_flows() -> Story {
     let (https, ssh) = ("10.1.0.4:443", "10.1.0.4:22");
 
     s.scene("Two connections are open, and one out of the lab.");
-    s.send(internet, tcp(client, https, "SYN")).new(HTTPS).via(LOCAL).to(web);
-    s.send(internet, tcp(client, ssh, "SYN")).new("UserRule_AllowSsh").via(LOCAL).to(web);
+    s.send(internet, tcp(client, https, "SYN")).opens(HTTPS).via(LOCAL).to(web);
+    s.send(internet, tcp(client, ssh, "SYN")).opens("UserRule_AllowSsh").via(LOCAL).to(web);
     s.send(web, udp("10.1.5.4:5000", "8.8.8.8:53"))
-        .new("DefaultRule_AllowInternetOutBound")
+        .opens("DefaultRule_AllowInternetOutBound")
         .via(OUTWARD)
         .to(internet);
 
@@ -189,7 +189,7 @@ pub fn swap_keeps_flows() -> Story {
     s.send(internet, tcp(other_client, ssh, "SYN")).ends(Reason::NsgDeny).rule("UserRule_DenySsh").via(LOCAL);
     s.scene("HTTPS is allowed by another rule, which new connections name.");
     s.send(internet, tcp(client, https, "ACK")).established(HTTPS).via(LOCAL).to(web);
-    s.send(internet, tcp(other_client, https, "SYN")).new("UserRule_AllowWebTraffic").via(LOCAL).to(web);
+    s.send(internet, tcp(other_client, https, "SYN")).opens("UserRule_AllowWebTraffic").via(LOCAL).to(web);
 
     let renamed = with(&changed(SWAP), "name: web1-nic", "name: web9-nic");
     let renamed = with(
@@ -228,14 +228,14 @@ pub fn swap_flush_connection() -> Story {
     let (https, ssh) = ("10.1.0.4:443", "10.1.0.4:22");
 
     s.scene("Two connections are open, one is ended, and the web server has asked a question.");
-    s.send(internet, tcp(client, https, "SYN")).new(HTTPS).via(LOCAL).to(web);
-    s.send(internet, tcp(client, ssh, "SYN")).new("UserRule_AllowSsh").via(LOCAL).to(web);
+    s.send(internet, tcp(client, https, "SYN")).opens(HTTPS).via(LOCAL).to(web);
+    s.send(internet, tcp(client, ssh, "SYN")).opens("UserRule_AllowSsh").via(LOCAL).to(web);
     s.send(web, udp("10.1.0.4:5000", "8.8.8.8:53"))
-        .new("DefaultRule_AllowInternetOutBound")
+        .opens("DefaultRule_AllowInternetOutBound")
         .via(OUTWARD)
         .to(internet);
     s.until(5);
-    s.send(internet, tcp("8.8.8.8:40009", ssh, "SYN")).new("UserRule_AllowSsh").via(LOCAL).to(web);
+    s.send(internet, tcp("8.8.8.8:40009", ssh, "SYN")).opens("UserRule_AllowSsh").via(LOCAL).to(web);
     s.send(internet, tcp("8.8.8.8:40009", ssh, "RST")).established("UserRule_AllowSsh").via(LOCAL).to(web);
 
     let flushed = with(&changed(SWAP), "flushConnection: false", "flushConnection: true");
@@ -269,8 +269,8 @@ pub fn flow_table_full() -> Story {
     let server = "10.1.0.4:443";
 
     s.scene("The NIC may have two records.");
-    s.send(internet, tcp("8.8.8.8:40001", server, "SYN")).new(HTTPS).via(LOCAL).to(web);
-    s.send(internet, tcp("8.8.8.8:40002", server, "SYN")).new(HTTPS).via(LOCAL).to(web);
+    s.send(internet, tcp("8.8.8.8:40001", server, "SYN")).opens(HTTPS).via(LOCAL).to(web);
+    s.send(internet, tcp("8.8.8.8:40002", server, "SYN")).opens(HTTPS).via(LOCAL).to(web);
     s.send(internet, tcp("8.8.8.8:40003", server, "SYN")).ends(Reason::FlowTableFull).rule(HTTPS).via(LOCAL);
     s.scene("What is denied is denied; what is established goes on.");
     s.send(internet, tcp("8.8.8.8:40003", "10.1.0.4:22", "SYN"))
@@ -283,31 +283,31 @@ pub fn flow_table_full() -> Story {
         .ends(Reason::FlowTableFull)
         .rule("DefaultRule_AllowInternetOutBound");
     s.scene("The VNet may have three: a neighbour takes the last.");
-    s.send(internet, tcp("8.8.8.8:40001", "10.1.0.5:443", "SYN")).new(HTTPS).via(LOCAL).to(web);
+    s.send(internet, tcp("8.8.8.8:40001", "10.1.0.5:443", "SYN")).opens(HTTPS).via(LOCAL).to(web);
     s.send(internet, tcp("8.8.8.8:40002", "10.1.0.5:443", "SYN"))
         .ends(Reason::FlowTableFull)
         .rule(HTTPS)
         .via(LOCAL);
     s.scene("Another VNet has its own.");
     s.send(to_other, tcp("8.8.8.8:40001", "10.2.0.4:443", "SYN"))
-        .new(HTTPS)
+        .opens(HTTPS)
         .via((VnetLocal, "10.2.0.0/16"))
         .to(other);
     s.scene("An ended record is replaced by a SYN of its own, which makes no one more.");
     s.send(internet, tcp("8.8.8.8:40002", server, "RST")).established(HTTPS).via(LOCAL).to(web);
     s.send(internet, tcp("8.8.8.8:40003", server, "SYN")).ends(Reason::FlowTableFull).rule(HTTPS).via(LOCAL);
-    s.send(internet, tcp("8.8.8.8:40002", server, "SYN")).new(HTTPS).via(LOCAL).to(web);
+    s.send(internet, tcp("8.8.8.8:40002", server, "SYN")).opens(HTTPS).via(LOCAL).to(web);
     s.scene("Ten seconds after its end a record is gone, and there is room.");
     s.send(internet, tcp("8.8.8.8:40002", server, "RST")).established(HTTPS).via(LOCAL).to(web);
     s.wait(10.0);
-    s.send(internet, tcp("8.8.8.8:40003", server, "SYN")).new(HTTPS).via(LOCAL).to(web);
+    s.send(internet, tcp("8.8.8.8:40003", server, "SYN")).opens(HTTPS).via(LOCAL).to(web);
     s.scene("Between two machines of the VNet two records are opened at once: there is room for none.");
     s.send(web, udp("10.1.0.5:5000", "10.1.0.6:53"))
         .ends(Reason::FlowTableFull)
         .rule("DefaultRule_AllowVnetOutBound");
     s.scene("After four minutes all are gone: now there is room for both, but not for two more.");
     s.wait(241.0);
-    s.send(web, udp("10.1.0.5:5000", "10.1.0.6:53")).new("DefaultRule_AllowVnetInBound").via(LOCAL).to(web);
+    s.send(web, udp("10.1.0.5:5000", "10.1.0.6:53")).opens("DefaultRule_AllowVnetInBound").via(LOCAL).to(web);
     s.send(web, udp("10.1.0.6:6000", "10.1.0.5:53"))
         .ends(Reason::FlowTableFull)
         .rule("DefaultRule_AllowVnetInBound")

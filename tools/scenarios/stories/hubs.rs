@@ -26,10 +26,10 @@ pub fn hub_and_spoke_firewall() -> Story {
 
     s.scene("The web server opens a connection to a site; its route table sends it to the firewall.");
     let default = (VirtualAppliance, "0.0.0.0/0");
-    s.send(web, tcp("10.2.0.4:49152", SITE, "SYN")).new(from_spoke).via(default).to(firewall);
+    s.send(web, tcp("10.2.0.4:49152", SITE, "SYN")).opens(from_spoke).via(default).to(firewall);
     s.scene("The firewall translates the source to its own address; its own subnet has no route table.");
     s.send(firewall, tcp("10.1.9.4:20001", SITE, "SYN"))
-        .new(firewalls_own)
+        .opens(firewalls_own)
         .via((Internet, "0.0.0.0/0"))
         .to(internet);
     s.scene("The site answers the firewall.");
@@ -57,7 +57,7 @@ pub fn hub_and_spoke_firewall() -> Story {
         .rule("UserRule_DenySmtp");
     s.scene("The firewall itself is reached by the peering: its prefix is longer than 0.0.0.0/0.");
     s.send(web, tcp("10.2.0.4:49154", "10.1.9.4:8443", "SYN"))
-        .new(from_spoke)
+        .opens(from_spoke)
         .via((VNetPeering, "10.1.0.0/16"))
         .to(firewall);
     s.scene("A scanner on the Internet finds no rule that lets it in.");
@@ -68,7 +68,7 @@ pub fn hub_and_spoke_firewall() -> Story {
     s.scene(
         "A private address that nobody has: the 0.0.0.0/0 removed the reserved ranges of the web subnet...",
     );
-    s.send(web, tcp("10.2.0.4:49155", "172.16.0.9:443", "SYN")).new(from_spoke).via(default).to(firewall);
+    s.send(web, tcp("10.2.0.4:49155", "172.16.0.9:443", "SYN")).opens(from_spoke).via(default).to(firewall);
     s.scene("...and the firewall's group allows it neither as VirtualNetwork nor as Internet.");
     s.send(firewall, tcp("10.2.0.4:49155", "172.16.0.9:443", "SYN"))
         .ends(Reason::NsgDeny)
@@ -134,7 +134,7 @@ pub fn forced_tunnelling() -> Story {
 
     s.scene("The web server opens a connection to a site: it goes on premises, and back.");
     s.send(web, tcp("10.1.0.4:50000", SITE, "SYN"))
-        .new(vnet_out)
+        .opens(vnet_out)
         .via((VirtualNetworkGateway, "0.0.0.0/0"))
         .to(on_premises);
     s.send(on_premises, tcp(SITE, "10.1.0.4:50000", "SYN ACK"))
@@ -143,12 +143,12 @@ pub fn forced_tunnelling() -> Story {
         .to(web);
     s.scene("A colleague on premises is in VirtualNetwork, for the prefix is learned.");
     s.send(on_premises, tcp("192.168.1.10:40000", "10.1.0.4:443", "SYN"))
-        .new("DefaultRule_AllowVnetInBound")
+        .opens("DefaultRule_AllowVnetInBound")
         .via((VnetLocal, "10.1.0.0/16"))
         .to(web);
     s.scene("A client that still comes directly from the Internet gets in, but its answer goes on premises.");
     s.send(internet, tcp("5.6.7.8:40001", "10.1.0.4:443", "SYN"))
-        .new("UserRule_AllowHttps")
+        .opens("UserRule_AllowHttps")
         .via((VnetLocal, "10.1.0.0/16"))
         .to(web);
     s.send(web, tcp("10.1.0.4:443", "5.6.7.8:40001", "SYN ACK"))
@@ -169,7 +169,7 @@ pub fn forced_tunnelling() -> Story {
         .to(internet);
     s.scene("A new connection is the Internet's, no longer VirtualNetwork's.");
     s.send(web, tcp("10.1.0.4:50001", SITE, "SYN"))
-        .new("DefaultRule_AllowInternetOutBound")
+        .opens("DefaultRule_AllowInternetOutBound")
         .via((Internet, "0.0.0.0/0"))
         .to(internet);
     s.scene("The reserved ranges are back.");

@@ -19,7 +19,7 @@ pub fn nsg_both_levels() -> Story {
     let https = "UserRule_NicAllowHttps";
 
     s.scene("Both allow: the NIC's rule is named, for it was asked last.");
-    s.send(internet, tcp("5.6.7.8:40000", "10.1.0.4:443", "SYN")).new(https).via(local).to(web);
+    s.send(internet, tcp("5.6.7.8:40000", "10.1.0.4:443", "SYN")).opens(https).via(local).to(web);
     s.scene("The answer needs no rule; the subnet would deny it.");
     s.send(web, tcp("10.1.0.4:443", "5.6.7.8:40000", "SYN ACK"))
         .established(https)
@@ -40,7 +40,7 @@ pub fn nsg_both_levels() -> Story {
     );
     for port in [80, 443, 8000, 8099] {
         s.send(internet, tcp("5.6.7.8:40003", &format!("10.1.0.5:{port}"), "SYN"))
-            .new("UserRule_SubnetAllowWeb")
+            .opens("UserRule_SubnetAllowWeb")
             .via(local)
             .to(web);
     }
@@ -54,7 +54,7 @@ pub fn nsg_both_levels() -> Story {
     s.send(web, udp("10.1.0.4:5000", "5.6.7.8:53")).ends(Reason::NsgDeny).rule("UserRule_SubnetDenyInternet");
 
     s.scene("Traffic inside a subnet is judged at both ends: two records.");
-    s.send(web, udp("10.1.0.5:5000", "10.1.0.4:514")).new("UserRule_NicAllowSyslog").via(local).to(web);
+    s.send(web, udp("10.1.0.5:5000", "10.1.0.4:514")).opens("UserRule_NicAllowSyslog").via(local).to(web);
     s.send(web, udp("10.1.0.4:514", "10.1.0.5:5000"))
         .established("DefaultRule_AllowVnetOutBound")
         .via(local)
@@ -69,7 +69,7 @@ pub fn nsg_both_levels() -> Story {
         .rule(https)
         .via(local);
     s.scene("A ping is neither TCP nor UDP: rules with ports do not match it, the one for ICMP does.");
-    s.send(internet, ping("5.6.7.8", "10.1.0.5", 77)).new("UserRule_SubnetAllowPing").via(local).to(web);
+    s.send(internet, ping("5.6.7.8", "10.1.0.5", 77)).opens("UserRule_SubnetAllowPing").via(local).to(web);
     s.send(web, pong("10.1.0.5", "5.6.7.8", 77))
         .established("UserRule_SubnetAllowPing")
         .via((Internet, "0.0.0.0/0"))
@@ -80,13 +80,16 @@ pub fn nsg_both_levels() -> Story {
         .via(local);
     s.scene("A NIC that does not track TCP takes any segment of an allowed connection.");
     s.send(internet, tcp("5.6.7.8:40010", "10.1.0.6:443", "ACK"))
-        .new("UserRule_SubnetAllowWeb")
+        .opens("UserRule_SubnetAllowWeb")
         .via(local)
         .to(web);
     s.scene("No group at either level: everything passes, and nothing is recorded.");
     s.send(internet, tcp("5.6.7.8:40000", "10.1.5.4:22", "ACK")).via(local).to(bare);
     s.scene("Between a subnet with groups and one without, only the one with groups is asked.");
-    s.send(web, udp("10.1.0.5:6000", "10.1.5.4:53")).new("DefaultRule_AllowVnetOutBound").via(local).to(bare);
+    s.send(web, udp("10.1.0.5:6000", "10.1.5.4:53"))
+        .opens("DefaultRule_AllowVnetOutBound")
+        .via(local)
+        .to(bare);
     s.flows(10, 10)
 }
 
@@ -153,9 +156,9 @@ pub fn application_security_groups() -> Story {
     let (web, both, db, neither) = ("10.1.0.4:9000", "10.1.0.5:9000", "10.1.0.20:1433", "10.1.0.99:9000");
 
     s.scene("A web server asks the database.");
-    s.send(host, tcp(web, db, "SYN")).new("UserRule_AllowWebToDb").via(local).to(host);
+    s.send(host, tcp(web, db, "SYN")).opens("UserRule_AllowWebToDb").via(local).to(host);
     s.scene("A NIC may be in several groups.");
-    s.send(host, tcp(both, db, "SYN")).new("UserRule_AllowWebToDb").via(local).to(host);
+    s.send(host, tcp(both, db, "SYN")).opens("UserRule_AllowWebToDb").via(local).to(host);
     s.scene("A machine in the same subnet that is in no group is denied at the database.");
     s.send(host, tcp(neither, db, "SYN")).ends(Reason::NsgDeny).rule("UserRule_DenyRestToDb").via(local);
     s.scene("The wrong port is denied too.");
@@ -165,7 +168,7 @@ pub fn application_security_groups() -> Story {
         .via(local);
     s.scene("The same from the Internet, to a web server and to the database.");
     s.send(internet, tcp("5.6.7.8:40000", "10.1.0.4:443", "SYN"))
-        .new("UserRule_AllowInternetToWeb")
+        .opens("UserRule_AllowInternetToWeb")
         .via(local)
         .to(host);
     s.send(internet, tcp("5.6.7.8:40000", "10.1.0.20:443", "SYN"))
@@ -182,7 +185,7 @@ pub fn application_security_groups() -> Story {
         .ends(Reason::NsgDeny)
         .rule("UserRule_DenyDbOut");
     s.send(host, tcp("10.1.0.99:9000", "5.6.7.8:443", "SYN"))
-        .new("DefaultRule_AllowInternetOutBound")
+        .opens("DefaultRule_AllowInternetOutBound")
         .via((Internet, "0.0.0.0/0"))
         .to(internet);
     s.flows(6, 6)
@@ -239,7 +242,7 @@ pub fn service_tags() -> Story {
 
     s.scene("Storage of West Europe is allowed by its regional tag, and reached by the service endpoint.");
     s.send(app, tcp("10.1.0.4:9000", "20.60.26.5:443", "SYN"))
-        .new("UserRule_AllowRegionalStorage")
+        .opens("UserRule_AllowRegionalStorage")
         .via((VirtualNetworkServiceEndpoint, "20.60.26.0/23"))
         .to(services);
     s.send(services, tcp("20.60.26.5:443", "10.1.0.4:9000", "SYN ACK"))
@@ -254,24 +257,24 @@ pub fn service_tags() -> Story {
         "Databases go out directly, for the route of the tag is longer than the default to the firewall.",
     );
     s.send(app, tcp("10.1.0.4:9002", "40.68.37.158:1433", "SYN"))
-        .new("DefaultRule_AllowVnetOutBound")
+        .opens("DefaultRule_AllowVnetOutBound")
         .via((Internet, "40.68.37.158/32"))
         .to(internet);
     s.scene("Two tags hold this prefix: the regional one goes before the global one.");
     s.send(app, tcp("10.1.0.4:9003", "13.69.104.3:1433", "SYN"))
-        .new("DefaultRule_AllowVnetOutBound")
+        .opens("DefaultRule_AllowVnetOutBound")
         .via((VirtualAppliance, "13.69.104.0/26"))
         .to(firewall);
     s.scene("Everything else goes to the firewall.");
     s.send(app, tcp("10.1.0.4:9004", "93.184.216.34:443", "SYN"))
-        .new("DefaultRule_AllowVnetOutBound")
+        .opens("DefaultRule_AllowVnetOutBound")
         .via((VirtualAppliance, "0.0.0.0/0"))
         .to(firewall);
     s.scene("The firewall's subnet has no endpoint: it reaches storage like any public address.");
     s.send(firewall, tcp("10.1.9.4:9000", "20.60.26.5:443", "SYN")).via((Internet, "0.0.0.0/0")).to(internet);
     s.scene("Inbound only the front door may open connections; a rule says so, for with a default route to an appliance VirtualNetwork holds every address.");
     s.send(internet, tcp("147.243.1.9:9000", "10.1.0.4:443", "SYN"))
-        .new("UserRule_AllowFrontDoor")
+        .opens("UserRule_AllowFrontDoor")
         .via((VnetLocal, "10.1.0.0/16"))
         .to(app);
     s.send(internet, tcp("147.242.1.9:9000", "10.1.0.4:443", "SYN"))

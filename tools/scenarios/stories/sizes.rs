@@ -24,7 +24,7 @@ pub fn fragments() -> Story {
     s.scene("The second piece before the first: nobody knows its ports.");
     s.send(web, whole.fragment(7, second.clone())).ends(Reason::FragmentOrphan);
     s.scene("The first is judged by the rules; the others follow it, in any order.");
-    s.send(web, whole.fragment(7, first.clone())).new(OUT).via(LOCAL).to(app);
+    s.send(web, whole.fragment(7, first.clone())).opens(OUT).via(LOCAL).to(app);
     s.send(web, whole.fragment(7, third.clone())).established(OUT).via(LOCAL).to(app);
     s.send(web, whole.fragment(7, second.clone())).established(OUT).via(LOCAL).to(app);
     s.scene("Another identification, or another destination, is another datagram.");
@@ -47,7 +47,7 @@ pub fn fragments() -> Story {
     let segment = tcp("10.1.0.4:5000", "10.1.1.4:443", "SYN").carrying(100);
     s.send(web, segment.fragment(10, 0..8)).ends(Reason::FragmentTiny);
     s.send(web, segment.fragment(10, 8..120)).ends(Reason::FragmentTiny);
-    s.send(web, segment.fragment(10, 0..16)).new(OUT).via(LOCAL).to(app);
+    s.send(web, segment.fragment(10, 0..16)).opens(OUT).via(LOCAL).to(app);
     s.scene("Less than the header of UDP or ICMP in the first piece; pieces that end behind 65,535.");
     let short = whole.fragment(11, 0..8).edited(|ip| {
         ip.truncate(27);
@@ -58,7 +58,7 @@ pub fn fragments() -> Story {
     s.send(web, far).ends(Reason::InnerMalformed);
     s.scene("Don't-fragment says nothing about what is a fragment already.");
     let stubborn = udp("10.1.0.4:5001", "10.1.1.4:6000").carrying(3000);
-    s.send(web, stubborn.fragment(12, first.clone()).dont_fragment()).new(OUT).via(LOCAL).to(app);
+    s.send(web, stubborn.fragment(12, first.clone()).dont_fragment()).opens(OUT).via(LOCAL).to(app);
     s.send(web, stubborn.fragment(12, second.clone()).dont_fragment()).established(OUT).via(LOCAL).to(app);
 
     s.scene("Without groups there is no flow, but a later piece still needs its first.");
@@ -68,7 +68,7 @@ pub fn fragments() -> Story {
     s.send(app, answer.fragment(7, second.clone())).via(LOCAL).to(app);
     s.scene("From the Internet, to an endpoint with groups.");
     let inward = udp("8.8.8.8:53", "10.1.0.4:5000").carrying(2000);
-    s.send(internet, inward.fragment(7, 0..1480)).new("UserRule_AllowDns").via(LOCAL).to(web);
+    s.send(internet, inward.fragment(7, 0..1480)).opens("UserRule_AllowDns").via(LOCAL).to(web);
     s.send(internet, inward.fragment(7, 1480..2012)).established("UserRule_AllowDns").via(LOCAL).to(web);
 
     s.scene("Thirty seconds after the first it is forgotten, though the flow lives.");
@@ -280,7 +280,7 @@ pub fn icmp_errors() -> Story {
     let probe = udp("10.1.0.4:50000", "8.8.8.8:33434");
 
     s.scene("The web server traces a route; a router on the way answers, and then the far end.");
-    s.send(web, probe.clone()).new(out).via(default).to(internet);
+    s.send(web, probe.clone()).opens(out).via(default).to(internet);
     s.send(internet, error(router, here, exceeded, 0, &probe)).established(out).via(LOCAL).to(web);
     s.send(internet, error("8.8.8.8", here, unreachable, 0, &probe)).established(out).via(LOCAL).to(web);
     s.send(internet, error(router, here, needed, 1400, &probe)).established(out).via(LOCAL).to(web);
@@ -307,14 +307,14 @@ pub fn icmp_errors() -> Story {
     s.send(internet, error(router, here, (5, 1), 0, &probe)).ends(Reason::NsgDeny).rule(denied).via(LOCAL);
     s.scene("Outbound, the web server says what is wrong with what it received.");
     let request = tcp("8.8.8.8:40000", "10.1.0.4:443", "SYN");
-    s.send(internet, request.clone()).new("UserRule_AllowHttps").via(LOCAL).to(web);
+    s.send(internet, request.clone()).opens("UserRule_AllowHttps").via(LOCAL).to(web);
     s.send(web, error(here, "8.8.8.8", (3, 10), 0, &request))
         .established("UserRule_AllowHttps")
         .via(default)
         .to(internet);
     s.scene("A related error refreshes nothing, and unrelated ones that rules allow open a record like any packet.");
     s.send(web, error(here, "8.8.8.8", unreachable, 0, &udp("8.8.8.8:1", "10.1.0.4:1")))
-        .new(out)
+        .opens(out)
         .via(default)
         .to(internet);
 

@@ -134,35 +134,35 @@ pub fn ipv6() -> Story {
     let (here, near, far) = ("[fd00:1::4]:5000", "[fd00:1::5]:443", "[2606:2800:220:1::1]:443");
 
     s.scene("Within a subnet, to a peered VNet whose hosts speak IPv4, and to the Internet.");
-    s.send(app, tcp(here, near, "SYN")).new("DefaultRule_AllowVnetInBound").via(local).to(app);
+    s.send(app, tcp(here, near, "SYN")).opens("DefaultRule_AllowVnetInBound").via(local).to(app);
     s.send(app, tcp(here, "[fd00:2::4]:443", "SYN"))
-        .new("DefaultRule_AllowVnetOutBound")
+        .opens("DefaultRule_AllowVnetOutBound")
         .via((VNetPeering, "fd00:2::/48"))
         .to(spoke);
     s.send(spoke, tcp("[fd00:2::4]:443", here, "SYN ACK"))
         .established("DefaultRule_AllowVnetOutBound")
         .via((VNetPeering, "fd00:1::/48"))
         .to(app);
-    s.send(app, tcp(here, far, "SYN")).new("DefaultRule_AllowInternetOutBound").via(default).to(internet);
+    s.send(app, tcp(here, far, "SYN")).opens("DefaultRule_AllowInternetOutBound").via(default).to(internet);
     s.send(internet, tcp(far, here, "SYN ACK"))
         .established("DefaultRule_AllowInternetOutBound")
         .via(local)
         .to(app);
     s.scene("The same VNet carries IPv4 in the same tunnel.");
     s.send(app, udp("10.1.0.4:5000", "10.2.0.4:53"))
-        .new("DefaultRule_AllowVnetOutBound")
+        .opens("DefaultRule_AllowVnetOutBound")
         .via((VNetPeering, "10.2.0.0/16"))
         .to(spoke);
     s.scene("A rule for a range of IPv6; a rule for ICMP holds for ICMPv6.");
     s.send(internet, tcp("[2001:db8:5::9]:40000", near, "SYN"))
-        .new("UserRule_AllowPartner")
+        .opens("UserRule_AllowPartner")
         .via(local)
         .to(app);
     s.send(internet, tcp("[2001:db8:6::9]:40000", near, "SYN"))
         .ends(Reason::NsgDeny)
         .rule("DefaultRule_DenyAllInBound")
         .via(local);
-    s.send(internet, ping("2001:db8:6::9", "fd00:1::5", 7)).new("UserRule_AllowPing").via(local).to(app);
+    s.send(internet, ping("2001:db8:6::9", "fd00:1::5", 7)).opens("UserRule_AllowPing").via(local).to(app);
     s.scene("There are no reserved ranges: what is not global unicast is not Internet for rules, but is for routes.");
     s.send(app, udp(here, "[fd99::1]:53")).ends(Reason::NsgDeny).rule("DefaultRule_DenyAllOutBound");
     s.send(spoke, udp("[fd00:2::4]:53", "[fd99::1]:53")).via(default).to(internet);
@@ -171,12 +171,12 @@ pub fn ipv6() -> Story {
     let hop_by_hop = [0, 0, 5, 2, 0, 0, 1, 0];
     let options = [0, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let long = tcp("[2001:db8:5::9]:40001", near, "SYN").extended(60, &options).extended(0, &hop_by_hop);
-    s.send(internet, long).new("UserRule_AllowPartner").via(local).to(app);
+    s.send(internet, long).opens("UserRule_AllowPartner").via(local).to(app);
     s.scene("...a fragment header that is no fragment too, and a routing header.");
     let atomic = tcp("[2001:db8:5::9]:40002", near, "SYN").extended(44, &[0, 0, 0, 0, 0, 0, 0, 9]);
-    s.send(internet, atomic).new("UserRule_AllowPartner").via(local).to(app);
+    s.send(internet, atomic).opens("UserRule_AllowPartner").via(local).to(app);
     let routed = tcp("[2001:db8:5::9]:40003", near, "SYN").extended(43, &[0; 8]);
-    s.send(internet, routed).new("UserRule_AllowPartner").via(local).to(app);
+    s.send(internet, routed).opens("UserRule_AllowPartner").via(local).to(app);
     s.scene("A chain that does not fit; an unknown header is the protocol, which no rule with ports allows.");
     let broken = tcp("[2001:db8:5::9]:40004", near, "SYN").extended(60, &[0, 200, 0, 0, 0, 0, 0, 0]);
     s.send(internet, broken).ends(Reason::InnerMalformed);
@@ -185,7 +185,7 @@ pub fn ipv6() -> Story {
     s.scene("Fragments: the second follows the first.");
     let datagram = udp(here, "[fd00:1::5]:514").carrying(1400);
     s.send(app, datagram.fragment(9, 1200..1412)).ends(Reason::FragmentOrphan);
-    s.send(app, datagram.fragment(9, 0..1200)).new("DefaultRule_AllowVnetInBound").via(local).to(app);
+    s.send(app, datagram.fragment(9, 0..1200)).opens("DefaultRule_AllowVnetInBound").via(local).to(app);
     s.send(app, datagram.fragment(9, 1200..1412))
         .established("DefaultRule_AllowVnetInBound")
         .via(local)
