@@ -9,6 +9,8 @@ pub mod generate;
 pub mod parse;
 pub mod routes;
 pub mod rules;
+#[cfg(test)]
+mod scenarios;
 pub mod seen;
 pub mod show;
 mod source;
