@@ -13,10 +13,10 @@ use support::clearway;
 fn help_teaches_and_unknown_words_have_neighbours() {
     let help = clearway(["--help"]);
     assert_eq!(help.status, 0);
-    for word in ["check", "replay", "Exit status", "verdicts.jsonl"] {
+    for word in ["check", "replay", "explain", "routes", "rules", "Exit status", "verdicts.jsonl"] {
         assert!(help.stdout.contains(word), "{word} in {}", help.stdout);
     }
-    for command in ["check", "replay"] {
+    for command in ["check", "replay", "explain", "routes", "rules"] {
         let help = clearway(["help", command]);
         assert!(help.status == 0 && help.stdout.contains("Example"), "{}", help.stdout);
         assert!(help.stdout.contains("pcaps/hub-and-spoke-firewall"), "{}", help.stdout);

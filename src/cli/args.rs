@@ -1,5 +1,6 @@
 //! What the user typed. The only file that knows clap.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -24,7 +25,7 @@ const AFTER_LONG: &str = "\
 Try it, from the root of the repository:
   clearway check   pcaps/hub-and-spoke-firewall/config.yaml
   clearway replay  pcaps/hub-and-spoke-firewall/config.yaml --in fabric=pcaps/hub-and-spoke-firewall/fabric.pcap --out out
-  clearway help replay
+  clearway help explain
 
 Files:
   CONFIG           YAML or JSON, apiVersion clearway/v1: the ports, and of each customer the resources as `az ... show -o
@@ -34,8 +35,8 @@ Files:
   summary.json     one JSON object: packets = forwarded + dropped + punted
 
 Exit status:
-  0   done; everything is as expected
-  1   `replay --expect`: a difference
+  0   done; the packet is forwarded; everything is as expected
+  1   the answer is no: `explain`: dropped or punted; `replay --expect`: a difference
   2   unusable input or configuration, with sentences on standard error and nothing half-written";
 
 /// What to do.
@@ -47,6 +48,15 @@ pub enum Command {
     /// Run captures through the packet path: verdicts, captures of what leaves, a summary
     #[command(after_long_help = REPLAY)]
     Replay(ReplayArgs),
+    /// Walk one new packet, and the answer to it, through the path, step by step
+    #[command(after_long_help = EXPLAIN)]
+    Explain(ExplainArgs),
+    /// The effective routes of a subnet, Active and Invalid, and why
+    #[command(after_long_help = ROUTES)]
+    Routes(RoutesArgs),
+    /// The effective security rules of a subnet or NIC, tags expanded
+    #[command(after_long_help = RULES)]
+    Rules(RulesArgs),
 }
 
 const CHECK: &str = "\
@@ -73,6 +83,36 @@ As a regression test: keep a verdicts.jsonl (or only some of its lines and field
 
 Exit status: 0 done, 1 differences from --expect, 2 unusable configuration or capture. A capture that is damaged midway
 is answered up to the damage, and the status is 2; one that is cut inside a record is answered whole, with a warning.";
+
+const EXPLAIN: &str = "\
+Builds one packet of a new flow (TCP: a SYN; ICMP: an echo request), as it would arrive: on a VNet's fabric tunnel from the
+host of its source, on a circuit's first link that is up, on a connection's tunnel, or from the Internet. Then prints what
+each step finds, the route and rule that decide, the way behind appliances, and the way of the answer, in the same state.
+
+Example:
+  clearway explain pcaps/hub-and-spoke-firewall/config.yaml --customer contoso --vnet spoke \\
+      --protocol tcp --from 10.2.0.4 --to 93.184.216.34:443
+
+Exit status: 0 forwarded, 1 dropped or punted, 2 no such customer, VNet or way in.";
+
+const ROUTES: &str = "\
+Azure's columns: source, state, address prefix, next hop type, next hop; Invalid routes with what stands in their place.
+--json prints {\"value\": [...]} in the shape of Azure's effective route table.
+
+Example:
+  clearway routes pcaps/hub-and-spoke-firewall/config.yaml --customer contoso --vnet spoke --subnet app
+
+Exit status: 0 done, 2 no such subnet.";
+
+const RULES: &str = "\
+The rules of the subnet's network security group, or of both a NIC's and its subnet's in the order they are asked, with
+default rules, and tags and application security groups turned into prefixes. Long lists are cut in the table, not with
+--json, which prints {\"value\": [...]} in the shape of Azure's effective network security groups.
+
+Example:
+  clearway rules pcaps/hub-and-spoke-firewall/config.yaml --customer contoso --vnet spoke --subnet app
+
+Exit status: 0 done, 2 no such subnet or NIC.";
 
 /// `check`.
 #[derive(Debug, Args)]
@@ -115,6 +155,75 @@ pub struct ReplayArgs {
     pub json: bool,
 }
 
+/// `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The configuration, YAML or JSON
+    pub config: PathBuf,
+    /// The customer
+    #[arg(long, value_name = "NAME")]
+    pub customer: String,
+    /// The VNet that the packet comes from, or goes to when it enters elsewhere than by the fabric
+    #[arg(long, value_name = "NAME")]
+    pub vnet: String,
+    /// tcp, udp, icmp, esp, ah, or a protocol number
+    #[arg(long, value_name = "PROTOCOL")]
+    pub protocol: ProtocolName,
+    /// The source: 10.1.0.4, 10.1.0.4:50000, fd00::4 or [fd00::4]:50000 (port 50000 when unsaid)
+    #[arg(long, value_name = "IP[:PORT]")]
+    pub from: Socket,
+    /// The destination (port 443 when unsaid)
+    #[arg(long, value_name = "IP[:PORT]")]
+    pub to: Socket,
+    /// Where the packet enters: fabric, circuit:NAME, connection:NAME or internet
+    #[arg(long, value_name = "ENTRY", default_value = "fabric")]
+    pub entry: EntryName,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `routes`.
+#[derive(Debug, Args)]
+pub struct RoutesArgs {
+    /// The configuration, YAML or JSON
+    pub config: PathBuf,
+    /// The customer
+    #[arg(long, value_name = "NAME")]
+    pub customer: String,
+    /// The VNet
+    #[arg(long, value_name = "NAME")]
+    pub vnet: String,
+    /// The subnet
+    #[arg(long, value_name = "NAME")]
+    pub subnet: String,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `rules`.
+#[derive(Debug, Args)]
+pub struct RulesArgs {
+    /// The configuration, YAML or JSON
+    pub config: PathBuf,
+    /// The customer
+    #[arg(long, value_name = "NAME")]
+    pub customer: String,
+    /// The VNet
+    #[arg(long, value_name = "NAME")]
+    pub vnet: String,
+    /// The subnet, for its addresses without a NIC resource
+    #[arg(long, value_name = "NAME", required_unless_present = "nic", conflicts_with = "nic")]
+    pub subnet: Option<String>,
+    /// The NIC
+    #[arg(long, value_name = "NAME")]
+    pub nic: Option<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `PORT=FILE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortFile {
@@ -131,6 +240,37 @@ pub struct Swap {
     pub after: u64,
     /// The configuration.
     pub config: PathBuf,
+}
+
+/// An address, and a port if one was said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// The address.
+    pub address: IpAddr,
+    /// The port.
+    pub port: Option<u16>,
+}
+
+/// A protocol by name or number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProtocolName {
+    /// ICMP, or ICMPv6 when the addresses are IPv6.
+    Icmp,
+    /// Any other.
+    Number(u8),
+}
+
+/// Where a packet enters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryName {
+    /// From a host of the VNet.
+    Fabric,
+    /// By a circuit's private peering.
+    Circuit(String),
+    /// By a connection.
+    Connection(String),
+    /// From the Internet.
+    Internet,
 }
 
 impl FromStr for PortFile {
@@ -172,6 +312,55 @@ fn nanoseconds(text: &str) -> Option<u64> {
     whole.parse::<u64>().ok()?.checked_mul(1_000_000_000)?.checked_add(fraction)
 }
 
+impl FromStr for Socket {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Socket, String> {
+        if let Ok(address) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+            return Ok(Socket { address, port: None });
+        }
+        match text.parse::<std::net::SocketAddr>() {
+            Ok(socket) => Ok(Socket { address: socket.ip(), port: Some(socket.port()) }),
+            Err(_) => {
+                Err("is no address with or without a port, such as 10.1.0.4, 10.1.0.4:443 or [fd00::4]:443"
+                    .to_owned())
+            }
+        }
+    }
+}
+
+impl FromStr for ProtocolName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ProtocolName, String> {
+        use crate::wire::protocol::{AH, ESP, TCP, UDP};
+        Ok(match text.to_ascii_lowercase().as_str() {
+            "icmp" | "icmpv6" => ProtocolName::Icmp,
+            "tcp" => ProtocolName::Number(TCP),
+            "udp" => ProtocolName::Number(UDP),
+            "esp" => ProtocolName::Number(ESP),
+            "ah" => ProtocolName::Number(AH),
+            number => ProtocolName::Number(
+                number.parse().map_err(|_| "is none of tcp, udp, icmp, esp, ah and the numbers 0 to 255")?,
+            ),
+        })
+    }
+}
+
+impl FromStr for EntryName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<EntryName, String> {
+        match text.split_once(':') {
+            None if text == "fabric" => Ok(EntryName::Fabric),
+            None if text == "internet" => Ok(EntryName::Internet),
+            Some(("circuit", name)) if !name.is_empty() => Ok(EntryName::Circuit(name.to_owned())),
+            Some(("connection", name)) if !name.is_empty() => Ok(EntryName::Connection(name.to_owned())),
+            _ => Err("is none of fabric, circuit:NAME, connection:NAME and internet".to_owned()),
+        }
+    }
+}
+
 /// Reads the command line; what is to be printed instead, with the exit status, when there is nothing to do.
 pub fn parse() -> Result<Command, u8> {
     Cli::try_parse().map(|cli| cli.command).map_err(|error| {
@@ -201,5 +390,25 @@ mod tests {
             assert_eq!(nanoseconds(text), None, "{text}");
         }
         assert!("5".parse::<Swap>().is_err() && "5=".parse::<Swap>().is_err());
+    }
+
+    #[test]
+    fn sockets_are_read_with_and_without_port() {
+        let read = |t: &str| t.parse::<Socket>().map(|s| (s.address.to_string(), s.port));
+        assert_eq!(read("10.1.0.4"), Ok(("10.1.0.4".into(), None)));
+        assert_eq!(read("10.1.0.4:443"), Ok(("10.1.0.4".into(), Some(443))));
+        assert_eq!(read("fd00::4"), Ok(("fd00::4".into(), None)));
+        assert_eq!(read("[fd00::4]"), Ok(("fd00::4".into(), None)));
+        assert_eq!(read("[fd00::4]:53"), Ok(("fd00::4".into(), Some(53))));
+        assert!(read("10.1.0.4:70000").is_err() && read("host:80").is_err() && read("10.1.0.0/24").is_err());
+    }
+
+    #[test]
+    fn protocols_and_entries_by_name() {
+        assert_eq!("TCP".parse(), Ok(ProtocolName::Number(6)));
+        assert_eq!("132".parse(), Ok(ProtocolName::Number(132)));
+        assert!("256".parse::<ProtocolName>().is_err() && "sctp".parse::<ProtocolName>().is_err());
+        assert_eq!("circuit:er1".parse(), Ok(EntryName::Circuit("er1".into())));
+        assert!("circuit:".parse::<EntryName>().is_err() && "edge".parse::<EntryName>().is_err());
     }
 }

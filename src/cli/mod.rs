@@ -6,6 +6,7 @@ mod find;
 mod outputs;
 mod progress;
 mod replay;
+mod show;
 mod terminal;
 
 use std::path::Path;
@@ -47,6 +48,9 @@ pub fn run() -> ExitCode {
     let ended = match &command {
         Command::Check(args) => check::run(args, &mut terminal),
         Command::Replay(args) => replay::run(args, &mut terminal),
+        Command::Routes(args) => show::routes(args, &mut terminal),
+        Command::Rules(args) => show::rules(args, &mut terminal),
+        Command::Explain(_) => Err("soon".into()),
     };
     let exit = ended.unwrap_or_else(|Refused(sentences)| {
         for sentence in sentences {

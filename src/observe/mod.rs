@@ -3,6 +3,8 @@
 
 pub mod expect;
 pub mod json;
+pub mod routes;
+pub mod rules;
 pub mod style;
 pub mod summary;
 pub mod table;
