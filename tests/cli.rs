@@ -2,8 +2,12 @@
 
 #[path = "cli/check.rs"]
 mod check;
+#[path = "cli/explain.rs"]
+mod explain;
 #[path = "cli/replay.rs"]
 mod replay;
+#[path = "cli/show.rs"]
+mod show;
 #[path = "cli/support.rs"]
 mod support;
 

@@ -24,12 +24,14 @@ const AFTER: &str = "`clearway help COMMAND` explains a command, with an example
 const AFTER_LONG: &str = "\
 Try it, from the root of the repository:
   clearway check   pcaps/hub-and-spoke-firewall/config.yaml
-  clearway replay  pcaps/hub-and-spoke-firewall/config.yaml --in fabric=pcaps/hub-and-spoke-firewall/fabric.pcap --out out
+  clearway replay  pcaps/hub-and-spoke-firewall/config.yaml \\
+      --in fabric=pcaps/hub-and-spoke-firewall/fabric.pcap --out out
   clearway help explain
 
 Files:
-  CONFIG           YAML or JSON, apiVersion clearway/v1: the ports, and of each customer the resources as `az ... show -o
-                   json` prints them (ARM templates and REST bodies too), in the file or named by `resources:`
+  CONFIG           YAML or JSON, apiVersion clearway/v1: the ports, and of each customer the
+                   resources as `az ... show -o json` prints them (ARM templates and REST
+                   bodies too), in the file or in files that `resources:` names
   captures         pcap or pcapng with Ethernet frames, packed by gzip or not
   verdicts.jsonl   one JSON object per packet, in the order of the packets
   summary.json     one JSON object: packets = forwarded + dropped + punted
@@ -37,7 +39,7 @@ Files:
 Exit status:
   0   done; the packet is forwarded; everything is as expected
   1   the answer is no: `explain`: dropped or punted; `replay --expect`: a difference
-  2   unusable input or configuration, with sentences on standard error and nothing half-written";
+  2   unusable input or configuration, with sentences on standard error, nothing half-written";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -60,8 +62,8 @@ pub enum Command {
 }
 
 const CHECK: &str = "\
-A configuration is accepted whole or refused whole. Every fault is told at once on standard error, as
-FILE:LINE:COLUMN: error: 'VALUE': what would be right. Warnings do not refuse it.
+A configuration is accepted whole or refused whole. Every fault is told at once on standard
+error, as FILE:LINE:COLUMN: error: 'VALUE': what would be right. Warnings do not refuse it.
 
 Example:
   clearway check pcaps/hub-and-spoke-firewall/config.yaml
@@ -69,25 +71,28 @@ Example:
 Exit status: 0 accepted, 2 refused or unreadable.";
 
 const REPLAY: &str = "\
-Captures are merged by time, equal times in the order of the --in options; the time of the packets is the clock. Frames of
-a port come in by --in PORT=FILE (pcap or pcapng, .gz too, `-` is standard input), and frames that leave by a port are
-written to DIR/PORT.pcap. DIR/verdicts.jsonl has a line for each packet, DIR/summary.json the counts. The files appear
-together at the end, or not at all. Results are the same for any number of workers.
+Captures are merged by time, equal times in the order of the --in options; the time of the
+packets is the clock. Frames come in by --in PORT=FILE (pcap or pcapng, .gz too, `-` is standard
+input); frames that leave by a port are written to DIR/PORT.pcap. DIR/verdicts.jsonl has a line
+for each packet, DIR/summary.json the counts. The files appear together at the end, or not at
+all. Results are the same for any number of workers.
 
 Example:
   clearway replay pcaps/hub-and-spoke-firewall/config.yaml \\
       --in fabric=pcaps/hub-and-spoke-firewall/fabric.pcap --out out
   head -3 out/verdicts.jsonl
 
-As a regression test: keep a verdicts.jsonl (or only some of its lines and fields) and give it to --expect.
+As a regression test, keep verdicts.jsonl, or some of its lines and fields, for --expect.
 
-Exit status: 0 done, 1 differences from --expect, 2 unusable configuration or capture. A capture that is damaged midway
-is answered up to the damage, and the status is 2; one that is cut inside a record is answered whole, with a warning.";
+Exit status: 0 done, 1 differences from --expect, 2 unusable configuration or capture. A capture
+that is damaged midway is answered up to the damage, and the status is 2; one that is cut inside
+a record is answered as far as it goes, with a warning.";
 
 const EXPLAIN: &str = "\
-Builds one packet of a new flow (TCP: a SYN; ICMP: an echo request), as it would arrive: on a VNet's fabric tunnel from the
-host of its source, on a circuit's first link that is up, on a connection's tunnel, or from the Internet. Then prints what
-each step finds, the route and rule that decide, the way behind appliances, and the way of the answer, in the same state.
+Builds one packet of a new flow (TCP: a SYN; ICMP: an echo request) as it would arrive: from the
+host of its source, by a circuit's first link that is up, by a connection, or from the Internet.
+Prints what each step finds, the route and the rule that decide, the way behind appliances, and
+the way of the answer, in the same state, with where the two ways part.
 
 Example:
   clearway explain pcaps/hub-and-spoke-firewall/config.yaml --customer contoso --vnet spoke \\
@@ -96,21 +101,24 @@ Example:
 Exit status: 0 forwarded, 1 dropped or punted, 2 no such customer, VNet or way in.";
 
 const ROUTES: &str = "\
-Azure's columns: source, state, address prefix, next hop type, next hop; Invalid routes with what stands in their place.
---json prints {\"value\": [...]} in the shape of Azure's effective route table.
+Azure's columns: source, state, address prefix, next hop type, next hop; Invalid routes with what
+stands in their place. --json prints {\"value\": [...]} in the shape of Azure's effective routes.
 
 Example:
-  clearway routes pcaps/hub-and-spoke-firewall/config.yaml --customer contoso --vnet spoke --subnet app
+  clearway routes pcaps/hub-and-spoke-firewall/config.yaml --customer contoso --vnet spoke \\
+      --subnet app
 
 Exit status: 0 done, 2 no such subnet.";
 
 const RULES: &str = "\
-The rules of the subnet's network security group, or of both a NIC's and its subnet's in the order they are asked, with
-default rules, and tags and application security groups turned into prefixes. Long lists are cut in the table, not with
---json, which prints {\"value\": [...]} in the shape of Azure's effective network security groups.
+The rules of the subnet's network security group, or of both a NIC's and its subnet's in the
+order they are asked, default rules too, with what tags and application security groups stand
+for. --json prints {\"value\": [...]} in the shape of Azure's effective network security groups,
+with every prefix.
 
 Example:
-  clearway rules pcaps/hub-and-spoke-firewall/config.yaml --customer contoso --vnet spoke --subnet app
+  clearway rules pcaps/hub-and-spoke-firewall/config.yaml --customer contoso --vnet spoke \\
+      --subnet app
 
 Exit status: 0 done, 2 no such subnet or NIC.";
 

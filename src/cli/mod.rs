@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod explain;
 mod find;
 mod outputs;
 mod progress;
@@ -50,7 +51,7 @@ pub fn run() -> ExitCode {
         Command::Replay(args) => replay::run(args, &mut terminal),
         Command::Routes(args) => show::routes(args, &mut terminal),
         Command::Rules(args) => show::rules(args, &mut terminal),
-        Command::Explain(_) => Err("soon".into()),
+        Command::Explain(args) => explain::run(args, &mut terminal),
     };
     let exit = ended.unwrap_or_else(|Refused(sentences)| {
         for sentence in sentences {

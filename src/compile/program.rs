@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ahash::RandomState;
 
 use super::effective::RouteSource;
-use super::names::Names;
+use super::names::{Names, Party};
 use super::security::Group;
 use crate::model::{Role, Sequence};
 use crate::packet::NextHopType;
@@ -308,6 +308,26 @@ impl Program {
     /// The number of a port.
     pub fn port(&self, name: &str) -> Option<u16> {
         self.ports.iter().position(|p| p.name == name).map(|i| i as u16)
+    }
+
+    /// What lies behind a tunnel, for a person.
+    pub fn leads_to(&self, tunnel: u32) -> String {
+        let Some(end) = self.tunnels.get(tunnel as usize) else { return String::new() };
+        let vnet = |v: u32| self.vnets.get(v as usize).map_or("", |v| self.names.vnet_name(v.id));
+        match end.reaches {
+            Reaches::Hosts { vnet: v } => format!("VNet {}", vnet(v)),
+            Reaches::Internet { vnet: v } => format!("the Internet tunnel of {}", vnet(v)),
+            Reaches::Site { entry } => {
+                let party = self.entries.get(entry as usize).map_or(0, |e| e.party);
+                match self.names.party_of(party) {
+                    Some(Party::Link(_, circuit, peering, link)) => {
+                        format!("circuit {circuit} {peering} {}", link.name())
+                    }
+                    Some(Party::Connection(_, name)) => format!("connection {name}"),
+                    _ => String::new(),
+                }
+            }
+        }
     }
 
     /// The index of a customer's VNet.

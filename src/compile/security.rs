@@ -163,6 +163,8 @@ pub fn expand(
 pub struct Decision {
     /// Its name as flow logs write it.
     pub name: u32,
+    /// Its priority.
+    pub priority: u16,
     /// Allow or deny.
     pub access: Access,
 }
@@ -207,7 +209,11 @@ impl Rules {
             .collect();
         let decisions = ranked
             .iter()
-            .map(|r| Decision { name: names.rule(&r.log_name()), access: r.rule.access })
+            .map(|r| Decision {
+                name: names.rule(&r.log_name()),
+                priority: r.rule.priority,
+                access: r.rule.access,
+            })
             .collect();
         fn remote_side(r: &Rule, direction: Direction) -> &AddressMatch {
             if direction == Direction::Inbound { &r.source } else { &r.destination }

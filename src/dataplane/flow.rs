@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::state::{Occupancy, Shard};
-use super::trace::Trace;
+use super::trace::{Denied, Trace};
 use crate::compile::names::Names;
 use crate::compile::security::{Decision, Group, is_platform};
 use crate::compile::{Nic, Subnet, Vnet};
@@ -175,7 +175,8 @@ pub fn ask(
     said
 }
 
-fn note(trace: &mut Trace, direction: Direction, text: impl FnOnce() -> String) {
+/// Notes what was found at the outbound or inbound step.
+pub fn note(trace: &mut Trace, direction: Direction, text: impl FnOnce() -> String) {
     match direction {
         Direction::Outbound => trace.note(7, "outbound rules", text),
         Direction::Inbound => trace.note(10, "inbound rules", text),
@@ -207,10 +208,17 @@ fn judge(
             applying,
         );
         if take(&mut said, group, decision, direction, names, trace) {
+            trace.keep(|facts| facts.denied = Some(denied(endpoint, group, direction)));
             break;
         }
     }
     said
+}
+
+/// Where a packet was denied.
+fn denied(endpoint: &Endpoint<'_>, group: &Group, direction: Direction) -> Denied {
+    let subnet = endpoint.subnet.name.clone();
+    Denied { group: group.name.clone(), direction, vnet: endpoint.vnet.id, subnet }
 }
 
 /// For packets from or to a platform address: only rules that name a platform tag are asked; no record is kept.
@@ -243,8 +251,14 @@ fn take(
     said.rule = decision.map(|d| d.name);
     let denied = decision.is_none_or(|d| d.access == Access::Deny);
     note(trace, direction, || {
-        let rule = decision.map_or("no rule", |d| names.rule_name(d.name));
-        format!("{} of {}: {}", rule, group.name, if denied { "Deny" } else { "Allow" })
+        let access = if denied { "Deny" } else { "Allow" };
+        match decision {
+            Some(d) => {
+                let rule = names.rule_name(d.name);
+                format!("{access} by {rule} (priority {}) of NSG {}", d.priority, group.name)
+            }
+            None => format!("{access}: no rule of NSG {} matches", group.name),
+        }
     });
     if denied {
         said.refused = Some(Reason::NsgDeny);

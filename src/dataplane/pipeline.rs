@@ -10,10 +10,11 @@ use super::emit::{Output, Sending};
 use super::flow::{self, Asked, Endpoint, Plan};
 use super::ingress::{Arrival, Via, own_range};
 use super::state::{ErrorsOf, Occupancy, Shard};
-use super::trace::Trace;
+use super::trace::{NO_GROUP, Trace};
+use crate::compile::effective::RouteSource;
 use crate::compile::security::is_platform;
 use crate::compile::{Fib, FibRoute, Hop, InternetWay, Place, Program, Reaches, Vnet};
-use crate::model::Role;
+use crate::model::{GATEWAY_SUBNET, Role};
 use crate::packet::{Direction, Egress, FlowState, Generated, NextHopType, Outcome, Reason, Verdict};
 use crate::table::ecmp;
 use crate::table::fragments::{Admission, CAPACITY, FragmentKey};
@@ -158,10 +159,17 @@ impl<'p> Walk<'p, '_> {
             plans.destination = self.ask(endpoint, Direction::Inbound, shard, plans)?; // 10
         }
         let decrements = !(self.arrived_by_nvgre() && way.sending.is_nvgre(self.program));
-        if decrements && self.arrival.inner.ttl <= 1 {
+        let ttl = self.arrival.inner.ttl;
+        self.trace.note(11, "TTL", || match decrements {
+            true => format!("{ttl} on arrival, {} when it leaves", ttl.saturating_sub(1)),
+            false => format!("{ttl}, left alone between nvgre tunnels"),
+        });
+        if decrements && ttl <= 1 {
             return Err(self.ended_with(Reason::TtlExpired, icmp::Error::TimeExceeded, sender, vnet, out)); // 11
         }
         let room = way.sending.room(self.program);
+        let length = self.packet.len();
+        self.trace.note(12, "size", || format!("{length} bytes, there is room for {room}"));
         if self.packet.len() > room as usize && self.arrival.inner.dont_fragment {
             let error = icmp::Error::TooBig { mtu: room };
             return Err(self.ended_with(Reason::TooBig, error, sender, vnet, out)); //     12
@@ -305,6 +313,7 @@ impl<'p> Walk<'p, '_> {
         plans: Plans,
     ) -> Result<Plan, Reason> {
         if plans.first.is_some() || !endpoint.has_group() {
+            flow::note(self.trace, direction, || NO_GROUP.to_owned());
             return Ok(Plan::Nothing);
         }
         let (inner, packet, now) = (&self.arrival.inner, self.packet, self.now);
@@ -324,6 +333,13 @@ impl<'p> Walk<'p, '_> {
     /// Step 8.
     fn route(&mut self, index: u32, vnet: &'p Vnet, sender: Sender<'p>) -> Result<Hop, Reason> {
         let destination = self.arrival.inner.destination;
+        self.trace.keep(|facts| {
+            facts.routed_in = match sender {
+                Sender::Endpoint(endpoint) => Some((vnet.id, endpoint.subnet.name.clone())),
+                Sender::Site(_) => Some((vnet.id, GATEWAY_SUBNET.to_owned())),
+                Sender::Internet => None,
+            };
+        });
         let fib: &Fib = match sender {
             Sender::Endpoint(endpoint) => &endpoint.subnet.fib,
             Sender::Site(_) => &vnet.gateway_fib,
@@ -341,10 +357,20 @@ impl<'p> Walk<'p, '_> {
             fib.routes.get(number as usize).ok_or(Reason::NoRoute)?
         };
         self.outcome.route = Some((route.next_hop_type, route.prefix));
+        self.trace.keep(|facts| {
+            facts.user_defined = route.source == RouteSource::User;
+            if let Hop::Appliance { address, .. } = route.hop {
+                facts.next_hop_ip = Some(address);
+            }
+        });
         self.trace.note(8, "route", || {
             let name = route.name.as_deref().map_or(String::new(), |n| format!(" ({n})"));
             let (source, kind) = (route.source.name(), route.next_hop_type.name());
-            format!("{} {kind}, source {source}{name}", route.prefix)
+            let next = match route.hop {
+                Hop::Appliance { address, .. } => format!(" {address}"),
+                _ => String::new(),
+            };
+            format!("{} {kind}{next}, source {source}{name}", route.prefix)
         });
         if route.hop == Hop::None { Err(Reason::RouteNone) } else { Ok(route.hop) }
     }
@@ -402,6 +428,8 @@ impl<'p> Walk<'p, '_> {
             let vnet = self.program.names.vnet_name(vnet.id);
             format!("{address} in {vnet}/{} ({nic}) on host {host}", subnet.name)
         });
+        let number = vnet.id;
+        self.trace.keep(|facts| facts.delivered = Some((number, address)));
         Ok(Way {
             sending: Sending {
                 port: self.program.tunnels[tunnel as usize].port,
@@ -430,15 +458,16 @@ impl<'p> Walk<'p, '_> {
         let ways = ways.and_then(|w| self.program.ways.get(w as usize)).ok_or(Reason::GatewayDown)?;
         let chosen = ecmp::choose(flow, ways.ways.iter().map(|w| w.0)).ok_or(Reason::GatewayDown)?;
         let (_, tunnel) = ways.ways[chosen];
-        self.trace.note(9, "destination", || {
-            format!("way {} of {} equal ones, by flow", chosen + 1, ways.ways.len())
-        });
-        self.through(tunnel).ok_or(Reason::GatewayDown)
+        self.through(tunnel, ways.ways.len()).ok_or(Reason::GatewayDown)
     }
 
-    /// By a tunnel with one remote.
-    fn through(&self, tunnel: u32) -> Option<Way<'p>> {
+    /// By a tunnel with one remote, one of so many equal ones.
+    fn through(&mut self, tunnel: u32, equal: usize) -> Option<Way<'p>> {
         let end = &self.program.tunnels[tunnel as usize];
+        self.trace.note(9, "destination", || match equal {
+            0 | 1 => self.program.leads_to(tunnel),
+            n => format!("{}, chosen by flow among {n} equal ways", self.program.leads_to(tunnel)),
+        });
         let sending = Sending {
             port: end.port,
             tunnel: Some((tunnel, end.remote?)),
@@ -449,7 +478,7 @@ impl<'p> Walk<'p, '_> {
 
     fn internet(&mut self, vnet: &Vnet) -> Result<Way<'p>, Reason> {
         match vnet.internet {
-            InternetWay::Tunnel(tunnel) => self.through(tunnel).ok_or(Reason::GatewayDown),
+            InternetWay::Tunnel(tunnel) => self.through(tunnel, 1).ok_or(Reason::GatewayDown),
             InternetWay::Down => Err(Reason::GatewayDown),
             InternetWay::Plain => {
                 self.program.internet_port.map(|p| self.plain(p)).ok_or(Reason::GatewayDown)
@@ -457,7 +486,11 @@ impl<'p> Walk<'p, '_> {
         }
     }
 
-    fn plain(&self, port: u16) -> Way<'p> {
+    fn plain(&mut self, port: u16) -> Way<'p> {
+        self.trace.note(9, "destination", || match self.program.ports[usize::from(port)].role {
+            Role::Services => "public services".to_owned(),
+            _ => "the Internet".to_owned(),
+        });
         Way { sending: Sending { port, tunnel: None, inner_mac: [0; 6] }, endpoint: None }
     }
 
@@ -472,6 +505,7 @@ impl<'p> Walk<'p, '_> {
         let first = out.frames.len();
         out.send(self.program, sending, &self.arrival.inner, self.packet, self.arrival.tos, ttl, room);
         let pieces = out.frames.len() - first;
+        self.trace.keep(|facts| facts.tunnel = sending.tunnel.map(|(t, _)| t));
         self.trace.note(13, "egress", || {
             let port = &self.program.ports[usize::from(sending.port)].name;
             let to = match sending.tunnel {
@@ -479,7 +513,7 @@ impl<'p> Walk<'p, '_> {
                 None => "plain".to_owned(),
             };
             let cut = if pieces > 1 { format!(", in {pieces} fragments") } else { String::new() };
-            format!("port {port}, {to}, TTL {ttl}, room for {room} bytes{cut}")
+            format!("port {port}, {to}{cut}")
         });
     }
 

@@ -2,6 +2,8 @@
 //! rules in Azure's shapes, and the walk of one packet explained.
 
 pub mod expect;
+pub mod explain;
+mod hints;
 pub mod json;
 pub mod routes;
 pub mod rules;
@@ -9,6 +11,7 @@ pub mod style;
 pub mod summary;
 pub mod table;
 pub mod verdict;
+pub mod walk;
 
 pub use style::Style;
 pub use summary::Summary;

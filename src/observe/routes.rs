@@ -70,18 +70,8 @@ impl<'a> EffectiveRoutes<'a> {
     pub fn of(at: SubnetAt<'a>) -> EffectiveRoutes<'a> {
         let learned = at.learned();
         let routes = at.routes(&learned);
-        let mut used_for = vec![None; routes.len()];
-        let resolved = effective::resolve(&routes);
-        // What resolve returns stands in the order of the Active routes.
-        let active = routes.iter().enumerate().filter(|(_, r)| r.is_active());
-        for ((index, _), (_, used)) in active.zip(resolved) {
-            if let Some(place) = used_for.get_mut(index).filter(|_| used != index) {
-                *place = Some(used);
-            }
-        }
         let mut rows: Vec<Row<'a>> = Vec::new();
-        for (route, used) in routes.iter().zip(used_for) {
-            let instead = used.and_then(|u| routes.get(u));
+        for (route, instead) in routes.iter().zip(goes_first(&routes)) {
             let note = note(&at, route, instead, &learned);
             match rows.last_mut().filter(|row| row.takes(route, &note)) {
                 Some(row) => row.prefixes.push(route.prefix),
@@ -140,6 +130,30 @@ impl Row<'_> {
     }
 }
 
+/// For each route, the one that is used in its place although it is Active.
+pub(super) fn goes_first<'r, 'a>(routes: &'r [EffectiveRoute<'a>]) -> Vec<Option<&'r EffectiveRoute<'a>>> {
+    let mut first = vec![None; routes.len()];
+    // What resolve returns stands in the order of the Active routes.
+    let active = routes.iter().enumerate().filter(|(_, r)| r.is_active());
+    for ((index, _), (_, used)) in active.zip(effective::resolve(routes)) {
+        if let Some(place) = first.get_mut(index).filter(|_| used != index) {
+            *place = routes.get(used);
+        }
+    }
+    first
+}
+
+/// Why a route is not used for its own prefix.
+pub(super) fn why_not(route: &EffectiveRoute<'_>, instead: Option<&EffectiveRoute<'_>>) -> Option<String> {
+    if let Some(lost) = route.lost_to {
+        return Some(format!("loses to {} {}", lost.source.name(), lost.next_hop_type.name()));
+    }
+    instead.map(|winner| {
+        let (source, kind) = (winner.source.name(), winner.next_hop_type.name());
+        format!("never used: {source} {kind} {} goes first", winner.prefix)
+    })
+}
+
 /// Why a route is not used, or where it leads.
 fn note(
     at: &SubnetAt<'_>,
@@ -147,12 +161,8 @@ fn note(
     instead: Option<&EffectiveRoute<'_>>,
     learned: &Learned,
 ) -> String {
-    if let Some(lost) = route.lost_to {
-        return format!("loses to {} {}", lost.source.name(), lost.next_hop_type.name());
-    }
-    if let Some(winner) = instead {
-        let (source, kind) = (winner.source.name(), winner.next_hop_type.name());
-        return format!("never used: {source} {kind} {} goes first", winner.prefix);
+    if let Some(why) = why_not(route, instead) {
+        return why;
     }
     if let Some(peer) = route.peer.and_then(|p| at.customer.vnets.get(p)) {
         return format!("VNet {}", peer.name);
