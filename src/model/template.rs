@@ -44,8 +44,8 @@ pub fn unresolved(text: &str) -> Option<String> {
             format!("is an ARM expression whose value cannot be worked out; {EXPORT}")
         }
         None if variables.is_empty() => format!(
-            "is an ARM expression that needs '{parameters}', of which the template gives no value; \
-             give the parameter a literal defaultValue, or {EXPORT}"
+            "is an ARM expression that needs the parameter '{parameters}', of which the template gives no literal \
+             value; give it one, or {EXPORT}"
         ),
         None if parameters.is_empty() => format!(
             "is an ARM expression that needs '{variables}', whose value the template alone does not tell; {EXPORT}"

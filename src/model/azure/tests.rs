@@ -313,7 +313,7 @@ fn says_which_part_of_a_template_is_not_known() {
         (
             "[parameters('x')]",
             Some(
-                "needs 'x', of which the template gives no value; give the parameter a literal defaultValue, or export",
+                "needs the parameter 'x', of which the template gives no literal value; give it one, or export",
             ),
         ),
         (
