@@ -483,3 +483,59 @@ fn platform_addresses_are_asked_only_by_their_tags() {
     let said = scene.send(From::Services, &answer);
     assert_eq!(said, "forward hub none - VnetLocal 10.1.0.0/16 fabric 198.51.100.11");
 }
+
+#[test]
+fn bare_addresses_are_endpoints_of_their_own() {
+    let relay = (
+        "          - {name: GatewaySubnet",
+        "          - {name: relay, addressPrefix: 10.1.8.0/24, networkSecurityGroup: fw-nsg}\n          - {name: GatewaySubnet",
+    );
+    let by_relay = [
+        relay,
+        (
+            "0.0.0.0/0, nextHopType: VirtualAppliance, nextHopIpAddress: 10.1.9.4",
+            "10.1.0.0/24, nextHopType: VirtualAppliance, nextHopIpAddress: 10.1.8.4",
+        ),
+    ];
+    let mut scene = Scene::new(&by_relay);
+    let request = datagram(("10.1.1.4", 1000), ("10.1.0.9", 2000), 10);
+    let said = scene.send(From::Hub, &request);
+    assert_eq!(
+        said,
+        "forward hub new DefaultRule_AllowVnetInBound VirtualAppliance 10.1.0.0/24 fabric 198.51.100.11"
+    );
+    // The record was the relay's, though its local address is the packet's destination.
+    scene.swap(&[relay]);
+    let said = scene.send(From::Hub, &request);
+    assert_eq!(
+        said,
+        "forward hub new DefaultRule_AllowVnetInBound VnetLocal 10.1.0.0/16 fabric 198.51.100.11"
+    );
+    // An error of somebody else about it is judged by that one's rules.
+    let error = Ip::new(ip("10.1.0.77"), ip("10.1.1.4"), 1, icmp(3, 3, 0, &request.bytes()));
+    assert!(scene.send(From::Hub, &error).starts_with("forward hub new DefaultRule_AllowVnetOutBound"));
+}
+
+#[test]
+fn two_replaced_records_of_one_packet_do_not_count() {
+    let nsg = (
+        "{name: app, addressPrefix: 10.1.1.0/24, routeTable: app-rt}",
+        "{name: app, addressPrefix: 10.1.1.0/24, networkSecurityGroup: fw-nsg}",
+    );
+    let mut scene = Scene::new(&[nsg, ("name: hub\n", "name: hub\n        maxFlows: 2\n")]);
+    let syn = segment(("10.1.1.4", 1), WEB, SYN);
+    assert!(scene.send(From::Hub, &syn).starts_with("forward hub new"));
+    assert!(scene.send(From::Hub, &segment(("10.1.1.4", 1), WEB, 4)).starts_with("forward hub established"));
+    assert!(scene.send(From::Hub, &syn).starts_with("forward hub new"));
+    assert_eq!((scene.oracle.opened(), scene.oracle.live()), (4, 2));
+}
+
+#[test]
+fn options_with_a_wrong_length_are_not_copied() {
+    let mut scene = Scene::new(&[]);
+    let mut packet = datagram(("10.1.1.4", 1), ("192.168.1.1", 1), 1473);
+    packet.options = vec![0x94, 4, 0, 0, 0x94, 1, 0, 0];
+    assert!(scene.send(From::Hub, &packet).starts_with("forward hub none"));
+    let frames = &scene.last.as_ref().expect("a packet").emitted;
+    assert_eq!((frames[0].1[42], frames[1].1[42]), (0x47, 0x46));
+}
