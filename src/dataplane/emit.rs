@@ -236,9 +236,13 @@ fn copied_options(header: &[u8], out: &mut [u8; 60]) -> usize {
         let length = match kind {
             0 => break,
             1 => 1,
-            _ => usize::from(header.get(from + 1).copied().unwrap_or(0)),
+            _ => match header.get(from + 1) {
+                Some(&length) if length >= 2 => usize::from(length),
+                // What follows a wrong length is not known to be options.
+                _ => break,
+            },
         };
-        let Some(option) = header.get(from..from + length).filter(|o| !o.is_empty()) else { break };
+        let Some(option) = header.get(from..from + length) else { break };
         if kind & 0x80 != 0 {
             out[to..to + length].copy_from_slice(option);
             to += length;
@@ -261,6 +265,9 @@ mod tests {
         assert_eq!((length, &out[20..length]), (28, &[0x94, 4, 0, 0, 0x83, 3, 4, 0][..]));
         header.truncate(20);
         header.extend([0x83, 0, 0, 0]);
+        assert_eq!(copied_options(&header, &mut out), 20);
+        header.truncate(20);
+        header.extend([0x94, 1, 0, 0]);
         assert_eq!(copied_options(&header, &mut out), 20);
         header.truncate(20);
         header.extend([0x83, 9, 0, 0]);

@@ -78,6 +78,8 @@ pub enum Plan {
         key: FlowKey,
         /// The rule that allowed it.
         rule: u32,
+        /// An ended record of the same key makes room for it.
+        replaces: bool,
     },
 }
 
@@ -156,7 +158,7 @@ pub fn ask(
         note(trace, direction, || format!("established flow that {} opened", names.rule_name(record.rule)));
         return Said { flow: FlowState::Established, rule: Some(record.rule), plan, refused: None };
     }
-    if let Plan::Open { key: opening, rule } = asked.pending
+    if let Plan::Open { key: opening, rule, .. } = asked.pending
         && opening == key
     {
         return Said { rule: Some(rule), ..Said::default() };
@@ -170,7 +172,7 @@ pub fn ask(
         note(trace, direction, || "the table of flow records is full".to_owned());
         said.refused = Some(Reason::FlowTableFull);
     } else {
-        said.plan = Plan::Open { key, rule };
+        said.plan = Plan::Open { key, rule, replaces: found.is_some() };
     }
     said
 }
@@ -282,7 +284,13 @@ fn related(endpoint: &Endpoint<'_>, asked: Asked<'_>, shard: &Shard) -> Option<u
         Direction::Inbound => (quote.source, quote.destination, (from, to)),
         Direction::Outbound => (quote.destination, quote.source, (to, from)),
     };
-    let key = FlowKey { owner: endpoint.owner(), protocol: quote.protocol, ports, local, remote };
+    let owner = endpoint.owner();
+    let own = if direction == Direction::Inbound { inner.destination } else { inner.source };
+    if owner.endpoint == 0 && local != own {
+        // The endpoint is this address: records of others are not its own.
+        return None;
+    }
+    let key = FlowKey { owner, protocol: quote.protocol, ports, local, remote };
     let (_, record) = shard.flows.find(&key, now)?;
     (!record.ended).then_some(record.rule)
 }
@@ -291,7 +299,7 @@ fn related(endpoint: &Endpoint<'_>, asked: Asked<'_>, shard: &Shard) -> Option<u
 /// of the packet is about to open does.
 fn is_full(endpoint: &Endpoint<'_>, replaces: bool, pending: Plan, occupancy: &Occupancy) -> bool {
     let other = match pending {
-        Plan::Open { key: other, .. } => Some(other.owner),
+        Plan::Open { key: other, replaces: false, .. } => Some(other.owner),
         _ => None,
     };
     let extra = |same: bool| u32::from(same);
@@ -322,7 +330,7 @@ pub fn commit(
             refresh(slot, inner, direction, endpoint.tracks_tcp(), shard, now);
             (Some(slot), false)
         }
-        Plan::Open { key, rule } => {
+        Plan::Open { key, rule, .. } => {
             shard.remove(occupancy, &key);
             let record = Record {
                 last: now,
