@@ -5,7 +5,6 @@
 mod real_data;
 
 mod answers;
-mod ask;
 mod recordings;
 mod tags;
 mod wrap;

@@ -1,7 +1,7 @@
 //! Microsoft's published service tag files: read, and used by rules, routes and service endpoints.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use clearway::compile::effective::{RouteSource, SubnetRouting, effective_routes};
@@ -10,8 +10,8 @@ use clearway::model::{self, Model};
 use clearway::types::Prefix;
 use serde_json::{Value, json};
 
-use super::ask::{Entry, ask};
 use super::real_data;
+use super::wrap::Network;
 
 /// A configuration whose rules and routes name tags of this file.
 fn configuration(tags: &Path) -> Value {
@@ -59,10 +59,8 @@ fn check(file: &str, tags: &Path) {
     // The tags of platform addresses are known without a file.
     let others = all.by_name.values().filter(|t| !values.iter().any(|v| v["name"] == t.name));
     assert!(others.into_iter().all(|t| t.name.starts_with("AzurePlatform")));
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("clearway.json");
-    fs::write(&path, configuration(tags).to_string()).expect("written");
-    let model = model::load(&path).unwrap_or_else(|f| panic!("{file}: {f:#?}"));
+    let network = Network::with(tempfile::tempdir().expect("a folder"), &configuration(tags));
+    let model = network.load().unwrap_or_else(|f| panic!("{file}: {f:#?}"));
     let customer = &model.customers[0];
     let subnet = &customer.vnets[0].subnets[1];
     let routing =
@@ -76,16 +74,18 @@ fn check(file: &str, tags: &Path) {
     let vault = prefixes(&model, "AzureKeyVault").iter().filter(|p| p.is_ipv4()).count();
     assert_eq!(of(RouteSource::Default, "AzureKeyVault"), vault);
     let mut asked = 0;
-    for prefix in prefixes(&model, "Storage").iter().filter(|p| p.is_ipv4()).step_by(20) {
-        let to = (prefix.last(), 443);
-        let machine = |subnet: u8| (IpAddr::from([10, 1, subnet, 4]), 50_000);
-        let denied = ask(&model, Entry::Vnet("hub"), machine(0), to);
-        assert_eq!((denied.access, denied.rule.as_deref()), ("Deny", Some("UserRule_NoStorage")), "{prefix}");
-        let passed = ask(&model, Entry::Vnet("hub"), machine(1), to);
-        let longest =
-            routes.iter().filter(|r| r.is_active() && r.prefix.contains(to.0)).map(|r| r.prefix.len());
-        let (_, route) = passed.route.expect("a route");
-        assert_eq!((passed.access, Some(route.len())), ("Allow", longest.max()), "{prefix}: {passed:?}");
+    for prefix in prefixes(&model, "Storage").iter().filter(|p| p.is_ipv4()).step_by(150) {
+        let to = SocketAddr::new(prefix.last(), 443);
+        let machine = |subnet: u8| SocketAddr::from(([10, 1, subnet, 4], 50_000));
+        let denied = network.explain("hub", "fabric", machine(0), to);
+        assert_eq!(
+            (&denied["access"], &denied["ruleName"]),
+            (&json!("Deny"), &json!("securityRules/NoStorage"))
+        );
+        let passed = network.explain("hub", "fabric", machine(1), to);
+        let holding = routes.iter().filter(|r| r.is_active() && r.prefix.contains(to.ip()));
+        let longest = holding.max_by_key(|r| r.prefix.len()).map(|r| r.prefix.to_string());
+        assert_eq!((&passed["access"], &passed["routePrefix"]), (&json!("Allow"), &json!(longest)));
         asked += 2;
     }
     println!(

@@ -1,13 +1,17 @@
-//! A complete configuration around exported resources: ports, and for each virtual network a tunnel and a host.
+//! A complete configuration around exported resources: ports, and for each virtual network a tunnel and a host; and the
+//! real program, asked about it.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use clearway::model::azure::{self, ResourceKind};
 use clearway::model::node::Node;
 use clearway::model::{self, Fault, Model, text};
 use clearway::types::Prefix;
-use serde_json::json;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
 /// A file by name.
 pub type File = (String, Vec<u8>);
@@ -31,11 +35,57 @@ fn vnets(files: &[File]) -> Vec<(String, Vec<String>)> {
     vnets
 }
 
-/// Writes the files and a configuration that names them into a folder.
-pub fn write(folder: &Path, files: &[File], tags: Option<&Path>) -> PathBuf {
-    for (name, bytes) in files {
-        fs::write(folder.join(name), bytes).expect("written");
+/// A configuration in a folder of its own.
+pub struct Network {
+    _folder: TempDir,
+    path: PathBuf,
+}
+
+impl Network {
+    /// The files as one customer's, `contoso`.
+    pub fn of(files: &[File], tags: Option<&Path>) -> Network {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, bytes) in files {
+            fs::write(folder.path().join(name), bytes).expect("written");
+        }
+        Network::with(folder, &configuration(files, tags))
     }
+
+    /// This configuration.
+    pub fn with(folder: TempDir, configuration: &Value) -> Network {
+        let path = folder.path().join("clearway.json");
+        fs::write(&path, configuration.to_string()).expect("written");
+        Network { _folder: folder, path }
+    }
+
+    /// The model.
+    pub fn load(&self) -> Result<Model, Vec<Fault>> {
+        model::load(&self.path)
+    }
+
+    /// What `clearway COMMAND ... --json` prints about a VNet.
+    pub fn run(&self, command: &str, vnet: &str, more: &[&str]) -> Value {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_clearway"));
+        program
+            .arg(command)
+            .arg(&self.path)
+            .args(["--customer", "contoso", "--vnet", vnet, "--json"])
+            .args(more);
+        let output = program.output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code().is_some_and(|c| c < 2), "{program:?}: {said}");
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{program:?}: {e}: {said}"))
+    }
+
+    /// What `explain` says of a TCP connection from the VNet's own machine, or from the Internet.
+    pub fn explain(&self, vnet: &str, entry: &str, from: SocketAddr, to: SocketAddr) -> Value {
+        let (from, to) = (from.to_string(), to.to_string());
+        self.run("explain", vnet, &["--entry", entry, "--protocol", "tcp", "--from", &from, "--to", &to])
+    }
+}
+
+/// The configuration that names these files.
+fn configuration(files: &[File], tags: Option<&Path>) -> Value {
     let vnets = vnets(files);
     let tunnels: Vec<_> = vnets
         .iter()
@@ -61,15 +111,12 @@ pub fn write(folder: &Path, files: &[File], tags: Option<&Path>) -> PathBuf {
     if let Some(tags) = tags {
         configuration["serviceTags"] = json!(tags);
     }
-    let path = folder.join("clearway.json");
-    fs::write(&path, configuration.to_string()).expect("written");
-    path
+    configuration
 }
 
 /// Loads the files as one customer's.
 pub fn load(files: &[File], tags: Option<&Path>) -> Result<Model, Vec<Fault>> {
-    let folder = tempfile::tempdir().expect("a folder");
-    model::load(&write(folder.path(), files, tags))
+    Network::of(files, tags).load()
 }
 
 /// A fault as a person reads it, but for the folder.
