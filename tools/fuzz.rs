@@ -7,6 +7,8 @@
 
 #[path = "fuzz/coverage.rs"]
 mod coverage;
+#[path = "fuzz/frames.rs"]
+mod frames;
 #[path = "fuzz/mutate.rs"]
 mod mutate;
 #[path = "fuzz/seeds.rs"]
@@ -25,7 +27,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use coverage::Coverage;
-use mutate::{Random, mutate};
+use mutate::{Random, Shape, mutate};
 use seeds::Seeds;
 use targets::{TARGETS, Target};
 
@@ -60,6 +62,9 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map_or_else(String::new, ToString::to_string);
         let message = info.payload_as_str().unwrap_or("").to_string();
+        if RUNNING.lock().is_ok_and(|running| running.is_none()) {
+            eprintln!("the fuzzer itself: {place}: {message}");
+        }
         *PANIC.lock().unwrap() = Some((place, message));
     }));
     let mut fuzzer = Fuzzer::new(arguments.target);
@@ -159,7 +164,10 @@ impl Fuzzer {
                 let mut input = self.pool[if random.below(2) == 0 { newest } else { any }].clone();
                 let other = &self.pool[random.below(self.pool.len())];
                 let Seeds { words, shape, longest, .. } = &self.seeds;
-                mutate(&mut input, other, words, *shape, *longest, random);
+                match shape {
+                    Shape::Frames => frames::mutate(&mut input, other, words, *longest, random),
+                    _ => mutate(&mut input, other, words, *shape, *longest, random),
+                }
                 if self.target.name == "captures" && random.below(2) == 0 {
                     mutate::repair_pcapng(&mut input);
                 }

@@ -157,6 +157,8 @@ fn yaml(file: &Arc<str>, text: &str) -> Result<Node, Vec<Fault>> {
         }
     }
     if !tree.faults.is_empty() {
+        // A key that stands twice is seen when its map ends.
+        tree.faults.sort_by_key(|fault| (fault.line, fault.column));
         return Err(tree.faults);
     }
     let nothing = Node { mark: Mark { file: file.clone(), line: 1, column: 1 }, kind: Kind::Null };

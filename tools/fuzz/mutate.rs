@@ -29,6 +29,8 @@ pub enum Shape {
     Binary,
     /// Lines and words.
     Text,
+    /// A few frames.
+    Frames,
 }
 
 const NUMBERS: [u64; 24] = [

@@ -22,7 +22,52 @@ pub struct Seeds {
 pub fn seeds(target: &str) -> Seeds {
     match target {
         "captures" => captures(),
+        "configs" => configs(),
+        // The corpus has files of every kind to begin with.
+        "exports" => Seeds { inputs: vec![b"[]".to_vec()], ..configs() },
+        "frames" => Seeds {
+            shape: Shape::Frames,
+            longest: 8192,
+            inputs: crate::frames::seeds(),
+            words: crate::frames::words(),
+        },
         _ => Seeds { shape: Shape::Binary, longest: 4096, inputs: vec![vec![0; 64]], words: Vec::new() },
+    }
+}
+
+/// The configurations of the tests and scenarios, and every text that the reader of configurations knows.
+fn configs() -> Seeds {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut inputs = Vec::new();
+    for folder in ["tests/data", "tests/fuzz", "pcaps"] {
+        walk(&root.join(folder), &mut |path| {
+            if path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json") {
+                inputs.push(read(path));
+            }
+        });
+    }
+    inputs.retain(|text| text.len() <= LONGEST_CONFIG);
+    let mut words = Vec::new();
+    walk(&root.join("src/model"), &mut |path| {
+        for literal in String::from_utf8_lossy(&read(path)).split('"').skip(1).step_by(2) {
+            if literal.len() < 40 && !literal.is_empty() && !literal.contains(['{', '\n']) {
+                words.push(literal.as_bytes().to_vec());
+            }
+        }
+    });
+    words.sort();
+    words.dedup();
+    Seeds { shape: Shape::Text, longest: LONGEST_CONFIG, inputs, words }
+}
+
+const LONGEST_CONFIG: usize = 16 * 1024;
+
+fn walk(folder: &Path, found: &mut impl FnMut(&Path)) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let mut paths: Vec<_> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() { walk(&path, found) } else { found(&path) }
     }
 }
 
