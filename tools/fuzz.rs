@@ -1,9 +1,9 @@
-//! A fuzzer that needs nothing but stable Rust: `cargo run --release --example fuzz -- TARGET --seconds 600 [--seed N] [--keep]`.
+//! A fuzzer that needs nothing but stable Rust: `cargo run --release --example fuzz -- TARGET --seconds 600 [--seed N] [--keep N]`.
 //!
 //! It changes the inputs of `tests/corpus/TARGET` and runs the target on them. An input that panics, takes longer than a
 //! second, or (found at the next start) ends the program is saved to that folder, where `cargo test` then runs it.
 //! Built by `tools/fuzz.sh`, the code counts where it has been: then inputs that reach something new are kept and changed
-//! further, and `--keep` leaves in the corpus, at the end, the small inputs that together reach everything.
+//! further, and `--keep N` leaves in the corpus, at the end, N inputs that together reach most.
 
 #[path = "fuzz/coverage.rs"]
 mod coverage;
@@ -16,6 +16,7 @@ mod seeds;
 #[path = "../tests/fuzz/mod.rs"]
 mod targets;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -41,7 +42,8 @@ struct Arguments {
     target: &'static Target,
     seconds: u64,
     seed: u64,
-    keep: bool,
+    /// How many inputs the corpus shall have in the end.
+    keep: Option<usize>,
 }
 
 /// Where the last panic was, and what it said.
@@ -55,7 +57,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(message) => {
             let names: Vec<_> = TARGETS.iter().map(|t| t.name).collect();
-            eprintln!("{message}; fuzz {} --seconds N [--seed N] [--keep]", names.join("|"));
+            eprintln!("{message}; fuzz {} --seconds N [--seed N] [--keep N]", names.join("|"));
             return ExitCode::from(2);
         }
     };
@@ -74,8 +76,8 @@ fn main() -> ExitCode {
     });
     fuzzer.begin();
     fuzzer.fuzz(Duration::from_secs(arguments.seconds), &mut Random(arguments.seed));
-    if arguments.keep {
-        fuzzer.keep();
+    if let Some(most) = arguments.keep {
+        fuzzer.keep(most);
     }
     fuzzer.close();
     if fuzzer.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -85,7 +87,7 @@ fn arguments() -> Result<Arguments, String> {
     let mut words = std::env::args().skip(1);
     let name = words.next().ok_or("a target is missing")?;
     let target = TARGETS.iter().find(|t| t.name == name).ok_or(format!("no target is named '{name}'"))?;
-    let mut arguments = Arguments { target, seconds: 60, seed: 1, keep: false };
+    let mut arguments = Arguments { target, seconds: 60, seed: 1, keep: None };
     while let Some(word) = words.next() {
         let mut number = || {
             let value = words.next().unwrap_or_default();
@@ -94,7 +96,7 @@ fn arguments() -> Result<Arguments, String> {
         match word.as_str() {
             "--seconds" => arguments.seconds = number()?,
             "--seed" => arguments.seed = number()?,
-            "--keep" => arguments.keep = true,
+            "--keep" => arguments.keep = Some(number()? as usize),
             _ => return Err(format!("'{word}' is not known")),
         }
     }
@@ -209,19 +211,32 @@ impl Fuzzer {
         }
     }
 
-    /// Leaves in the corpus what is needed to reach everything that was reached, small inputs first.
-    fn keep(&mut self) {
+    /// Leaves in the corpus at most `most` inputs that together reach as much as so few can.
+    fn keep(&mut self, most: usize) {
         if !self.coverage.is_there() {
             eprintln!("--keep needs a build that counts, as tools/fuzz.sh makes it; nothing is kept");
             return;
         }
-        let mut pool = std::mem::take(&mut self.pool);
-        pool.sort_by_key(Vec::len);
-        let mut needed = self.needed(pool);
-        // What the larger ones of these reach makes many of the smaller superfluous.
-        needed.reverse();
-        self.pool = self.needed(needed);
-        let kept: BTreeSet<_> = self.pool.iter().map(|input| save(&self.folder, "input", input)).collect();
+        let mut left = Vec::new();
+        for input in std::mem::take(&mut self.pool) {
+            let mut alone = Coverage::new();
+            std::mem::swap(&mut self.coverage, &mut alone);
+            self.run(&input);
+            std::mem::swap(&mut self.coverage, &mut alone);
+            left.push((alone.reached(), input));
+        }
+        let mut kept = BTreeSet::new();
+        while kept.len() < most
+            && let Some(best) = (0..left.len()).max_by_key(|&i| (left[i].0.len(), Reverse(left[i].1.len())))
+            && !left[best].0.is_empty()
+        {
+            let (reached, input) = left.swap_remove(best);
+            for (others, _) in &mut left {
+                others.retain(|edge| reached.binary_search(edge).is_err());
+            }
+            kept.insert(save(&self.folder, "input", &input));
+            self.pool.push(input);
+        }
         for entry in fs::read_dir(&self.folder).expect("the corpus").filter_map(Result::ok) {
             // Findings and inputs with names of their own stay.
             if entry.file_name().to_string_lossy().starts_with("input-") && !kept.contains(&entry.path()) {
@@ -229,17 +244,6 @@ impl Fuzzer {
             }
         }
         eprintln!("{} inputs kept in {}", kept.len(), self.folder.display());
-    }
-
-    /// The inputs that reach an edge that those before them do not.
-    fn needed(&mut self, inputs: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
-        self.coverage = Coverage::new();
-        let mut reaches_more = |input: &Vec<u8>| {
-            let before = self.coverage.edges();
-            self.run(input);
-            self.coverage.edges() > before
-        };
-        inputs.into_iter().filter(|input| reaches_more(input)).collect()
     }
 
     fn state(&self) -> String {

@@ -1,5 +1,6 @@
 //! What is wrong with a configuration: where, which value, and what would be right.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -41,11 +42,16 @@ impl fmt::Display for Fault {
         };
         write!(f, ": {kind}: ")?;
         if !self.value.is_empty() {
-            // A value stays on its line, whatever it holds.
-            let shown: String =
-                self.value.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-            write!(f, "'{shown}': ")?;
+            write!(f, "'{}': ", on_one_line(&self.value))?;
         }
-        f.write_str(&self.message)
+        f.write_str(&on_one_line(&self.message))
     }
+}
+
+/// The text of a file stays on its line, whatever it holds, and sentences quote it.
+fn on_one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return text.into();
+    }
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

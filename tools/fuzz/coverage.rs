@@ -67,7 +67,12 @@ impl Coverage {
         new
     }
 
-    /// Edges that were ever reached.
+    /// The numbers of the edges that were ever reached, in order.
+    pub fn reached(&self) -> Vec<u32> {
+        (0..).zip(&self.seen).filter(|(_, seen)| **seen != 0).map(|(edge, _)| edge).collect()
+    }
+
+    /// How many edges were ever reached.
     pub fn edges(&self) -> usize {
         self.seen.iter().filter(|s| **s != 0).count()
     }
