@@ -1,5 +1,6 @@
 //! The stories, by what they are about. Every packet's verdict is stated here by hand, from the contract.
 
+mod azure;
 mod circuits;
 mod customers;
 mod faults;
@@ -41,5 +42,7 @@ pub fn all() -> Vec<Story> {
         flows::swap_keeps_flows(),
         flows::swap_flush_connection(),
         flows::flow_table_full(),
+        azure::azure_export(),
+        azure::arm_template(),
     ]
 }
