@@ -1,14 +1,21 @@
-//! Makes `pcaps/`: stories of packets, each with the verdict that the contract gives it, told in `stories/`.
+//! Makes `pcaps/`: stories of packets, each with the verdict that the contract gives it, told in
+//! `scenarios/stories/`.
 //!
 //! `cargo run --release --example scenarios` compares: the program with the stories, then the folders with the files
 //! that the stories make. With `--write` it writes the folders instead of comparing them, unless the program and a
 //! story disagree. Names of stories may follow; without any, all are meant.
 
+#[path = "scenarios/folder.rs"]
 mod folder;
+#[path = "scenarios/frame.rs"]
 mod frame;
+#[path = "scenarios/judge.rs"]
 mod judge;
+#[path = "scenarios/packet.rs"]
 mod packet;
+#[path = "scenarios/stories/mod.rs"]
 mod stories;
+#[path = "scenarios/story.rs"]
 mod story;
 
 use std::path::Path;
