@@ -35,3 +35,21 @@ fn help_teaches_and_unknown_words_have_neighbours() {
     }
     assert_eq!(clearway([""; 0]).status, 2);
 }
+
+#[test]
+fn the_examples_of_the_help_work() {
+    let folder = support::Folder::new();
+    std::os::unix::fs::symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/pcaps"), folder.path("pcaps")).unwrap();
+    let mut run = 0;
+    for command in ["", "check", "replay", "explain", "routes", "rules"] {
+        let help = if command.is_empty() { clearway(["--help"]) } else { clearway(["help", command]) };
+        let text = help.stdout.replace("\\\n", " ");
+        for example in text.lines().filter_map(|l| l.trim().strip_prefix("clearway ")) {
+            if example.contains("pcaps/") {
+                folder.run(example).expect(0);
+                run += 1;
+            }
+        }
+    }
+    assert_eq!(run, 7);
+}

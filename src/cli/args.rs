@@ -25,7 +25,8 @@ const AFTER_LONG: &str = "\
 Try it, from the root of the repository:
   clearway check   pcaps/hub-and-spoke-firewall/config.yaml
   clearway replay  pcaps/hub-and-spoke-firewall/config.yaml \\
-      --in fabric=pcaps/hub-and-spoke-firewall/fabric.pcap --out out
+      --in fabric=pcaps/hub-and-spoke-firewall/fabric.in.pcap \\
+      --in internet=pcaps/hub-and-spoke-firewall/internet.in.pcap --out out
   clearway help explain
 
 Files:
@@ -79,7 +80,8 @@ all. Results are the same for any number of workers.
 
 Example:
   clearway replay pcaps/hub-and-spoke-firewall/config.yaml \\
-      --in fabric=pcaps/hub-and-spoke-firewall/fabric.pcap --out out
+      --in fabric=pcaps/hub-and-spoke-firewall/fabric.in.pcap \\
+      --in internet=pcaps/hub-and-spoke-firewall/internet.in.pcap --out out
   head -3 out/verdicts.jsonl
 
 As a regression test, keep verdicts.jsonl, or some of its lines and fields, for --expect.
@@ -106,7 +108,7 @@ stands in their place. --json prints {\"value\": [...]} in the shape of Azure's 
 
 Example:
   clearway routes pcaps/hub-and-spoke-firewall/config.yaml --customer contoso --vnet spoke \\
-      --subnet app
+      --subnet web
 
 Exit status: 0 done, 2 no such subnet.";
 
@@ -118,7 +120,7 @@ with every prefix.
 
 Example:
   clearway rules pcaps/hub-and-spoke-firewall/config.yaml --customer contoso --vnet spoke \\
-      --subnet app
+      --subnet web
 
 Exit status: 0 done, 2 no such subnet or NIC.";
 

@@ -1,5 +1,7 @@
 //! `check`: every fault of a configuration, or what is in it.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -172,15 +174,20 @@ fn routes(model: &Model) -> Routes {
         count.learned += customer.local_network_gateways.iter().map(|g| g.prefixes.len()).sum::<usize>();
         for (index, vnet) in customer.vnets.iter().enumerate() {
             let learned = topology::learned(customer, &topology::gateways(customer, index));
+            // Subnets that are alike have the same routes, and a service endpoint may have thousands.
+            let mut counted: HashMap<SubnetRouting<'_>, (usize, usize)> = HashMap::new();
             for subnet in &vnet.subnets {
                 let routing = SubnetRouting {
                     route_table: subnet.route_table,
                     service_endpoints: &subnet.service_endpoints,
                 };
-                let routes = effective_routes(customer, &model.tags, index, routing, &learned);
-                let active = routes.iter().filter(|r| r.is_active()).count();
+                let (active, invalid) = *counted.entry(routing).or_insert_with(|| {
+                    let routes = effective_routes(customer, &model.tags, index, routing, &learned);
+                    let active = routes.iter().filter(|r| r.is_active()).count();
+                    (active, routes.len() - active)
+                });
                 count.active += active;
-                count.invalid += routes.len() - active;
+                count.invalid += invalid;
             }
         }
     }

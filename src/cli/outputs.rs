@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::io::{Annotated, AtomicFile, OutputError, PcapWriter, commit, make_folder};
 use crate::observe::expect::{Difference, Expectations};
-use crate::observe::{Summary, Time, Verdict, json};
+use crate::observe::{Summary, Time, VerdictLine, json};
 use crate::runtime::{Finished, Totals};
 
 /// What is wanted of a replay.
@@ -96,7 +96,8 @@ impl Outputs {
         self.line.clear();
         let port = self.ports.get(usize::from(packet.port)).map_or("", String::as_str);
         let time = Time { at: packet.time, digits: packet.digits };
-        Verdict::new(packet.number, time, port, &packet.done.outcome, packet.program).write(&mut self.line);
+        VerdictLine::new(packet.number, time, port, &packet.done.outcome, packet.program)
+            .write(&mut self.line);
         if let Some(expectations) = self.expectations.as_mut().filter(|_| expected) {
             expectations.compare(packet.number, &self.line, &mut self.differences);
         }

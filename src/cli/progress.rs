@@ -44,9 +44,11 @@ impl Progress {
             self.bar.set_message(self.packets.to_string());
         }
     }
+}
 
-    /// The bar goes away.
-    pub fn finish(self) {
+/// The bar goes away, however the run ended.
+impl Drop for Progress {
+    fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
 }

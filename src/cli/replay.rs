@@ -157,7 +157,6 @@ fn feed(
     if merge.nanosecond() && !outputs.nanosecond() {
         outputs.use_nanoseconds()?;
     }
-    progress.finish();
     Ok(Ran { results: outputs.finish(totals)?, merge, damage })
 }
 

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::hints::{self, Fields};
 use super::walk::{Journey, Leg, Question, Walker};
-use super::{Style, Table, Time, Verdict};
+use super::{Style, Table, Time, VerdictLine};
 use crate::dataplane::trace::{NO_GROUP, Step};
 use crate::model::Model;
-use crate::packet::{self, Reason};
+use crate::packet::{FlowState, Reason, Verdict};
 use crate::wire::protocol;
 
 /// What became of a packet, and of the answer to it.
@@ -34,17 +34,17 @@ impl<'m> Explanation<'m> {
 
     /// True if the packet was forwarded.
     pub fn forwarded(&self) -> bool {
-        self.first().is_some_and(|leg| leg.outcome.verdict == packet::Verdict::Forward)
+        self.first().is_some_and(|leg| leg.outcome.verdict == Verdict::Forward)
     }
 
     fn first(&self) -> Option<&Leg> {
         self.there.legs.first()
     }
 
-    fn verdict<'a>(&'a self, leg: &'a Leg) -> Verdict<'a> {
+    fn verdict<'a>(&'a self, leg: &'a Leg) -> VerdictLine<'a> {
         let program = &self.walker.program;
         let port = program.ports.get(usize::from(leg.port)).map_or("", |p| &p.name);
-        Verdict::new(leg.packet, Time { at: leg.at, digits: 6 }, port, &leg.outcome, program)
+        VerdictLine::new(leg.packet, Time { at: leg.at, digits: 6 }, port, &leg.outcome, program)
     }
 
     /// The fields of the packet that is asked about, or of the answer.
@@ -81,9 +81,9 @@ impl<'m> Explanation<'m> {
     fn headline(&self, leg: &Leg, style: Style) -> String {
         let verdict = self.verdict(leg);
         let word = match leg.outcome.verdict {
-            packet::Verdict::Forward => style.good("FORWARD"),
-            packet::Verdict::Drop(reason) => style.bad(format_args!("DROP {}", reason.name())),
-            packet::Verdict::Punt(reason) => style.odd(format_args!("PUNT {}", reason.name())),
+            Verdict::Forward => style.good("FORWARD"),
+            Verdict::Drop(reason) => style.bad(format_args!("DROP {}", reason.name())),
+            Verdict::Punt(reason) => style.odd(format_args!("PUNT {}", reason.name())),
         };
         let whose = match (verdict.customer, verdict.vnet) {
             (Some(customer), Some(vnet)) => format!("customer {customer}, VNet {vnet}"),
@@ -167,7 +167,7 @@ impl<'m> Explanation<'m> {
         if back.end().is_some() {
             lines.extend(hints::one_sided(&self.there, back));
         }
-        if back.legs.iter().any(|leg| leg.outcome.flow == packet::FlowState::New) {
+        if back.legs.iter().any(|leg| leg.outcome.flow == FlowState::New) {
             lines.push(
                 "an endpoint judges the answer by its rules: it has no record of the packet".to_owned(),
             );

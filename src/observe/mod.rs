@@ -16,4 +16,4 @@ pub mod walk;
 pub use style::Style;
 pub use summary::Summary;
 pub use table::Table;
-pub use verdict::{Time, Verdict};
+pub use verdict::{Time, VerdictLine};

@@ -12,7 +12,7 @@ use crate::types::{Nanos, Prefix, SECOND};
 /// A packet's verdict; the fields of a line in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Verdict<'a> {
+pub struct VerdictLine<'a> {
     /// Its number, from 1.
     pub packet: u64,
     /// Its own time.
@@ -53,7 +53,7 @@ pub struct Time {
     pub digits: u8,
 }
 
-impl<'a> Verdict<'a> {
+impl<'a> VerdictLine<'a> {
     /// Gives an outcome its names.
     pub fn new(
         packet: u64,
@@ -61,13 +61,13 @@ impl<'a> Verdict<'a> {
         port: &'a str,
         outcome: &Outcome,
         program: &'a Program,
-    ) -> Verdict<'a> {
+    ) -> VerdictLine<'a> {
         let names = &*program.names;
         let egress = outcome.egress;
         let tunnel = egress.and_then(|e| e.tunnel);
         let named =
             |e: crate::packet::Egress| program.ports.get(usize::from(e.port)).map(|p| p.name.as_str());
-        Verdict {
+        VerdictLine {
             packet,
             time,
             port,
@@ -224,9 +224,9 @@ mod tests {
     use super::*;
     use crate::observe::json;
 
-    fn all<'a>() -> Vec<Verdict<'a>> {
+    fn all<'a>() -> Vec<VerdictLine<'a>> {
         let time = Time { at: 1_542_110_402_000_001_000, digits: 6 };
-        let forward = Verdict {
+        let forward = VerdictLine {
             packet: 1,
             time,
             port: "fabric",
@@ -242,7 +242,7 @@ mod tests {
             egress_remote: None,
             egress_key: None,
         };
-        let odd = Verdict {
+        let odd = VerdictLine {
             packet: u64::MAX,
             time: Time { at: u64::MAX, digits: 9 },
             customer: Some("\"quoted\" \\ \n \u{1} ünïcode \u{7f}"),
@@ -253,7 +253,7 @@ mod tests {
             egress_key: Some(u32::MAX),
             ..forward
         };
-        let nothing = Verdict {
+        let nothing = VerdictLine {
             packet: 0,
             time: Time { at: 7, digits: 9 },
             customer: None,
@@ -268,7 +268,7 @@ mod tests {
             ..forward
         };
         let remote = Some("203.0.113.77".parse().unwrap());
-        let tunnel = Verdict { packet: 10, egress_remote: remote, egress_key: Some(0), ..forward };
+        let tunnel = VerdictLine { packet: 10, egress_remote: remote, egress_key: Some(0), ..forward };
         vec![forward, odd, nothing, tunnel]
     }
 
