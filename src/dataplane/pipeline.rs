@@ -209,6 +209,7 @@ impl<'p> Walk<'p, '_> {
                 let nic = endpoint.nic.map_or("no NIC resource".to_owned(), |n| format!("NIC {}", n.name));
                 format!("{source} is in subnet {} ({nic}) and lives on this host", subnet.name)
             });
+            self.trace.keep(|facts| facts.own = true);
             return Ok((index, Sender::Endpoint(endpoint)));
         }
         let nvgre = self.arrived_by_nvgre();
@@ -509,7 +510,10 @@ impl<'p> Walk<'p, '_> {
         self.trace.note(13, "egress", || {
             let port = &self.program.ports[usize::from(sending.port)].name;
             let to = match sending.tunnel {
-                Some((t, remote)) => format!("in GRE to {remote}, key {:#x}", key(t)),
+                Some((t, remote)) => {
+                    let nv = if sending.is_nvgre(self.program) { "NV" } else { "" };
+                    format!("in {nv}GRE to {remote}, key {:#x}", key(t))
+                }
                 None => "plain".to_owned(),
             };
             let cut = if pieces > 1 { format!(", in {pieces} fragments") } else { String::new() };

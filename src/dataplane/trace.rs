@@ -21,6 +21,8 @@ pub const NO_GROUP: &str = "no NSG here: allowed";
 /// What a walk came by, for whoever explains it further. VNets are told by their numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
+    /// On the fabric: the source lives on the host that sent it, so the packet is its own, whoever sent it.
+    pub own: bool,
     /// The VNet and subnet whose routes were asked.
     pub routed_in: Option<(u32, String)>,
     /// The route that won is user-defined.

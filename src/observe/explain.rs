@@ -14,6 +14,10 @@ use crate::model::Model;
 use crate::packet::{FlowState, Reason, Verdict};
 use crate::wire::protocol;
 
+/// The hint about an appliance that sends on what began on its own host.
+const SAME_HOST: &str =
+    "the appliance is on the host of the source, so this is taken for the source's own packet";
+
 /// What became of a packet, and of the answer to it.
 pub struct Explanation<'m> {
     model: &'m Model,
@@ -93,8 +97,16 @@ impl<'m> Explanation<'m> {
         let mut line = format!("{word}  {}  ({whose})", told(self.fields(false)));
         let behind = || {
             let last = self.there.legs.last()?;
+            if last.to.as_ref().is_some_and(|stop| stop.appliance.is_some()) {
+                return Some(
+                    "to an appliance; if that sends it on unchanged, it comes back to it: a loop".to_owned(),
+                );
+            }
             let reason = last.outcome.verdict.reason()?;
-            Some(format!("to an appliance; sent on unchanged, it ends behind it: {}", reason.name()))
+            Some(format!(
+                "to an appliance; if that sends it on unchanged, it ends behind it: {}",
+                reason.name()
+            ))
         };
         let more = match leg.outcome.verdict.reason() {
             Some(reason) => Some(reason.sentence().trim().to_owned()),
@@ -150,7 +162,7 @@ impl<'m> Explanation<'m> {
             }
         }
         if journey.end().is_some_and(|stop| stop.appliance.is_some()) {
-            way.push_str(" -> and so on: the appliances send it round");
+            way.push_str(" -> and so on, round and round");
         }
         way
     }
@@ -194,6 +206,7 @@ impl<'m> Explanation<'m> {
             let mut text = text.clone();
             let last = i + 1 == leg.steps.len();
             let mut hints = match number {
+                6 if index > 0 && leg.facts.own => vec![SAME_HOST.to_owned()],
                 8 => hints::other_routes(model, program, leg, fields.to.0),
                 _ => Vec::new(),
             };

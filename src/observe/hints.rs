@@ -133,7 +133,7 @@ pub fn parting(
     let mut expected: Vec<(String, Option<IpAddr>)> =
         there.stops().filter(|s| s.appliance.is_some()).map(|s| (s.name.clone(), s.appliance)).collect();
     expected.reverse();
-    expected.push((there.start.clone(), None));
+    expected.push((there.home.clone(), None));
     let mut here = back.start.as_str();
     for (leg, (name, appliance)) in back.legs.iter().zip(&expected) {
         let stop = leg.to.as_ref()?;
@@ -180,9 +180,11 @@ pub fn one_sided(there: &Journey, back: &Journey) -> Vec<String> {
     let (out, home) = (there.appliances(), back.appliances());
     let mut told = Vec::new();
     for (seen, other, what, not) in [(&out, &home, "packet", "answer"), (&home, &out, "answer", "packet")] {
-        for address in seen.iter().filter(|a| !other.contains(a)) {
-            told.push(format!("appliance {address} sees the {what} but not the {not}: if it keeps state, it drops what follows"));
-        }
+        let mut only: Vec<_> = seen.iter().filter(|a| !other.contains(a)).collect();
+        only.dedup();
+        told.extend(only.into_iter().map(|address| {
+            format!("appliance {address} sees the {what} but not the {not}: if it keeps state, it drops what follows")
+        }));
     }
     told
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ahash::RandomState;
 
 use crate::compile::names::Names;
-use crate::compile::{Program, Vnet, compile};
+use crate::compile::{Fib, Hop, Program, Vnet, compile};
 use crate::dataplane::ingress::ingress;
 use crate::dataplane::state::Received;
 use crate::dataplane::trace::{Facts, Step};
@@ -54,6 +54,10 @@ pub enum Entry {
 pub struct Journey {
     /// Where it began.
     pub start: String,
+    /// Where the answer comes home to: the same, or the appliance that the source lies behind.
+    pub home: String,
+    /// The appliance that it came from, with its VNet's number, if its source lies behind one.
+    pub behind: Option<(u32, IpAddr)>,
     /// Its passes through the path: one, and one more behind each appliance.
     pub legs: Vec<Leg>,
 }
@@ -116,6 +120,28 @@ pub struct Walker<'m> {
     packets: u64,
 }
 
+/// Where a walk begins.
+struct Start {
+    name: String,
+    home: String,
+    behind: Option<(u32, IpAddr)>,
+}
+
+impl Start {
+    fn at(name: impl Into<String>) -> Start {
+        let name = name.into();
+        Start { home: name.clone(), name, behind: None }
+    }
+}
+
+/// The appliance that a route for this address names.
+fn next_hop(fib: &Fib, address: IpAddr) -> Option<IpAddr> {
+    match fib.routes.get(fib.table.lookup(address)? as usize)?.hop {
+        Hop::Appliance { address, .. } => Some(address),
+        _ => None,
+    }
+}
+
 /// A frame at a port.
 struct Arriving {
     port: u16,
@@ -138,7 +164,10 @@ impl<'m> Walker<'m> {
         let packet = packet(question, false)
             .ok_or_else(|| format!("{} and {} are of different families", question.from.0, question.to.0))?;
         let (start, first) = self.enter(question, &packet)?;
-        Ok(self.journey(start, first, &packet, question.to.0))
+        let mut journey =
+            Journey { start: start.name, home: start.home, behind: start.behind, legs: Vec::new() };
+        self.travel(&mut journey, first, &packet, question.to.0, None);
+        Ok(journey)
     }
 
     /// Walks the answer to a packet that came to its end: from where that was. Nothing answers what did not.
@@ -154,15 +183,24 @@ impl<'m> Walker<'m> {
             }
             _ => self.plain(egress.port, &packet),
         };
-        Some(self.journey(end.name.clone(), first, &packet, question.from.0))
+        let (start, home) = (end.name.clone(), end.name.clone());
+        let mut journey = Journey { start, home, behind: None, legs: Vec::new() };
+        self.travel(&mut journey, first, &packet, question.from.0, there.behind);
+        Some(journey)
     }
 
-    /// Walks a packet on behind appliances to its end.
-    fn journey(&mut self, start: String, first: Arriving, packet: &[u8], destination: IpAddr) -> Journey {
-        let mut journey = Journey { start, legs: Vec::new() };
+    /// Walks a packet on behind appliances to its end: its destination, or the appliance in front of that.
+    fn travel(
+        &mut self,
+        journey: &mut Journey,
+        first: Arriving,
+        packet: &[u8],
+        destination: IpAddr,
+        before: Option<(u32, IpAddr)>,
+    ) {
         let mut next = Some(first);
         while let Some(arriving) = next.take() {
-            let leg = self.pass(&arriving, destination);
+            let leg = self.pass(&arriving, destination, before);
             if let Some(Stop { appliance: Some(address), .. }) = leg.to
                 && journey.legs.len() < APPLIANCES
                 && !journey.appliances().contains(&address)
@@ -171,11 +209,10 @@ impl<'m> Walker<'m> {
             }
             journey.legs.push(leg);
         }
-        journey
     }
 
     /// One pass through the path.
-    fn pass(&mut self, arriving: &Arriving, destination: IpAddr) -> Leg {
+    fn pass(&mut self, arriving: &Arriving, destination: IpAddr, before: Option<(u32, IpAddr)>) -> Leg {
         self.packets += 1;
         self.now += SECOND / 1000;
         let frame = &arriving.frame;
@@ -190,13 +227,19 @@ impl<'m> Walker<'m> {
             }
         };
         let (steps, facts) = trace.into_parts();
-        let to = self.stop(&outcome, &facts, destination);
+        let to = self.stop(&outcome, &facts, destination, before);
         let (packet, at) = (self.packets, self.now);
         Leg { packet, at, port: arriving.port, arrival: arriving.how.clone(), outcome, steps, facts, to }
     }
 
     /// Where a forwarded packet went.
-    fn stop(&self, outcome: &Outcome, facts: &Facts, destination: IpAddr) -> Option<Stop> {
+    fn stop(
+        &self,
+        outcome: &Outcome,
+        facts: &Facts,
+        destination: IpAddr,
+        before: Option<(u32, IpAddr)>,
+    ) -> Option<Stop> {
         if outcome.verdict != Verdict::Forward {
             return None;
         }
@@ -209,11 +252,14 @@ impl<'m> Walker<'m> {
             return Some(Stop { name, appliance: None });
         };
         // A NIC may have several addresses: what comes to one of them for another has arrived.
-        let own = self.vnet(number).is_some_and(|v| {
-            let (here, there) = (v.place(address).nic, v.place(destination).nic);
-            here.is_some() && here == there
-        });
-        let appliance = Some(address).filter(|a| *a != destination && !own);
+        let same = |other: IpAddr| {
+            let nic = |a: IpAddr| self.vnet(number).and_then(|v| v.place(a).nic);
+            address == other || nic(address).is_some() && nic(address) == nic(other)
+        };
+        if let Some((_, home)) = before.filter(|(vnet, home)| *vnet == number && same(*home)) {
+            return Some(Stop { name: self.name(number, home), appliance: None });
+        }
+        let appliance = Some(address).filter(|_| !same(destination));
         Some(Stop { name: self.name(number, address), appliance })
     }
 
@@ -225,7 +271,7 @@ impl<'m> Walker<'m> {
     }
 
     /// The first frame of the walk, and where it begins.
-    fn enter(&self, question: &Question, packet: &[u8]) -> Result<(String, Arriving), String> {
+    fn enter(&self, question: &Question, packet: &[u8]) -> Result<(Start, Arriving), String> {
         let customer = self.customer(question)?;
         let name = |v: usize| customer.vnets.get(v).map_or("", |v| &v.name);
         match question.entry {
@@ -252,44 +298,52 @@ impl<'m> Walker<'m> {
                         name(question.vnet)
                     )
                 })?;
-                Ok(("the Internet".to_owned(), self.plain(port, packet)))
+                Ok((Start::at("the Internet"), self.plain(port, packet)))
             }
         }
     }
 
     /// From the host of the source; of a source in no subnet, from the host of a NIC that forwards.
-    fn enter_fabric(&self, question: &Question, packet: &[u8]) -> Result<(String, Arriving), String> {
+    fn enter_fabric(&self, question: &Question, packet: &[u8]) -> Result<(Start, Arriving), String> {
         let (index, source) = (self.vnet_index(question), question.from.0);
         let vnet = self.program.vnets.get(index).ok_or("there is no such VNet")?;
         let name = self.program.names.vnet_name(vnet.id);
         let tunnel = self
             .tunnel(question, |to| to == TunnelTo::Vnet(question.vnet))
             .ok_or_else(|| format!("VNet '{name}' has no fabric tunnel; list one under tunnels"))?;
+        let (host, mac, start) = self.sender(vnet, source).ok_or_else(|| {
+            format!("VNet '{name}' has no host that a packet could come from; list one under hosts")
+        })?;
+        let arriving = self.by_tunnel(tunnel, host, Some(mac), packet);
+        Ok((start, arriving.ok_or("the host is of another family")?))
+    }
+
+    /// The host that sends for a source, with which MAC address, and where that is.
+    fn sender(&self, vnet: &Vnet, source: IpAddr) -> Option<(IpAddr, [u8; 6], Start)> {
         let place = vnet.place(source);
-        let own = place.subnet.and(place.host).and_then(|h| vnet.hosts.get(h as usize));
-        let forwarding = || {
-            let (host, nics) = vnet.forwarders.iter().enumerate().find(|(_, nics)| !nics.is_empty())?;
-            let nic = vnet.nic(nics.first().copied())?;
-            let mac = nic.mac.or(nic.addresses.first().map(|a| ethernet::mac_of(*a)))?;
-            Some((*vnet.hosts.get(host)?, mac, format!("{source}, sent on by NIC {}", nic.name)))
-        };
-        let (host, mac, start) = match own {
-            Some(host) => (*host, self.mac(vnet.id, source), self.name(vnet.id, source)),
-            None => forwarding()
-                .or_else(|| {
-                    Some((
-                        *vnet.hosts.first()?,
-                        ethernet::mac_of(source),
-                        format!("{source}, nowhere in {name}"),
-                    ))
-                })
-                .ok_or_else(|| {
-                    format!("VNet '{name}' has no host that a packet could come from; list one under hosts")
-                })?,
-        };
-        let arriving =
-            self.by_tunnel(tunnel, host, Some(mac), packet).ok_or("the host is of another family")?;
-        Ok((start, arriving))
+        if let Some(host) = place.subnet.and(place.host).and_then(|h| vnet.hosts.get(h as usize)) {
+            return Some((*host, self.mac(vnet.id, source), Start::at(self.name(vnet.id, source))));
+        }
+        let forwarding = vnet.nics.iter().filter(|n| n.forwarding);
+        // Rather one that routes for the source lead to than any.
+        let next_hops: Vec<IpAddr> = vnet.subnets.iter().filter_map(|s| next_hop(&s.fib, source)).collect();
+        let nic = forwarding.clone().find(|n| n.addresses.iter().any(|a| next_hops.contains(a)));
+        let carried = |address: &IpAddr| vnet.hosts.get(vnet.place(*address).host? as usize).copied();
+        let found = nic.into_iter().chain(forwarding).find_map(|nic| {
+            let address = *nic.addresses.first()?;
+            Some((carried(&address)?, address))
+        });
+        if let Some((host, address)) = found {
+            let home = self.name(vnet.id, address);
+            let name = format!("{source} behind {home}");
+            return Some((
+                host,
+                self.mac(vnet.id, address),
+                Start { name, home, behind: Some((vnet.id, address)) },
+            ));
+        }
+        let name = format!("{source}, nowhere in {}", self.program.names.vnet_name(vnet.id));
+        Some((*vnet.hosts.first()?, ethernet::mac_of(source), Start::at(name)))
     }
 
     /// By the first link that is up; if none is, by the first.
@@ -298,7 +352,7 @@ impl<'m> Walker<'m> {
         question: &Question,
         index: usize,
         packet: &[u8],
-    ) -> Result<(String, Arriving), String> {
+    ) -> Result<(Start, Arriving), String> {
         let customer = self.customer(question)?;
         let circuit = customer.circuits.get(index).ok_or("there is no such circuit")?;
         let link_of = |wanted: Link| {
@@ -323,11 +377,11 @@ impl<'m> Walker<'m> {
     }
 
     /// By a tunnel with one remote.
-    fn enter_site(&self, tunnel: u32, packet: &[u8]) -> Result<(String, Arriving), String> {
+    fn enter_site(&self, tunnel: u32, packet: &[u8]) -> Result<(Start, Arriving), String> {
         let name = self.program.leads_to(tunnel);
         let remote = self.program.tunnels.get(tunnel as usize).and_then(|t| t.remote);
         let arriving = remote.and_then(|remote| self.by_tunnel(tunnel, remote, None, packet));
-        Ok((name, arriving.ok_or("the tunnel's remote is of another family")?))
+        Ok((Start::at(name), arriving.ok_or("the tunnel's remote is of another family")?))
     }
 
     fn by_tunnel(

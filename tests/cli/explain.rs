@@ -67,7 +67,7 @@ fn the_way_there_and_the_way_back_part() {
 fn behind_an_appliance_it_may_end() {
     let ran = explain("--vnet hub --protocol tcp --from 10.1.0.4 --to 10.2.0.4:23").expect(0);
     let second = ran.stdout.lines().nth(1).unwrap();
-    assert_eq!(second, "to an appliance; sent on unchanged, it ends behind it: nsg-deny");
+    assert_eq!(second, "to an appliance; if that sends it on unchanged, it ends behind it: nsg-deny");
     // Without IP forwarding nothing comes that far.
     let folder = Folder::new().file("config.yaml", HUB_SPOKE.replace("enableIPForwarding: true", ""));
     let words =
@@ -140,6 +140,30 @@ fn packets_enter_where_they_are_said_to() {
         "{}",
         other.stdout
     );
+}
+
+#[test]
+fn what_lies_behind_an_appliance_is_answered_by_it() {
+    // Both subnets of the hub lead the lab's addresses to the firewall, its own too.
+    let route = "{name: lab, addressPrefix: 172.20.0.0/16, nextHopType: VirtualAppliance, nextHopIpAddress: 10.1.9.4}";
+    let lab = HUB_SPOKE
+        .replace("addressPrefix: 10.1.9.0/24}", "addressPrefix: 10.1.9.0/24, routeTable: web-rt}")
+        .replace(
+            "          - {name: spoke-by-fw,",
+            &format!("          - {route}\n          - {{name: spoke-by-fw,"),
+        );
+    let folder = Folder::new().file("config.yaml", lab);
+    let explain = "explain config.yaml --customer contoso --vnet hub --protocol udp";
+    let ran = folder.run(&format!("{explain} --from 172.20.0.9 --to 10.1.9.77:22")).expect(0);
+    for line in [
+        "there   172.20.0.9 behind 10.1.9.4 (hub/fw) -> 10.1.9.77 (hub/fw)",
+        "back    10.1.9.77 (hub/fw) -> 10.1.9.4 (hub/fw)",
+        "the answer comes back the same way",
+    ] {
+        assert!(ran.stdout.lines().any(|l| l.trim() == line), "{line} in {}", ran.stdout);
+    }
+    let ran = folder.run(&format!("{explain} --from 10.1.0.4 --to 172.20.0.9:22")).expect(0);
+    assert!(ran.stdout.lines().nth(1).unwrap().ends_with("it comes back to it: a loop"), "{}", ran.stdout);
 }
 
 #[test]
