@@ -145,9 +145,12 @@ fn captures_out(story: &Story) -> Files {
     let mut files = Files::new();
     for port in ports(story) {
         let mut bytes = pcap_header(format);
+        let mut clock = 0;
         for (arrival, frames) in story.arrivals.iter().zip(&left) {
+            // What goes back in time has its predecessor's on the clock.
+            clock = arrival.time.max(clock);
             for (_, frame) in frames.iter().filter(|(p, _)| *p == port) {
-                bytes.extend(pcap_record(format, arrival.time, &frame.bytes, frame.original));
+                bytes.extend(pcap_record(format, clock, &frame.bytes, frame.original));
             }
         }
         files.insert(format!("expected/{port}.pcap"), bytes);

@@ -56,7 +56,7 @@ pub struct Story {
 pub struct Arrival {
     /// The sentence of the story that it belongs to.
     pub scene: &'static str,
-    /// When, in nanoseconds since 1970.
+    /// When, in nanoseconds since 1970, as its capture says.
     pub time: u64,
     /// The frame.
     pub frame: Frame,
@@ -324,6 +324,12 @@ impl Place {
 }
 
 impl Arrival {
+    /// Its capture says that it came so many nanoseconds later, or if below zero earlier, than the story would have it.
+    pub fn stamped(&mut self, later: i64) -> &mut Arrival {
+        self.time = self.time.wrapping_add_signed(later);
+        self
+    }
+
     /// It is forwarded to this place.
     pub fn to(&mut self, place: Place) -> &mut Arrival {
         self.fate.to = Some(place);

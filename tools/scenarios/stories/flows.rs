@@ -4,7 +4,7 @@ use clearway::packet::NextHopType::{Internet, VnetLocal};
 use clearway::packet::Reason;
 
 use crate::packet::{ping, tcp, udp};
-use crate::story::{Story, with};
+use crate::story::{Format, Story, with};
 
 const LOCAL: (clearway::packet::NextHopType, &str) = (VnetLocal, "10.1.0.0/16");
 const OUTWARD: (clearway::packet::NextHopType, &str) = (Internet, "0.0.0.0/0");
@@ -161,6 +161,64 @@ fn changed(config: &str) -> String {
     with(&denied, "name: AllowHttps, priority: 100", "name: AllowWebTraffic, priority: 105")
 }
 
+pub fn time_order() -> Story {
+    let mut s = Story::new(
+        "time-order",
+        "The clock is the captures' own and never goes back: records, fragments and changes of configuration follow it.",
+        FLOW_TIMEOUT,
+    );
+    s.format("internet", Format::Nanoseconds);
+    let web = s.host("contoso/hub", "fabric", "198.51.100.11", 0xa01);
+    let internet = s.plain("contoso/hub", "internet");
+    let (server, client) = ("10.1.0.4:443", "8.8.8.8:40000");
+    let dns = "DefaultRule_AllowInternetOutBound";
+    let question = udp("10.1.0.4:5000", "8.8.8.8:53");
+    let answer = udp("8.8.8.8:53", "10.1.0.4:5000");
+
+    s.scene(
+        "At the same time as the question the answer comes: the ports go in the order that they were given.",
+    );
+    s.send(web, question.clone()).opens(dns).via(OUTWARD).to(internet);
+    s.send(internet, answer.clone()).stamped(-1_000_000).established(dns).via(LOCAL).to(web);
+    s.scene("A nanosecond is enough to come before.");
+    s.send(internet, tcp(client, server, "SYN")).stamped(999_999).opens(HTTPS).via(LOCAL).to(web);
+    s.send(web, tcp(server, client, "SYN ACK")).established(HTTPS).via(OUTWARD).to(internet);
+    s.scene("A packet goes back a minute: its verdict has its own time, what leaves has its predecessor's.");
+    s.until(200);
+    s.send(internet, tcp(client, server, "ACK")).established(HTTPS).via(LOCAL).to(web);
+    s.send(internet, answer.clone()).stamped(-60_000_000_000).established(dns).via(LOCAL).to(web);
+    s.scene("It refreshed its record by the clock, not by its own time.");
+    s.until(440);
+    s.send(internet, answer.clone()).established(dns).via(LOCAL).to(web);
+    s.scene("Going back does not bring back what is gone by the clock.");
+    s.until(681);
+    s.send(internet, answer.clone()).ends(Reason::NsgDeny).rule("DefaultRule_DenyAllInBound").via(LOCAL);
+    s.send(internet, answer)
+        .stamped(-100_000_000_000)
+        .ends(Reason::NsgDeny)
+        .rule("DefaultRule_DenyAllInBound")
+        .via(LOCAL);
+    s.scene("A configuration is in force from its instant on, for what arrives then, too.");
+    s.swap(700, "open.yaml", with_dns(FLOW_TIMEOUT));
+    s.send(internet, udp("8.8.8.8:53", "10.1.0.4:5001")).opens("UserRule_AllowDns").via(LOCAL).to(web);
+    s.scene("And for what goes back behind it.");
+    s.send(internet, udp("8.8.8.8:53", "10.1.0.4:5002"))
+        .stamped(-10_000_000_000)
+        .opens("UserRule_AllowDns")
+        .via(LOCAL)
+        .to(web);
+    s.flows(4, 2)
+}
+
+/// Answers of name servers are let in.
+fn with_dns(config: &str) -> String {
+    let at = "      - name: slow-nsg\n";
+    let rule = r#"          - {name: AllowDns, priority: 110, direction: Inbound, access: Allow, protocol: Udp,
+             sourceAddressPrefix: "*", sourcePortRange: "53", destinationAddressPrefix: "*", destinationPortRange: "*"}
+"#;
+    with(config, at, &format!("{rule}{at}"))
+}
+
 pub fn swap_keeps_flows() -> Story {
     let mut s = Story::new(
         "swap-keeps-flows",
@@ -227,13 +285,14 @@ pub fn swap_flush_connection() -> Story {
     let client = "8.8.8.8:40000";
     let (https, ssh) = ("10.1.0.4:443", "10.1.0.4:22");
 
-    s.scene("Two connections are open, one is ended, and the web server has asked a question.");
+    s.scene("Two connections are open, one is ended, and the web server has asked a question; somebody is logged in from the lab.");
     s.send(internet, tcp(client, https, "SYN")).opens(HTTPS).via(LOCAL).to(web);
     s.send(internet, tcp(client, ssh, "SYN")).opens("UserRule_AllowSsh").via(LOCAL).to(web);
     s.send(web, udp("10.1.0.4:5000", "8.8.8.8:53"))
         .opens("DefaultRule_AllowInternetOutBound")
         .via(OUTWARD)
         .to(internet);
+    s.send(web, tcp("10.1.5.4:6000", ssh, "SYN")).opens("UserRule_AllowSsh").via(LOCAL).to(web);
     s.until(5);
     s.send(internet, tcp("8.8.8.8:40009", ssh, "SYN")).opens("UserRule_AllowSsh").via(LOCAL).to(web);
     s.send(internet, tcp("8.8.8.8:40009", ssh, "RST")).established("UserRule_AllowSsh").via(LOCAL).to(web);
@@ -243,6 +302,13 @@ pub fn swap_flush_connection() -> Story {
     s.scene("SSH is denied now, and its connection gone in both directions.");
     s.send(internet, tcp(client, ssh, "ACK")).ends(Reason::NsgDeny).rule("UserRule_DenySsh").via(LOCAL);
     s.send(web, tcp(ssh, client, "ACK")).ends(Reason::TcpNoFlow).rule("DefaultRule_AllowInternetOutBound");
+    s.scene(
+        "The lab's group flushes nothing: the flow is known where it leaves, and denied where it arrives.",
+    );
+    s.send(web, tcp("10.1.5.4:6000", ssh, "ACK"))
+        .ends(Reason::NsgDeny)
+        .established("UserRule_DenySsh")
+        .via(LOCAL);
     s.scene("HTTPS goes on, under the rule that allows it now.");
     s.send(internet, tcp(client, https, "ACK")).established("UserRule_AllowWebTraffic").via(LOCAL).to(web);
     s.send(web, tcp(https, client, "ACK")).established("UserRule_AllowWebTraffic").via(OUTWARD).to(internet);
@@ -253,7 +319,7 @@ pub fn swap_flush_connection() -> Story {
         .to(web);
     s.scene("The ended one was not live: what still comes passes.");
     s.send(internet, tcp("8.8.8.8:40009", ssh, "ACK")).established("UserRule_AllowSsh").via(LOCAL).to(web);
-    s.flows(4, 2)
+    s.flows(6, 3)
 }
 
 pub fn flow_table_full() -> Story {

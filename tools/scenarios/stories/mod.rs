@@ -39,6 +39,7 @@ pub fn all() -> Vec<Story> {
         sizes::mtu(),
         sizes::icmp_errors(),
         flows::flow_timeout(),
+        flows::time_order(),
         flows::swap_keeps_flows(),
         flows::swap_flush_connection(),
         flows::flow_table_full(),
