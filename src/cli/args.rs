@@ -179,7 +179,7 @@ pub struct ExplainArgs {
     /// tcp, udp, icmp, esp, ah, or a protocol number
     #[arg(long, value_name = "PROTOCOL")]
     pub protocol: ProtocolName,
-    /// The source: 10.1.0.4, 10.1.0.4:50000, fd00::4 or [fd00::4]:50000 (port 50000 when unsaid)
+    /// The source: 10.1.0.4, 10.1.0.4:50000, fd00::4 or `[fd00::4]:50000` (port 50000 when unsaid)
     #[arg(long, value_name = "IP[:PORT]")]
     pub from: Socket,
     /// The destination (port 443 when unsaid)

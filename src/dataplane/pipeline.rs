@@ -1,7 +1,7 @@
 //! Steps 6 to 13, in their order: from a checked packet to where it leaves, or why it does not.
 //!
 //! Nothing is changed before the packet is sure to be forwarded: endpoints say what they *would* do to their records
-//! ([`Plan`]), and the last thing [`forward`] does is to carry that out. Every look-up after step 4 goes through the
+//! (`flow::Plan`), and the last thing [`forward`] does is to carry that out. Every look-up after step 4 goes through the
 //! VNet that the tunnel names.
 
 use std::net::IpAddr;

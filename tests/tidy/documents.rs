@@ -1,7 +1,7 @@
 //! What the documents say is there, is there: commands, programs, paths, and nothing in the tree beside the layout.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -93,11 +93,67 @@ fn commands_in_documents_exist() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml is there");
     let mut faults = Vec::new();
     for (name, text) in &documents() {
+        // Prose may also speak of commands of other versions.
         let inline = quoted(text).into_iter().filter(|(_, word)| word.contains(' '));
+        let inline = inline.filter(|(_, word)| !word.starts_with("clearway "));
         for (number, line) in code_lines(text).into_iter().chain(inline) {
             if let Some(fault) = command_fault(line, &manifest) {
                 faults.push(format!("{name}:{number}: {fault}"));
             }
+        }
+    }
+    none(faults);
+}
+
+/// The commands of the fenced blocks of a document, each with its line and what it is said to print.
+fn shown(text: &str) -> Vec<(usize, String, String)> {
+    let mut shown: Vec<(usize, String, String)> = Vec::new();
+    let (mut fenced, mut unfinished) = (false, false);
+    for (number, line) in text.lines().enumerate() {
+        if line.starts_with("```") {
+            fenced = !fenced;
+            if fenced {
+                shown.push((0, String::new(), String::new()));
+            }
+        } else if let Some(command) = line.strip_prefix("$ ").filter(|_| fenced) {
+            shown.push((number + 1, command.trim_end_matches('\\').to_owned(), String::new()));
+            unfinished = command.ends_with('\\');
+        } else if let Some((_, command, output)) = shown.last_mut().filter(|_| fenced) {
+            let into = if unfinished { command } else { output };
+            into.push_str(line.trim_end_matches('\\').trim_end());
+            into.push(if unfinished { ' ' } else { '\n' });
+            unfinished &= line.ends_with('\\');
+        }
+    }
+    shown.retain(|(_, command, _)| command.starts_with("clearway "));
+    shown
+}
+
+#[test]
+fn what_the_readme_shows_is_what_is_printed() {
+    let text = fs::read_to_string(root().join("README.md")).expect("README.md is there");
+    let folder = tempfile::tempdir().expect("a folder for what is written");
+    symlink(root().join("pcaps"), folder.path().join("pcaps")).expect("a link to pcaps/");
+    let commands = shown(&text);
+    assert!(!commands.is_empty(), "README.md shows no command and what it prints");
+    let mut faults = Vec::new();
+    for (number, command, output) in commands {
+        let run = Command::new(env!("CARGO_BIN_EXE_clearway"))
+            .args(command.split_whitespace().skip(1))
+            .current_dir(folder.path())
+            .output()
+            .expect("the program starts");
+        let printed = String::from_utf8_lossy(&run.stdout);
+        let printed: String = printed.lines().map(|l| l.trim_end().to_owned() + "\n").collect();
+        if printed.trim_end() != output.trim_end() {
+            faults.push(format!("README.md:{number}: {command}\nsaid to print\n{output}\nprints\n{printed}"));
+        }
+    }
+    let verdicts = fs::read_to_string(root().join("pcaps/hub-and-spoke-firewall/expected/verdicts.jsonl"));
+    let verdicts = verdicts.expect("the scenario of the README is there");
+    for (number, line) in code_lines(&text).into_iter().filter(|(_, l)| l.starts_with("{\"packet\": ")) {
+        if verdicts.lines().all(|verdict| verdict != line) {
+            faults.push(format!("README.md:{number}: no such line in the scenario's verdicts.jsonl"));
         }
     }
     none(faults);
@@ -141,4 +197,8 @@ fn planted_faults_in_documents_are_found() {
         "Cargo.toml has no example nobody",
     ];
     assert_eq!(found, [3, 6, 7].into_iter().zip(sentences.map(str::to_owned)).collect::<Vec<_>>());
+    let block = "```text\n$ clearway a \\\n  b\nout\n\nmore\n$ clearway c\n```\nafter\n";
+    let commands: Vec<_> = shown(block).into_iter().map(|(n, c, o)| (n, c.trim().to_owned(), o)).collect();
+    let expected = [(2, "clearway a   b", "out\n\nmore\n"), (7, "clearway c", "")];
+    assert_eq!(commands, expected.map(|(n, c, o)| (n, c.to_owned(), o.to_owned())));
 }
