@@ -266,12 +266,33 @@ pub fn swap_keeps_flows() -> Story {
     s.send(internet, udp("8.8.8.8:53", "10.1.5.4:5000")).via(LOCAL).to(web);
 
     s.swap(30, "back.yaml", SWAP.to_owned());
-    s.scene("The group is back; the record is not.");
+    s.scene("The group is back; the record is not. A question is asked again.");
     s.send(internet, udp("8.8.8.8:53", "10.1.5.4:5000"))
         .ends(Reason::NsgDeny)
         .rule("DefaultRule_DenyAllInBound")
         .via(LOCAL);
-    s.flows(4, 0)
+    s.send(web, udp("10.1.5.4:5000", "8.8.8.8:53"))
+        .opens("DefaultRule_AllowInternetOutBound")
+        .via(OUTWARD)
+        .to(internet);
+
+    let space = "        addressSpace: {addressPrefixes: [10.1.0.0/16]}\n";
+    s.swap(40, "patient.yaml", with(SWAP, space, &format!("{space}        flowTimeoutInMinutes: 10\n")));
+    s.scene("The VNet is told to be patient: what is recorded lives longer, too.");
+    s.until(600);
+    s.send(internet, udp("8.8.8.8:53", "10.1.5.4:5000"))
+        .established("DefaultRule_AllowInternetOutBound")
+        .via(LOCAL)
+        .to(web);
+    let nic = "      - {name: web1-nic,";
+    let lab = "      - {name: lab-nic, ipConfigurations: [{privateIPAddress: 10.1.5.4, subnet: hub/lab}]}\n";
+    s.swap(610, "lab-nic.yaml", with(SWAP, nic, &format!("{lab}{nic}")));
+    s.scene("The address becomes a NIC's: that is another endpoint.");
+    s.send(internet, udp("8.8.8.8:53", "10.1.5.4:5000"))
+        .ends(Reason::NsgDeny)
+        .rule("DefaultRule_DenyAllInBound")
+        .via(LOCAL);
+    s.flows(5, 0)
 }
 
 pub fn swap_flush_connection() -> Story {

@@ -6,6 +6,7 @@ mod customers;
 mod faults;
 mod flows;
 mod hubs;
+mod routes;
 mod rules;
 mod sizes;
 mod wire;
@@ -18,6 +19,7 @@ pub fn all() -> Vec<Story> {
         hubs::hub_and_spoke_firewall(),
         hubs::forced_tunnelling(),
         hubs::peering_forwarding(),
+        routes::route_selection(),
         circuits::asymmetric_circuits(),
         circuits::vpn_and_circuit(),
         rules::nsg_both_levels(),
