@@ -11,6 +11,9 @@ mod coverage;
 mod frames;
 #[path = "fuzz/mutate.rs"]
 mod mutate;
+#[path = "../tests/oracle/mod.rs"]
+#[allow(dead_code, reason = "its generators are for tests")]
+mod oracle;
 #[path = "fuzz/seeds.rs"]
 mod seeds;
 #[path = "../tests/fuzz/mod.rs"]
@@ -123,7 +126,10 @@ impl Fuzzer {
     fn new(target: &'static Target) -> Fuzzer {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(target.name);
         fs::create_dir_all(&folder).expect("the corpus can be written");
-        let last_path = std::env::temp_dir().join(format!("clearway-fuzz-{}", target.name));
+        // One for each working copy and target.
+        let mut hasher = DefaultHasher::new();
+        folder.hash(&mut hasher);
+        let last_path = std::env::temp_dir().join(format!("clearway-fuzz-{:016x}", hasher.finish()));
         let mut findings = BTreeMap::new();
         if let Ok(input) = fs::read(&last_path) {
             let path = save(&folder, "died", &input);

@@ -118,7 +118,7 @@ fn read(seed: u64, text: &str, folder: &Path) -> Model {
 }
 
 /// The fields of a finished packet, by name.
-fn said(finished: &Finished<'_>, ports: &[String]) -> Expected {
+pub fn said(finished: &Finished<'_>, ports: &[String]) -> Expected {
     let outcome = &finished.done.outcome;
     let names = &finished.program.names;
     let egress = outcome.egress;

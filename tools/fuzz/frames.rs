@@ -202,7 +202,7 @@ pub fn mutate(input: &mut Vec<u8>, other: &[u8], words: &[Vec<u8>], longest: usi
     for _ in 0..1 + r.below(3) {
         let (at, to) = (r.below(records.len()), r.below(records.len()));
         let from = others.get(r.below(others.len()));
-        match (r.below(12), from) {
+        match (r.below(14), from) {
             (0, _) if records.len() > 1 => drop(records.remove(at)),
             (1, _) if !records.is_empty() => records.insert(to, records[at].clone()),
             (2, _) if !records.is_empty() => records.swap(at, to),
@@ -212,6 +212,12 @@ pub fn mutate(input: &mut Vec<u8>, other: &[u8], words: &[Vec<u8>], longest: usi
             (6, _) => {
                 if let Some(record) = records.get_mut(at) {
                     record.1 = r.next() as u8;
+                }
+            }
+            (8 | 9, _) => {
+                if let Some((_, _, bytes)) = records.get_mut(at) {
+                    field(bytes, r);
+                    repair_frame(bytes, true);
                 }
             }
             (7, _) => {
@@ -236,6 +242,58 @@ pub fn mutate(input: &mut Vec<u8>, other: &[u8], words: &[Vec<u8>], longest: usi
         input.truncate(r.below(input.len()));
     }
     input.truncate(longest);
+}
+
+/// Sets one field of a header, mostly the inner one, to a value that something depends on.
+fn field(frame: &mut [u8], r: &mut Random) {
+    let headers = headers(frame);
+    let Some(&at) = headers.get(r.below(headers.len()).max(r.below(headers.len()))) else { return };
+    let packet = &mut frame[at..];
+    let ipv4 = packet[0] >> 4 == 4;
+    let transport = if ipv4 { usize::from(packet[0] & 15) * 4 } else { 40 };
+    let mut set = |place: usize, value: u8| {
+        if let Some(byte) = packet.get_mut(place) {
+            *byte = value;
+        }
+    };
+    let random = r.next() as u8;
+    match r.below(7) {
+        0 => set(if ipv4 { 8 } else { 7 }, r.pick(&[0, 1, 2, 64, 255])),
+        1 => set(1, random),
+        2 if ipv4 => set(6, r.pick(&[0, 0x20, 0x40, 0x60, 0x80, random])),
+        3 if ipv4 => set(7, r.pick(&[0, 1, 2, 60, random])),
+        4 => set(if ipv4 { 9 } else { 6 }, r.pick(&[0, 1, 4, 6, 17, 41, 43, 44, 47, 50, 51, 58, 60, random])),
+        5 => set(transport + 13, r.pick(&[1, 2, 4, 16, 17, 18, 20, 0xc2, random])),
+        _ => set(transport + r.below(8), r.pick(&[0, 3, 5, 8, 11, 53, 68, 128, 135, random])),
+    }
+}
+
+/// Where IP headers begin, the inner ones last.
+fn headers(frame: &[u8]) -> Vec<usize> {
+    let mut found = Vec::new();
+    let (mut at, mut ether_type) = (0, gre::ETHERNET);
+    loop {
+        let rest = frame.get(at..).unwrap_or_default();
+        if ether_type == gre::ETHERNET {
+            let Some(link) = ethernet::parse(rest) else { break };
+            (at, ether_type) = (at + link.payload, link.ether_type);
+            continue;
+        }
+        let (header, next) = match (ether_type, rest) {
+            (gre::IPV4, [first, ..]) if rest.len() >= 20 => (usize::from(first & 15) * 4, rest[9]),
+            (gre::IPV6, _) if rest.len() >= 40 => (40, rest[6]),
+            _ => break,
+        };
+        found.push(at);
+        let (Some(carried), protocol::GRE) = (rest.get(header..), next) else { break };
+        at += header + gre_header(carried);
+        ether_type = be16(carried, 2);
+    }
+    found
+}
+
+fn gre_header(packet: &[u8]) -> usize {
+    4 + 4 * (be16(packet, 0) & 0xb000).count_ones() as usize
 }
 
 fn repair_frame(frame: &mut [u8], lengths: bool) {
@@ -269,7 +327,7 @@ fn repair_packet(packet: &mut [u8], ether_type: u16, lengths: bool) {
 
 fn repair_gre(packet: &mut [u8], lengths: bool) {
     let flags = be16(packet, 0);
-    let header = 4 + 4 * (0x8000 & flags | 0x2000 & flags | 0x1000 & flags).count_ones() as usize;
+    let header = gre_header(packet);
     let kind = be16(packet, 2);
     if let Some(carried) = packet.get_mut(header..) {
         if kind == gre::ETHERNET {
