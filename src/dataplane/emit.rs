@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::compile::Program;
 use crate::model::Sequence;
 use crate::wire::ip::{self, Inner, V4_HEADER, V6_HEADER};
-use crate::wire::{ethernet, gre, icmp, protocol};
+use crate::wire::{be16, ethernet, gre, icmp, protocol};
 
 /// The source MAC address of the inner frames we send in NVGRE.
 const INNER_SOURCE: [u8; 6] = [0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc];
@@ -112,13 +112,15 @@ impl Output {
         let mut copied = [0u8; 60];
         let copied_length = copied_options(header, &mut copied);
         let (mut offset, last_follows) = inner.fragment.map_or((0, false), |f| (f.offset, f.more));
+        // The reserved bit is not ours to clear.
+        let reserved = be16(packet, 6) & 0x8000;
         let mut header = header;
         loop {
             let fits = (room.saturating_sub(header.len()) / 8 * 8).max(8);
             let more = rest.len() + header.len() > room.max(header.len() + 8);
             let (piece, behind) = rest.split_at(if more { fits.min(rest.len()) } else { rest.len() });
             let total = header.len() + piece.len();
-            let flags = offset | if more || last_follows { 0x2000 } else { 0 };
+            let flags = reserved | offset | if more || last_follows { 0x2000 } else { 0 };
             self.frame(program, sending, inner.destination, true, tos, total, |bytes| {
                 let at = bytes.len();
                 bytes.extend_from_slice(header);
