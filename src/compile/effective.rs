@@ -228,8 +228,7 @@ fn settle(routes: &mut [EffectiveRoute<'_>]) {
     for i in 0..routes.len() {
         let winner = winners.get(&routes[i].prefix).copied().unwrap_or(i);
         if winner != i {
-            let Lost { source, next_hop_type } =
-                Lost { source: routes[winner].source, next_hop_type: routes[winner].next_hop_type };
+            let EffectiveRoute { source, next_hop_type, .. } = routes[winner];
             routes[i].lost_to = Some(Lost { source, next_hop_type });
         }
     }
