@@ -17,12 +17,14 @@ pub mod change;
 pub mod emit;
 mod flow;
 pub mod ingress;
+pub mod path;
 pub mod pipeline;
 pub mod state;
 pub mod trace;
 
 pub use emit::{Frame, Output};
 pub use ingress::{Arrival, Via};
+pub use path::{Input, Results, process, spread, spread_of_frame};
 pub use pipeline::{Context, Done, forward};
 pub use state::{Occupancy, Shard};
 pub use trace::Trace;

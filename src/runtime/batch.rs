@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use crate::compile::Program;
 use crate::dataplane::ingress::Arrival;
-use crate::dataplane::{Done, Output};
+use crate::dataplane::{Done, Output, spread};
 use crate::packet::Outcome;
-use crate::table::ecmp::mix;
 use crate::types::Nanos;
 use crate::wire::icmp;
 
@@ -85,11 +84,7 @@ pub struct Results {
 
 /// The worker of a packet: both directions of a flow, and all fragments, go to the same.
 pub fn worker_of(a: IpAddr, b: IpAddr, workers: usize) -> u16 {
-    let hash = |addr: IpAddr| match addr {
-        IpAddr::V4(a) => mix(u64::from(a.to_bits()) + 1),
-        IpAddr::V6(a) => mix(mix((a.to_bits() >> 64) as u64 ^ 6) ^ a.to_bits() as u64),
-    };
-    (mix(hash(a).wrapping_add(hash(b))) % workers.max(1) as u64) as u16
+    (spread(a, b) % workers.max(1) as u64) as u16
 }
 
 /// The worker of the flow that an ICMP error quotes.
