@@ -37,7 +37,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("etherparse", &["src/wire/build.rs"]),
     ("flate2", &["src/io/", "src/model/tags.rs"]),
     ("glob", &["src/model/azure/globs.rs"]),
-    ("hashbrown", &["src/table/"]),
+    ("hashbrown", &["src/table/", "src/compile/names.rs"]),
     ("indicatif", &["src/cli/progress.rs"]),
     ("saphyr_parser", &["src/model/text.rs"]),
     ("serde", &["src/observe/", "src/cli/"]),

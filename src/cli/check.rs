@@ -110,7 +110,7 @@ struct Tunnel {
 impl Contents {
     fn of(model: &Model) -> Contents {
         let customers = &model.customers;
-        let sum = |count: fn(&Customer) -> usize| customers.iter().map(count).sum::<usize>();
+        let sum = |count: fn(&Customer) -> usize| customers.iter().map(|c| count(c)).sum::<usize>();
         let program = compile(model, &mut Names::default());
         let groups = sum(|c| c.nsgs.len());
         let mut tunnels = Vec::new();

@@ -302,7 +302,7 @@ mod tests {
             disable_bgp_route_propagation: false,
             routes: routes.iter().map(route).collect(),
         };
-        Customer { vnets: vec![vnet], route_tables: vec![table], ..Customer::default() }
+        Customer { vnets: vec![vnet], route_tables: vec![std::sync::Arc::new(table)], ..Customer::default() }
     }
 
     fn shown(customer: &Customer, learned: &[&str]) -> Vec<String> {

@@ -24,18 +24,16 @@ impl Program {
         let mut seen = HashSet::new();
         let keys = hashed::<(u16, bool, u32), Vec<u32>>(self.by_key.len())
             + self.by_key.values().map(|v| listed(v)).sum::<usize>();
-        let entries = |e: &Entry| e.enter.memory() + e.inside.memory() + e.learned.memory();
         size_of::<Program>()
             + listed::<Port>(&self.ports)
             + listed::<TunnelEnd>(&self.tunnels)
             + keys
             + listed(&self.entries)
-            + self.entries.iter().map(entries).sum::<usize>()
+            + self.entries.iter().map(|e| e.memory(&mut seen)).sum::<usize>()
             + self.plain.memory()
-            + listed(&self.ways)
-            + self.ways.iter().map(|w: &Ways| listed(&w.ways)).sum::<usize>()
             + listed(&self.vnets)
-            + self.vnets.iter().map(|v| v.memory(&mut seen)).sum::<usize>()
+            + self.vnets.iter().filter(|v| !v.is_vacant()).map(|v| v.memory(&mut seen)).sum::<usize>()
+            + self.parts.iter().map(|p| listed(&p.vnets) + listed(&p.tunnels)).sum::<usize>()
             + self.names.memory()
     }
 }
@@ -43,9 +41,21 @@ impl Program {
 /// The shared parts that have been counted, by their address.
 type Seen = HashSet<usize>;
 
+impl Entry {
+    fn memory(&self, seen: &mut Seen) -> usize {
+        let mut once = |at: usize, bytes: usize| if seen.insert(at) { bytes } else { 0 };
+        once(Arc::as_ptr(&self.enter).addr(), self.enter.memory())
+            + once(Arc::as_ptr(&self.inside).addr(), self.inside.memory())
+            + once(Arc::as_ptr(&self.learned).addr(), self.learned.memory())
+    }
+}
+
 impl Vnet {
     fn memory(&self, seen: &mut Seen) -> usize {
-        let mut bytes = self.around.memory()
+        let mut bytes = size_of::<Vnet>()
+            + self.around.memory()
+            + listed::<Ways>(&self.ways)
+            + self.ways.iter().map(|w| listed(&w.ways)).sum::<usize>()
             + listed(&self.space)
             + self.places.memory()
             + listed(&self.subnets)

@@ -2,15 +2,19 @@
 //! because a model is valid; may allocate and take its time, because it never runs on the packet path.
 
 mod build;
+mod customer;
+mod earlier;
 pub mod effective;
+mod hosts;
 mod memory;
 pub mod names;
 mod program;
+mod routing;
 pub mod security;
 pub mod topology;
 
-pub use build::compile;
+pub use build::{compile, recompile};
 pub use program::{
     Entry, Fib, FibRoute, Hop, InternetWay, Neighbour, Nic, Place, PlainOwner, Port, Program, Reaches,
-    Subnet, TunnelEnd, Vnet, Ways,
+    Subnet, TunnelEnd, TunnelsByKey, Vnet, Ways,
 };

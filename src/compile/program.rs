@@ -20,29 +20,48 @@ use crate::table::lpm::Lpm;
 use crate::types::Prefix;
 
 /// The whole compiled configuration.
+///
+/// VNets, tunnels and customers stand at the numbers that [`Names`] gives them, so that they stay where they are when
+/// the configuration changes, and a program shares with its predecessor what did not change. At numbers of what this
+/// configuration does not have stands something vacant ([`Vnet::is_vacant`], [`TunnelEnd::is_vacant`]).
 pub struct Program {
     /// The ports, in the order of the configuration.
     pub ports: Vec<Port>,
-    /// Every tunnel of every customer.
-    pub tunnels: Vec<TunnelEnd>,
+    /// Every tunnel of every customer, by number.
+    pub tunnels: Arc<[TunnelEnd]>,
     /// Tunnels by (port, NVGRE, key as configured); several only on ports where the remote tells them apart.
-    pub by_key: HashMap<(u16, bool, u32), Vec<u32>, RandomState>,
-    /// Every VNet of every customer.
-    pub vnets: Vec<Vnet>,
-    /// What circuit links and VPN connections lead to.
-    pub entries: Vec<Entry>,
+    pub by_key: Arc<TunnelsByKey>,
+    /// Every VNet of every customer, by number.
+    pub vnets: Vec<Arc<Vnet>>,
+    /// What circuit links and VPN connections lead to, by the number of their tunnel.
+    pub entries: Arc<[Arc<Entry>]>,
     /// Whose a plain packet is, by destination.
-    pub plain: Lpm<PlainOwner>,
+    pub plain: Arc<Lpm<PlainOwner>>,
     /// Bits that are all set in the last address of every IPv4 subnet.
     pub broadcast_bits: u32,
     /// The port of the Internet.
     pub internet_port: Option<u16>,
     /// The port of public services.
     pub services_port: Option<u16>,
-    /// Sets of equal ways.
-    pub ways: Vec<Ways>,
+    /// For each customer, the generation of the program that last changed anything its packets depend on, but for
+    /// [`Program::plain`]; 0 of a customer that is not there.
+    pub generations: Vec<u32>,
+    /// The generation of this program, from 1: one more than its predecessor's.
+    pub generation: u32,
+    /// What belongs to each customer.
+    pub(super) parts: Vec<Arc<Part>>,
     /// Every name that a number here stands for.
     pub names: Arc<Names>,
+}
+
+/// Tunnels by (port, NVGRE, key as configured).
+pub type TunnelsByKey = HashMap<(u16, bool, u32), Vec<u32>, RandomState>;
+
+/// The numbers of what belongs to a customer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) vnets: Vec<u32>,
+    pub(super) tunnels: Vec<u32>,
 }
 
 /// A port.
@@ -65,23 +84,23 @@ pub struct Port {
 pub enum Reaches {
     /// A VNet's hosts.
     Hosts {
-        /// Index of the VNet.
+        /// The VNet's number.
         vnet: u32,
     },
     /// The Internet of a VNet.
     Internet {
-        /// Index of the VNet.
+        /// The VNet's number.
         vnet: u32,
     },
     /// A circuit link or a VPN connection.
     Site {
-        /// Index into [`Program::entries`].
+        /// Where it stands in [`Program::entries`]: the tunnel's number.
         entry: u32,
     },
 }
 
 /// One GRE binding.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TunnelEnd {
     /// What it leads to.
     pub reaches: Reaches,
@@ -101,18 +120,19 @@ pub struct TunnelEnd {
     pub enabled: bool,
     /// Sequence numbers.
     pub sequence: Sequence,
-    /// Its stable number, for sequence state.
+    /// Its number: where it stands in [`Program::tunnels`].
     pub id: u32,
 }
 
-/// What a circuit link or VPN connection leads to.
+/// What a circuit link or VPN connection leads to. The links of a peering share their tables.
+#[derive(Default)]
 pub struct Entry {
     /// The VNet whose gateway is entered, by destination.
-    pub enter: Lpm<u32>,
+    pub enter: Arc<Lpm<u32>>,
     /// Ranges that no source from there may lie in.
-    pub inside: Lpm<()>,
+    pub inside: Arc<Lpm<()>>,
     /// Prefixes learned from there; a source lies in one.
-    pub learned: Lpm<()>,
+    pub learned: Arc<Lpm<()>>,
     /// Its number as a party.
     pub party: u32,
 }
@@ -130,7 +150,7 @@ pub enum PlainOwner {
 pub struct Vnet {
     /// The customer's number.
     pub customer: u32,
-    /// Its own number.
+    /// Its number: where it stands in [`Program::vnets`].
     pub id: u32,
     /// How long a flow may be idle, in minutes.
     pub flow_timeout_minutes: u32,
@@ -162,6 +182,8 @@ pub struct Vnet {
     pub gateway_fib: Arc<Fib>,
     /// Prefixes, other than default routes, that its gateways have learned.
     pub learned: Lpm<()>,
+    /// Sets of equal ways, for its routes.
+    pub ways: Vec<Ways>,
     /// What its VPN gateway has learned: ways for user-defined routes to the gateway.
     pub vpn: Lpm<u32>,
     /// The ways to its VPN gateway's default site.
@@ -171,7 +193,7 @@ pub struct Vnet {
 /// A range that holds an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// Index of the VNet.
+    /// The VNet's number.
     pub vnet: u32,
     /// Which of that VNet's ranges.
     pub range: u32,
@@ -247,6 +269,19 @@ pub struct Fib {
     pub system_default: FibRoute,
 }
 
+impl Fib {
+    pub(super) fn new(table: Lpm<u32>, routes: Vec<FibRoute>) -> Fib {
+        let system_default = FibRoute {
+            prefix: Prefix::ALL_V4,
+            next_hop_type: NextHopType::Internet,
+            hop: Hop::Services,
+            source: RouteSource::Default,
+            name: None,
+        };
+        Fib { table, routes, system_default }
+    }
+}
+
 /// A route in use.
 #[derive(Clone, Debug)]
 pub struct FibRoute {
@@ -269,7 +304,7 @@ pub enum Hop {
     Local,
     /// A peer.
     Peer {
-        /// Index of the peer.
+        /// The peer's number.
         vnet: u32,
         /// The peer's own side allows forwarded traffic.
         allow_forwarded: bool,
@@ -285,7 +320,7 @@ pub enum Hop {
         /// Its number as a party, for an address without NIC.
         party: u32,
     },
-    /// These ways.
+    /// These of the VNet's ways ([`Vnet::ways`]).
     Ways(u32),
     /// The VPN gateway, for a user-defined route.
     Vpn,
@@ -330,11 +365,36 @@ impl Program {
         }
     }
 
-    /// The index of a customer's VNet.
+    /// The number of a customer's VNet.
     pub fn vnet(&self, customer: &str, vnet: &str) -> Option<u32> {
-        let named =
-            |v: &Vnet| self.names.customer_name(v.customer) == customer && self.names.vnet_name(v.id) == vnet;
-        self.vnets.iter().position(named).map(|i| i as u32)
+        let number = self.names.vnet_number(self.names.customer_number(customer)?, vnet)?;
+        self.vnets.get(number as usize).filter(|v| !v.is_vacant()).map(|_| number)
+    }
+}
+
+/// Stands for the number of something that is not there.
+const VACANT: u32 = u32::MAX;
+
+impl TunnelEnd {
+    /// At the number of a tunnel that this configuration does not have.
+    pub(super) fn vacant() -> TunnelEnd {
+        TunnelEnd {
+            reaches: Reaches::Site { entry: VACANT },
+            customer: VACANT,
+            vnet: None,
+            port: u16::MAX,
+            remote: None,
+            wire_key: 0,
+            nvgre: false,
+            enabled: false,
+            sequence: Sequence::Off,
+            id: VACANT,
+        }
+    }
+
+    /// True at the number of a tunnel that this configuration does not have.
+    pub fn is_vacant(&self) -> bool {
+        self.id == VACANT
     }
 }
 
@@ -349,6 +409,37 @@ impl Nic {
 }
 
 impl Vnet {
+    /// At the number of a VNet that this configuration does not have.
+    pub(super) fn vacant() -> Vnet {
+        Vnet {
+            customer: VACANT,
+            id: VACANT,
+            flow_timeout_minutes: 0,
+            max_flows: VACANT,
+            around: Lpm::default(),
+            space: Vec::new(),
+            places: Lpm::default(),
+            subnets: Vec::new(),
+            nics: Vec::new(),
+            hosts: Vec::new(),
+            host_numbers: HashMap::default(),
+            forwarders: Vec::new(),
+            fabric: None,
+            internet: InternetWay::Down,
+            internet_party: 0,
+            gateway_fib: Arc::new(Fib::new(Lpm::default(), Vec::new())),
+            learned: Lpm::default(),
+            ways: Vec::new(),
+            vpn: Lpm::default(),
+            vpn_default: None,
+        }
+    }
+
+    /// True at the number of a VNet that this configuration does not have.
+    pub fn is_vacant(&self) -> bool {
+        self.id == VACANT
+    }
+
     /// How long a flow may be idle, in seconds.
     pub fn idle_seconds(&self) -> u32 {
         self.flow_timeout_minutes * 60

@@ -1,25 +1,75 @@
 //! What a change of configuration does to flow records (contract section 3, "Flow records").
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::flow::{Endpoint, flushes, judge_again};
 use super::state::{Occupancy, Shard};
 use crate::compile::names::Party;
-use crate::compile::{Program, Vnet};
+use crate::compile::{Nic, Program, Vnet};
 use crate::table::flows::FlowKey;
-use crate::types::Nanos;
+use crate::types::{Nanos, Prefix};
 
-/// Brings the records of a shard under a new program at `now`: those that have expired under the old one go first; then
-/// those whose endpoint, or its last group, is no longer there; where a group of the endpoint flushes connections, each
-/// live record is judged again.
-pub fn adopt(shard: &mut Shard, occupancy: &Occupancy, program: &Program, now: Nanos) {
+/// The VNets, in ascending order, some of whose records may not live on as they are: the VNet or an endpoint of it is no
+/// longer there or has no group any more, its idle timeout is another, or one of its groups flushes connections. Where
+/// nothing changed since the records were opened, or since they were last looked at, there is nothing to look for.
+pub fn affected(before: &Program, after: &Program) -> Vec<u32> {
+    let changed = |number: &u32| {
+        let Some(old) = before.vnets.get(*number as usize).filter(|v| !v.is_vacant()) else { return false };
+        let Some(new) = after.vnets.get(*number as usize).filter(|v| !v.is_vacant()) else { return true };
+        !Arc::ptr_eq(old, new)
+            && (old.flow_timeout_minutes != new.flow_timeout_minutes || any_flushes(new) || loses(old, new))
+    };
+    (0..before.vnets.len() as u32).filter(changed).collect()
+}
+
+fn any_flushes(vnet: &Vnet) -> bool {
+    let of_subnets = vnet.subnets.iter().map(|s| &s.group);
+    of_subnets.chain(vnet.nics.iter().map(|n| &n.group)).flatten().any(|g| g.flush)
+}
+
+/// True if an endpoint with a group might have lost it, or might itself be gone.
+fn loses(old: &Vnet, new: &Vnet) -> bool {
+    let nic_has_group = |vnet: &Vnet, nic: &Nic| {
+        nic.group.is_some() || vnet.subnets.get(usize::from(nic.subnet)).is_some_and(|s| s.group.is_some())
+    };
+    let with_group = |vnet: &Vnet| -> HashSet<Prefix> {
+        let subnets = vnet.subnets.iter().filter(|s| s.group.is_some());
+        subnets.flat_map(|s| s.prefixes.iter().copied()).collect()
+    };
+    let nics: HashSet<u32> = new.nics.iter().filter(|n| nic_has_group(new, n)).map(|n| n.party).collect();
+    if old.nics.iter().any(|n| nic_has_group(old, n) && !nics.contains(&n.party)) {
+        return true;
+    }
+    let subnets = with_group(new);
+    if with_group(old).iter().any(|p| !subnets.contains(p)) {
+        return true;
+    }
+    // An address that had no NIC was an endpoint of its own.
+    let taken: HashSet<IpAddr> = old.nics.iter().flat_map(|n| &n.addresses).copied().collect();
+    new.nics.iter().flat_map(|n| &n.addresses).any(|a| !taken.contains(a))
+}
+
+/// Brings the records that a shard has of these VNets, in ascending order, under a new program at `now`: those that have
+/// expired under the old one go first; then those whose endpoint, or its last group, is no longer there; where a group
+/// of the endpoint flushes connections, each live record is judged again.
+pub fn adopt(shard: &mut Shard, occupancy: &Occupancy, program: &Program, affected: &[u32], now: Nanos) {
+    if affected.is_empty() {
+        return;
+    }
     shard.reap(occupancy, now);
-    let index: HashMap<u32, &Vnet> = program.vnets.iter().map(|v| (v.id, v)).collect();
-    let nics = index.values().flat_map(|v| v.nics.iter().enumerate().map(|(i, n)| (n.party, i as u32)));
+    let vnets: HashMap<u32, Option<&Vnet>> = affected
+        .iter()
+        .map(|number| (*number, program.vnets.get(*number as usize).map(|v| &**v).filter(|v| !v.is_vacant())))
+        .collect();
+    let there = affected.iter().filter_map(|number| vnets.get(number).copied().flatten());
+    let nics = there.flat_map(|v| v.nics.iter().enumerate().map(|(i, n)| (n.party, i as u32)));
     let nics: HashMap<u32, u32> = nics.collect();
     shard.flows.retain(
         |key, record| {
-            let Some(vnet) = index.get(&key.owner.vnet) else { return false };
+            let Some(vnet) = vnets.get(&key.owner.vnet) else { return true };
+            let Some(vnet) = vnet else { return false };
             let Some(endpoint) = endpoint_of(program, vnet, &nics, key).filter(Endpoint::has_group) else {
                 return false;
             };

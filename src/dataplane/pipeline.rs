@@ -405,8 +405,8 @@ impl<'p> Walk<'p, '_> {
                 }
                 Ok(way)
             }
-            Hop::Ways(ways) => self.gateway(Some(ways)),
-            Hop::Vpn => self.gateway(vnet.vpn.lookup(destination).or(vnet.vpn_default)),
+            Hop::Ways(ways) => self.gateway(vnet, Some(ways)),
+            Hop::Vpn => self.gateway(vnet, vnet.vpn.lookup(destination).or(vnet.vpn_default)),
             Hop::Services => match self.program.services_port {
                 Some(port) => Ok(self.plain(port)),
                 None => self.internet(vnet),
@@ -451,12 +451,12 @@ impl<'p> Walk<'p, '_> {
     }
 
     /// By one of equal ways, chosen per flow; fragments by what all pieces of a datagram share.
-    fn gateway(&mut self, ways: Option<u32>) -> Result<Way<'p>, Reason> {
+    fn gateway(&mut self, vnet: &Vnet, ways: Option<u32>) -> Result<Way<'p>, Reason> {
         let inner = &self.arrival.inner;
         let rest = inner.fragment.map_or(inner.ports_as_number(), |f| f.identification);
         let protocol = inner.fragment.map_or(inner.protocol, |f| f.protocol);
         let flow = ecmp::flow_hash(inner.source, inner.destination, protocol, rest);
-        let ways = ways.and_then(|w| self.program.ways.get(w as usize)).ok_or(Reason::GatewayDown)?;
+        let ways = ways.and_then(|w| vnet.ways.get(w as usize)).ok_or(Reason::GatewayDown)?;
         let chosen = ecmp::choose(flow, ways.ways.iter().map(|w| w.0)).ok_or(Reason::GatewayDown)?;
         let (_, tunnel) = ways.ways[chosen];
         self.through(tunnel, ways.ways.len()).ok_or(Reason::GatewayDown)

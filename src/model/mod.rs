@@ -15,6 +15,7 @@ pub mod text;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::packet::Direction;
 use crate::types::Prefix;
@@ -29,8 +30,9 @@ pub use load::{from_bytes, load};
 pub struct Model {
     /// The ports, in the order of the file.
     pub ports: Vec<Port>,
-    /// The customers, in the order of the file.
-    pub customers: Vec<Customer>,
+    /// The customers, in the order of the file. Models share those that are alike, so that a change of one is found at
+    /// once.
+    pub customers: Vec<Arc<Customer>>,
     /// The service tags that rules, routes and service endpoints of this configuration use.
     pub tags: ServiceTags,
     /// What is accepted but probably not meant; never of [`Severity::Error`].
@@ -74,7 +76,7 @@ pub enum Role {
 }
 
 /// A named place where frames enter and leave.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
     /// Its name.
     pub name: String,
@@ -91,18 +93,18 @@ pub struct Port {
 }
 
 /// The owner of circuits and virtual networks.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Customer {
     /// Its name.
     pub name: String,
     /// Its virtual networks.
     pub vnets: Vec<Vnet>,
     /// Its network security groups.
-    pub nsgs: Vec<Nsg>,
+    pub nsgs: Vec<Arc<Nsg>>,
     /// Its application security groups, by name.
     pub asgs: Vec<String>,
     /// Its route tables.
-    pub route_tables: Vec<RouteTable>,
+    pub route_tables: Vec<Arc<RouteTable>>,
     /// Its network interfaces.
     pub nics: Vec<Nic>,
     /// Its circuits.
@@ -122,7 +124,7 @@ pub struct Customer {
 }
 
 /// A virtual network.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vnet {
     /// Its name.
     pub name: String,
@@ -142,7 +144,7 @@ pub struct Vnet {
 pub const GATEWAY_SUBNET: &str = "GatewaySubnet";
 
 /// A subnet of a VNet.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subnet {
     /// Its name.
     pub name: String,
@@ -166,7 +168,7 @@ pub struct ServiceEndpoint {
 }
 
 /// One VNet's side of a peering.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peering {
     /// Its name.
     pub name: String,
@@ -185,7 +187,7 @@ pub struct Peering {
 }
 
 /// A network security group: its own rules; Azure's six default rules come behind them.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nsg {
     /// Its name.
     pub name: String,
@@ -222,7 +224,7 @@ pub enum RuleProtocol {
 }
 
 /// One security rule.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Its name.
     pub name: String,
@@ -271,7 +273,7 @@ pub enum AddressItem {
 }
 
 /// A route table.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteTable {
     /// Its name.
     pub name: String,
@@ -282,7 +284,7 @@ pub struct RouteTable {
 }
 
 /// A user-defined route.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Its name.
     pub name: String,
@@ -319,7 +321,7 @@ pub enum RouteNextHop {
 }
 
 /// A network interface.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nic {
     /// Its name.
     pub name: String,
@@ -344,7 +346,7 @@ pub struct Nic {
 }
 
 /// A circuit (`expressRouteCircuits`).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Circuit {
     /// Its name.
     pub name: String,
@@ -368,7 +370,7 @@ pub enum CircuitTier {
 }
 
 /// A routing domain of a circuit.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CircuitPeering {
     /// Its name.
     pub name: String,
@@ -415,7 +417,7 @@ impl Link {
 }
 
 /// A virtual network gateway.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateway {
     /// Its name.
     pub name: String,
@@ -437,7 +439,7 @@ pub enum GatewayKind {
 }
 
 /// A site behind VPN connections.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalNetworkGateway {
     /// Its name.
     pub name: String,
@@ -446,7 +448,7 @@ pub struct LocalNetworkGateway {
 }
 
 /// A connection of a gateway.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
     /// Its name.
     pub name: String,
@@ -476,7 +478,7 @@ pub enum ConnectionTo {
 }
 
 /// A GRE binding.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tunnel {
     /// What it stands for.
     pub to: TunnelTo,
@@ -535,7 +537,7 @@ pub enum Sequence {
 }
 
 /// A host that carries addresses of a VNet.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// Its underlay address, of the family of the VNet's fabric port.
     pub address: IpAddr,
@@ -546,7 +548,7 @@ pub struct Host {
 }
 
 /// A route learned from outside.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LearnedRoute {
     /// The destinations.
     pub prefix: Prefix,

@@ -17,16 +17,12 @@ const MOST: usize = 6;
 
 /// The subnet of this name in the VNet of this number.
 pub fn subnet<'m>(model: &'m Model, program: &Program, number: u32, name: &str) -> Option<SubnetAt<'m>> {
-    // Programs have the VNets of all customers in the order of the model.
-    let mut vnet = program.vnets.iter().position(|v| v.id == number)?;
-    for customer in &model.customers {
-        if vnet < customer.vnets.len() {
-            let subnet = customer.vnets.get(vnet)?.subnets.iter().find(|s| s.name == name)?;
-            return Some(SubnetAt { model, customer, vnet, subnet });
-        }
-        vnet -= customer.vnets.len();
-    }
-    None
+    let (owner, home) =
+        (program.names.customer_name(program.names.customer_of(number)?), program.names.vnet_name(number));
+    let customer = model.customers.iter().find(|c| c.name == owner)?;
+    let vnet = customer.vnets.iter().position(|v| v.name == home)?;
+    let subnet = customer.vnets[vnet].subnets.iter().find(|s| s.name == name)?;
+    Some(SubnetAt { model, customer, vnet, subnet })
 }
 
 fn told(route: &EffectiveRoute<'_>) -> String {

@@ -51,7 +51,7 @@ impl<'a> EffectiveRules<'a> {
             Level::Subnet => self.at.subnet.nsg,
             Level::Nic => self.nic.and_then(|n| n.nsg),
         };
-        self.at.customer.nsgs.get(nsg?)
+        self.at.customer.nsgs.get(nsg?).map(|g| &**g)
     }
 
     /// The rules of a group that are asked here, and those that are not because the NIC is in none of their ASGs.

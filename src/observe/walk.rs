@@ -411,10 +411,11 @@ impl<'m> Walker<'m> {
     }
 
     fn customer(&self, question: &Question) -> Result<&'m Customer, String> {
-        self.model.customers.get(question.customer).ok_or_else(|| "there is no such customer".to_owned())
+        let customer = self.model.customers.get(question.customer);
+        customer.map(|c| &**c).ok_or_else(|| "there is no such customer".to_owned())
     }
 
-    /// Programs have the VNets and tunnels of all customers in the order of the model.
+    /// A program compiled without a predecessor has the VNets and tunnels of all customers in the order of the model.
     fn vnet_index(&self, question: &Question) -> usize {
         let before = self.model.customers.iter().take(question.customer);
         before.map(|c| c.vnets.len()).sum::<usize>() + question.vnet
@@ -434,7 +435,7 @@ impl<'m> Walker<'m> {
 
     /// The VNet of a number.
     fn vnet(&self, number: u32) -> Option<&Vnet> {
-        self.program.vnets.iter().find(|v| v.id == number)
+        self.program.vnets.get(number as usize).map(|v| &**v)
     }
 
     /// The MAC address that an address of a VNet sends with.

@@ -14,7 +14,7 @@ use ahash::RandomState;
 use super::batch::{Batch, Checked, Input, Results, quoted_worker, worker_of};
 use super::worker::Worker;
 use crate::compile::names::Names;
-use crate::compile::{Program, compile};
+use crate::compile::{Program, compile, recompile};
 use crate::dataplane::ingress::ingress;
 use crate::dataplane::state::{ErrorRate, Received, Sent};
 use crate::dataplane::{Context, Done, Occupancy, Shard, Trace, change, forward};
@@ -58,6 +58,8 @@ pub struct Totals {
 /// A run of captures through a configuration, and through those that replace it.
 pub struct Replay {
     names: Names,
+    /// What the program was compiled from.
+    model: Model,
     ports: Vec<String>,
     program: Arc<Program>,
     /// For each of `ports`, its index in the program, and the other way round.
@@ -95,6 +97,7 @@ impl Replay {
         swaps.sort_by_key(|s| s.0);
         let mut replay = Replay {
             names,
+            model: model.clone(),
             ports,
             filling: Batch::new(program.clone(), 1),
             program,
@@ -145,7 +148,7 @@ impl Replay {
             let at = started.saturating_add(*after);
             self.drain(sink)?;
             if let Some((_, model)) = self.swaps.pop_front() {
-                self.swap(&model, at);
+                self.swap(model, at);
             }
         }
         self.count += 1;
@@ -361,16 +364,21 @@ impl Replay {
     }
 
     /// Puts another configuration in force at `at`; nothing may be running.
-    fn swap(&mut self, model: &Model, at: Nanos) {
-        self.program = Arc::new(compile(model, &mut self.names));
+    fn swap(&mut self, model: Model, at: Nanos) {
+        let program = Arc::new(recompile(&self.program, &self.model, &model, &mut self.names));
+        let affected = change::affected(&self.program, &program);
+        (self.program, self.model) = (program, model);
         self.filling = Batch::new(self.program.clone(), self.count + 1);
         self.map_ports();
         self.grow();
         self.received.keep(&self.program);
         self.sent.keep(&self.program);
+        if affected.is_empty() {
+            return;
+        }
         for worker in &mut self.workers {
             let mut shard = worker.lend();
-            change::adopt(&mut shard, &self.occupancy, &self.program, at);
+            change::adopt(&mut shard, &self.occupancy, &self.program, &affected, at);
             worker.keep(shard);
         }
     }

@@ -48,7 +48,7 @@ pub fn nsgs<'a>(model: &'a Model, endpoint: &Endpoint, direction: Direction) -> 
         Direction::Inbound => [of_subnet, of_nic],
         Direction::Outbound => [of_nic, of_subnet],
     };
-    order.into_iter().flatten().map(|n| &owner.nsgs[n]).collect()
+    order.into_iter().flatten().map(|n| &*owner.nsgs[n]).collect()
 }
 
 /// What rules are asked about.

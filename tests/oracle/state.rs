@@ -174,7 +174,8 @@ pub struct State {
 fn idle_timeout(model: &Model, key: &RecordKey) -> Nanos {
     let of =
         |c: &Customer| c.vnets.iter().find(|v| v.name == key.endpoint.vnet).map(|v| v.flow_timeout_minutes);
-    let minutes = model.customers.iter().find(|c| c.name == key.endpoint.customer).and_then(of).unwrap_or(0);
+    let minutes =
+        model.customers.iter().find(|c| c.name == key.endpoint.customer).and_then(|c| of(c)).unwrap_or(0);
     Nanos::from(minutes) * 60 * SECOND
 }
 

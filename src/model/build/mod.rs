@@ -29,6 +29,7 @@ mod vnets;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::node::Node;
 use super::{Customer, Fault, Model, azure};
@@ -124,7 +125,7 @@ fn build_into(report: &mut Report, document: &Node, base: Option<&Path>) -> Opti
     checks::warn_of_overlaps(report, &customers, &ports);
     Some(Model {
         ports: ports.into_model(),
-        customers: customers.into_iter().map(CustomerDraft::into_model).collect(),
+        customers: customers.into_iter().map(|c| Arc::new(c.into_model())).collect(),
         tags: tags.into_used(),
         warnings: Vec::new(),
     })
@@ -294,9 +295,9 @@ impl CustomerDraft<'_> {
         Customer {
             name: self.name.to_string(),
             vnets: self.vnets.into_iter().map(VnetDraft::into_model).collect(),
-            nsgs: self.nsgs.into_iter().map(|n| n.nsg).collect(),
+            nsgs: self.nsgs.into_iter().map(|n| Arc::new(n.nsg)).collect(),
             asgs: self.asgs.names,
-            route_tables: self.route_tables.into_iter().map(|t| t.table).collect(),
+            route_tables: self.route_tables.into_iter().map(|t| Arc::new(t.table)).collect(),
             nics: self.nics.into_iter().map(|n| n.nic).collect(),
             circuits: self.circuits.into_iter().map(|c| c.circuit).collect(),
             gateways: self.gateways.into_iter().filter_map(|g| g.gateway.ok()).collect(),
