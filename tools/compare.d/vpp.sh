@@ -1,0 +1,2 @@
+PACKAGES_vpp=()
+missing_vpp() { return 0; }
