@@ -6,7 +6,7 @@
 #   $T/notes     rival, tab, a sentence instead of figures
 #   $T/about     rival, tab, name with version, tab, what it does of the work, tab, what it does not do
 #   $T/running   one file for each process that runs, named by its id
-#   $T/settings  the old value of each setting of the kernel that was changed, named by its path
+#   $T/settings  the old value of each setting of the kernel that was changed, in a file named by its path with : for /
 #   $T/spaces    the network namespaces that were made
 
 progress() { printf '%s  %s\n' "$(date +%T)" "$1" >&2; }
@@ -16,17 +16,19 @@ about() { printf '%s\t%s\t%s\t%s\n' "$@" >>"$T/about"; }
 begin() {
     T=$(mktemp -d "${TMPDIR:-/tmp}/clearway-compare.XXXXXX")
     mkdir "$T/running" "$T/settings" "$T/spaces"
-    : >"$T/results" >"$T/notes" >"$T/about"
+    touch "$T/results" "$T/notes" "$T/about"
     trap finish EXIT
     trap 'exit 130' INT TERM HUP
     local cores
     cores=$(taskset -cp $$ | sed 's/.*: //')
     CORE=${CORE:-${cores##*[,-]}}
     # Helpers of a rival that do not carry packets run beside it, if there is another core.
-    OTHER=${cores%%[,-]*}
+    export OTHER=${cores%%[,-]*}
 }
 
 finish() {
+    # First what would start more.
+    [ -z "${RIVAL:-}" ] || kill -TERM "$RIVAL" 2>/dev/null || true
     tidy
     if [ -n "$KEEP" ]; then progress "kept: $T"; else rm -rf "$T"; fi
 }
@@ -45,7 +47,7 @@ tidy() {
     for file in "$T"/settings/*; do
         [ -e "$file" ] || continue
         local name=${file##*/}
-        cat "$file" >"/proc/sys/${name//://}" 2>/dev/null || true
+        cat "$file" >"${name//://}" 2>/dev/null || true
         rm -f "$file"
     done
 }
@@ -76,18 +78,20 @@ pinned() {
     return "$status"
 }
 
-# setting PATH VALUE: below /proc/sys; `tidy` puts the old value back.
+# setting FILE VALUE: writes it into a file of /proc or /sys; `tidy` puts the old value back.
 setting() {
     local kept=$T/settings/${1//\//:}
-    [ -e "$kept" ] || cat "/proc/sys/$1" >"$kept"
-    echo "$2" >"/proc/sys/$1"
+    [ -e "$kept" ] || cat "$1" >"$kept"
+    echo "$2" >"$1"
 }
 
+# At least so many pages of 2 MiB that nobody uses.
 huge_pages() {
-    [ "$(cat /proc/sys/vm/nr_hugepages)" -ge "$1" ] || setting vm/nr_hugepages "$1"
-    local got
-    got=$(cat /proc/sys/vm/nr_hugepages)
-    [ "$got" -ge "$1" ] || fail "the kernel gives only $got of $1 huge pages"
+    local pages=/sys/kernel/mm/hugepages/hugepages-2048kB free
+    free=$(cat $pages/free_hugepages)
+    [ "$free" -ge "$1" ] || setting $pages/nr_hugepages $(($(cat $pages/nr_hugepages) + $1 - free))
+    free=$(cat $pages/free_hugepages)
+    [ "$free" -ge "$1" ] || fail "the kernel gives only $free of $1 huge pages"
 }
 
 new_namespace() {
@@ -103,18 +107,45 @@ fail() {
     exit 1
 }
 
-install_packages() {
-    local name list=(gcc python3 iproute2)
-    for name in "${ONLY[@]}"; do
-        local -n packages=PACKAGES_$name
-        list+=("${packages[@]}")
-        unset -n packages
+# wait_received RIVAL PACKETS: until NAME_received says so many, at most a minute.
+wait_received() {
+    local try now=0
+    for ((try = 0; try < 120; try++)); do
+        now=$("$1_received")
+        [ "$now" -lt "$2" ] || return 0
+        sleep 0.5
     done
-    progress "apt-get install ${list[*]}"
-    # The packages' own services are not wanted: a switch of the system's would stand beside ours.
-    apt-get install -y --no-install-recommends "${list[@]}" >"$T/install.log" 2>&1 || {
-        tail -3 "$T/install.log" >&2
-        complain "apt-get could not install ${list[*]}"
+    fail "only $now of $2 packets were taken in a minute"
+}
+
+# windows RIVAL COLUMN SECONDS: the packets that a switch which runs by itself takes in that many seconds, several times,
+# as long as there are packets; by NAME_received and NAME_sent.
+windows() {
+    local rival=$1 column=$2 repeat from to start end sent received
+    sent=$("${rival}_sent") received=$("${rival}_received")
+    for ((repeat = 0; repeat < REPEATS; repeat++)); do
+        from=$("${rival}_received") start=$(date +%s%N)
+        sleep "$3"
+        to=$("${rival}_received") end=$(date +%s%N)
+        sleep 0.02
+        [ "$("${rival}_received")" -gt "$to" ] || break
+        awk -v packets=$((to - from)) -v ns=$((end - start)) 'BEGIN {printf "%.1f\n", ns / packets}' | sed "s/^/$rival $column /"
+    done
+    [ "$repeat" -gt 0 ] || fail "the packets came to an end too early ($column)"
+    received=$(($("${rival}_received") - received)) sent=$(($("${rival}_sent") - sent))
+    echo "$column: $sent of $received packets left" >&2
+    # The two counters are not read at the same time.
+    [ $((sent * 100)) -ge $((received * 85)) ] || fail "only $sent of $received packets were forwarded ($column)"
+}
+
+install_packages() {
+    local name list='gcc python3 iproute2'
+    for name in "${ONLY[@]}"; do list+=" $("packages_$name")"; done
+    progress "apt-get install $list"
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $list >"$T/install.log" 2>&1 || {
+        tail -n 3 "$T/install.log" >&2
+        complain "apt-get does not install $list; apt-get update may help"
     }
 }
 
@@ -133,22 +164,23 @@ calibrate() {
 
 # compare NAME: measures one, or notes why it could not.
 compare() {
-    local name=$1 id
-    local -n packages=PACKAGES_$name
+    local name=$1
     if "missing_$name"; then
-        note "$name" "not installed${packages[*]:+ (apt-get install ${packages[*]})}"
-        progress "$name: not installed"
+        local packages
+        packages=$("packages_$name")
+        note "$name" "not installed (${packages:+apt-get install }${packages:-not in Debian})"
+        progress "$name is not installed"
         return
     fi
-    unset -n packages
     progress "$name"
     ("measure_$name" >"$T/$name.out" 2>"$T/$name.log") &
-    id=$!
-    if wait "$id"; then
+    RIVAL=$!
+    if wait "$RIVAL"; then
         cat "$T/$name.out" >>"$T/results"
     else
         note "$name" "failed: $(tail -n 1 "$T/$name.log" | cut -c 1-200)"
         progress "$name failed: $(tail -n 1 "$T/$name.log")"
     fi
+    RIVAL=''
     tidy
 }

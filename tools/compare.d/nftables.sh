@@ -2,7 +2,7 @@
 # The kernel's own forwarding with a stateful nftables ruleset, in network namespaces. Frames arrive at a veth by
 # BPF_PROG_TEST_RUN in batches of 64 and are dropped where they would leave, so that only forwarding is measured.
 
-PACKAGES_nftables=(nftables iproute2 clang libbpf-dev)
+packages_nftables() { echo 'nftables iproute2 clang libbpf-dev'; }
 
 missing_nftables() { ! command -v nft >/dev/null || missing_xdp; }
 
@@ -54,8 +54,8 @@ measure_nftables() {
     build_xdp
     for traffic in small million; do
         build_router "$space" "$far" "$T/$traffic"
-        setting net/netfilter/nf_conntrack_max 3000000
-        setting net/netfilter/nf_conntrack_buckets 2097152
+        setting /proc/sys/net/netfilter/nf_conntrack_max 3000000
+        setting /proc/sys/net/netfilter/nf_conntrack_buckets 2097152
         pinned "$CORE" ip netns exec "$space" "$T/xdp" "$T/xdp.o" inject "$T/$traffic" "$REPEATS" steady "$traffic" in0 out0 out0
         [ "$traffic" = small ] || pinned "$CORE" ip netns exec "$space" "$T/xdp" "$T/xdp.o" inject "$T/million" "$REPEATS" open new in0 out0 out0
         ip netns del "$space"
