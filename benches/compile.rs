@@ -1,26 +1,19 @@
-//! From a configuration to a program: what a change of configuration costs before it is in force.
+//! Reading a configuration; what compiling it costs is measured in `path`, beside the plain version.
 
-#[path = "common/configuration.rs"]
-mod configuration;
+mod common;
 
-use clearway::compile::compile;
-use clearway::compile::names::Names;
-use configuration::{configuration, model};
+use common::configuration::{configuration, model};
 use criterion::{Criterion, criterion_group, criterion_main};
 
-fn compiling(c: &mut Criterion) {
-    let mut group = c.benchmark_group("compile");
+fn reading(c: &mut Criterion) {
+    let mut group = c.benchmark_group("read");
     group.sample_size(10);
     for (rules, routes) in [(100, 100), (100, 1000), (1000, 1000)] {
         let text = configuration(rules, routes);
-        group.bench_function(format!("read-{rules}-rules-{routes}-routes"), |b| b.iter(|| model(&text)));
-        let model = model(&text);
-        group.bench_function(format!("{rules}-rules-{routes}-routes"), |b| {
-            b.iter(|| compile(&model, &mut Names::default()));
-        });
+        group.bench_function(format!("{rules}-rules-{routes}-routes"), |b| b.iter(|| model(&text)));
     }
     group.finish();
 }
 
-criterion_group!(benches, compiling);
+criterion_group!(benches, reading);
 criterion_main!(benches);

@@ -63,6 +63,7 @@ customers:
     virtualNetworks:
       - name: hub
         addressSpace: {addressPrefixes: [10.1.0.0/16]}
+        maxFlows: 16000000
         subnets:
           - {name: a, addressPrefix: 10.1.0.0/24, networkSecurityGroup: subnet-a, routeTable: table}
           - {name: b, addressPrefix: 10.1.1.0/24, networkSecurityGroup: subnet-b, routeTable: table}
@@ -72,8 +73,8 @@ customers:
 
 const TAIL: &str = r#"
     networkInterfaces:
-      - {name: a, networkSecurityGroup: nic-a, ipConfigurations: [{privateIPAddress: 10.1.0.4, subnet: hub/a}]}
-      - {name: b, networkSecurityGroup: nic-b, ipConfigurations: [{privateIPAddress: 10.1.1.4, subnet: hub/b}]}
+      - {name: a, maxFlows: 16000000, networkSecurityGroup: nic-a, ipConfigurations: [{privateIPAddress: 10.1.0.4, subnet: hub/a}]}
+      - {name: b, maxFlows: 16000000, networkSecurityGroup: nic-b, ipConfigurations: [{privateIPAddress: 10.1.1.4, subnet: hub/b}]}
     expressRouteCircuits:
       - name: er1
         sku: {tier: Premium, family: MeteredData}

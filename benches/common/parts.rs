@@ -1,0 +1,284 @@
+//! Steps of the way of a packet, alone.
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+
+use clearway::dataplane::Output;
+use clearway::dataplane::emit::Sending;
+use clearway::dataplane::ingress::ingress;
+use clearway::dataplane::state::Received;
+use clearway::table::classify::{Addresses, Classifier, Pattern, Protocols};
+use clearway::table::lpm::Lpm;
+use clearway::types::Prefix;
+use clearway::wire::ip;
+
+use super::cases::{Case, Run, Side, work};
+use super::configuration::{configuration, model};
+use super::dataplane::{Dataplane, seed};
+use super::plain::{self, Net, Parsed, Plain, Routes, Rule, Tuple};
+use super::traffic::{BATCH, Batch, FABRIC, NEIGHBOUR, NEIGHBOUR_HOST, Order, Traffic};
+
+/// The cases of this file.
+pub fn all(run: Run) -> Vec<Case> {
+    let tried = run == Run::Tried;
+    let mut cases = vec![parse(), rewrite()];
+    cases.extend(if tried { &[10][..] } else { &[100, 1000] }.iter().map(|n| classify(*n)));
+    cases.extend(if tried { &[10][..] } else { &[1000, 100_000] }.iter().map(|n| route(*n)));
+    cases
+}
+
+fn case(
+    name: &str,
+    make: impl Fn(Side) -> Box<dyn super::cases::Work> + 'static,
+    check: impl Fn() + 'static,
+) -> Case {
+    Case { name: name.to_owned(), per_round: BATCH, make: Box::new(make), check: Box::new(check) }
+}
+
+fn batch() -> Batch {
+    let mut batch = Batch::default();
+    Traffic::new(&[NEIGHBOUR], 64, 1000, Order::Shuffled).fill(&mut batch);
+    batch
+}
+
+/// Steps 1 to 5: from the bytes of a received frame to a checked packet of a known tunnel.
+fn parse() -> Case {
+    let ours = || Dataplane::new(10, 10).program;
+    let plain = || Plain::new(&model(&configuration(10, 10)), seed());
+    let make = move |side| {
+        let batch = batch();
+        match side {
+            Side::Clearway => {
+                let (program, mut received) = (ours(), Received::default());
+                work(move || {
+                    for (frame, _) in batch.frames() {
+                        let _ =
+                            black_box(ingress(&program, &mut received, FABRIC, frame, frame.len() as u32));
+                    }
+                })
+            }
+            Side::Plain => {
+                let plain = plain();
+                work(move || {
+                    for (frame, _) in batch.frames() {
+                        let _ = black_box(plain.parse(usize::from(FABRIC), frame));
+                    }
+                })
+            }
+        }
+    };
+    let check = move || {
+        let (program, plain, mut received) = (ours(), plain(), Received::default());
+        for (frame, _) in batch().frames() {
+            assert!(ingress(&program, &mut received, FABRIC, frame, frame.len() as u32).is_ok());
+            assert!(plain.parse(usize::from(FABRIC), frame).is_ok());
+        }
+    };
+    case("parse", make, check)
+}
+
+/// Step 13: the frame that leaves, of a packet that is parsed and whose way is known.
+fn rewrite() -> Case {
+    // It lives as long as the run, and what is parsed points into it.
+    let kept = || -> &'static Batch { Box::leak(Box::new(batch())) };
+    let make = move |side| match side {
+        Side::Clearway => {
+            let (rewrite, packets, mut out) = (rewrite_ours(), parsed_ours(kept()), Output::default());
+            work(move || {
+                out.clear();
+                packets.iter().for_each(|p| rewrite(p, &mut out));
+                black_box(&out);
+            })
+        }
+        Side::Plain => {
+            let plain = Plain::new(&model(&configuration(10, 10)), seed());
+            let (packets, mut out) = (parsed_plain(&plain, kept()), Vec::new());
+            work(move || {
+                for packet in &packets {
+                    black_box(plain.rewrite(packet, NEIGHBOUR_HOST, &mut out)).ok();
+                }
+            })
+        }
+    };
+    let check = move || {
+        let plain = Plain::new(&model(&configuration(10, 10)), seed());
+        let (rewrite, mut output, mut out) = (rewrite_ours(), Output::default(), Vec::new());
+        let batch = batch();
+        let parsed = parsed_ours(&batch).into_iter().zip(parsed_plain(&plain, &batch));
+        for (ours, theirs) in parsed {
+            output.clear();
+            rewrite(&ours, &mut output);
+            assert!(plain.rewrite(&theirs, NEIGHBOUR_HOST, &mut out).is_ok());
+            assert_eq!(output.bytes, out);
+        }
+    };
+    case("rewrite", make, check)
+}
+
+fn parsed_ours(batch: &Batch) -> Vec<(ip::Inner, &[u8])> {
+    let packets = batch.frames().map(|(frame, _)| &frame[42..]);
+    packets.filter_map(|p| Some((ip::parse_inner(p, true)?, p))).collect()
+}
+
+fn parsed_plain<'a>(plain: &Plain, batch: &'a Batch) -> Vec<Parsed<'a>> {
+    batch.frames().filter_map(|(frame, _)| plain.parse(usize::from(FABRIC), frame).ok()).collect()
+}
+
+/// Writes frames to the host of the neighbour.
+fn rewrite_ours() -> impl Fn(&(ip::Inner, &[u8]), &mut Output) {
+    let program = Dataplane::new(10, 10).program;
+    let fabric = program.vnet("contoso", "hub").and_then(|v| program.vnets[v as usize].fabric);
+    let tunnel = fabric.map(|t| (t, IpAddr::from(NEIGHBOUR_HOST)));
+    let sending = Sending { port: FABRIC, tunnel, inner_mac: [0; 6] };
+    let room = sending.room(&program);
+    move |(inner, packet), out| {
+        out.send(&program, sending, inner, packet, inner.tos, inner.ttl - 1, room);
+    }
+}
+
+/// Rules as they are written for a tier of servers: a range of sources, a small range of ports; the last takes the rest.
+fn patterns(count: usize) -> Vec<Pattern> {
+    let rule = |n: usize| Pattern {
+        protocols: Protocols::Numbers(vec![if n.is_multiple_of(2) { 6 } else { 17 }]),
+        source: Addresses::Prefixes(vec![Prefix::v4(10, (n / 250) as u8, (n % 250) as u8, 0, 24)]),
+        destination: Addresses::Prefixes(vec![Prefix::v4(10, 1, (n % 200) as u8, 0, 24)]),
+        source_ports: vec![(0, u16::MAX)],
+        destination_ports: vec![(1000 + n as u16, 1010 + n as u16)],
+    };
+    let rest = Pattern {
+        protocols: Protocols::Any,
+        source: Addresses::Any,
+        destination: Addresses::Any,
+        source_ports: vec![(0, u16::MAX)],
+        destination_ports: vec![(0, u16::MAX)],
+    };
+    (0..count - 1).map(rule).chain([rest]).collect()
+}
+
+/// The same rules as a list; what a rule allows is its number.
+fn rules(patterns: &[Pattern]) -> Vec<Rule> {
+    let side = |addresses: &Addresses| match addresses {
+        Addresses::Any => plain::Side::Any,
+        Addresses::Prefixes(prefixes) => plain::Side::In(prefixes.iter().map(net).collect()),
+    };
+    let rule = |p: &Pattern| Rule {
+        allow: true,
+        protocols: match &p.protocols {
+            Protocols::Any => vec![],
+            Protocols::Numbers(numbers) => numbers.clone(),
+        },
+        source: side(&p.source),
+        destination: side(&p.destination),
+        source_ports: p.source_ports.clone(),
+        destination_ports: p.destination_ports.clone(),
+    };
+    patterns.iter().map(rule).collect()
+}
+
+fn net(prefix: &Prefix) -> Net {
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix.len())).unwrap_or(0);
+    Net { first: v4(prefix), mask }
+}
+
+fn v4(prefix: &Prefix) -> u32 {
+    match prefix.first() {
+        IpAddr::V4(a) => a.to_bits(),
+        IpAddr::V6(_) => 0,
+    }
+}
+
+/// Looks up each one and lets no result go to waste.
+fn each<T, R>(all: &[T], look_up: impl Fn(&T) -> R) {
+    for one in all {
+        black_box(look_up(black_box(one)));
+    }
+}
+
+/// Numbers without order, the same in every run.
+fn numbers(count: u64) -> impl Iterator<Item = u32> {
+    (1..=count).map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32)
+}
+
+/// Packets for those rules: a quarter meets its rule, the rest the last one.
+fn tuples(count: usize) -> Vec<Tuple> {
+    let tuple = |n: u32| {
+        let rule = n as usize % count;
+        let near = if n >> 30 == 0 { 0 } else { 77 };
+        Tuple {
+            source: Ipv4Addr::new(10, (rule / 250) as u8, (rule % 250) as u8, 9),
+            destination: Ipv4Addr::new(10, 1, (rule % 200) as u8 ^ near, 4),
+            protocol: if rule.is_multiple_of(2) { 6 } else { 17 },
+            ports: (40_000, 1005 + rule as u16),
+        }
+    };
+    numbers(BATCH).map(tuple).collect()
+}
+
+/// The first rule of a list that a packet matches.
+fn classify(count: usize) -> Case {
+    let ours = |classifier: &Classifier, t: &Tuple| {
+        classifier.first_match(t.source.into(), t.destination.into(), t.protocol, t.ports, None)
+    };
+    let make = move |side| {
+        let (patterns, tuples) = (patterns(count), tuples(count));
+        match side {
+            Side::Clearway => {
+                let classifier = Classifier::new(&patterns);
+                work(move || each(&tuples, |t| ours(&classifier, t)))
+            }
+            Side::Plain => {
+                let rules = rules(&patterns);
+                work(move || each(&tuples, |t| plain::first_match(&rules, t).is_some()))
+            }
+        }
+    };
+    let check = move || {
+        let patterns = patterns(count);
+        let (classifier, rules) = (Classifier::new(&patterns), rules(&patterns));
+        for tuple in tuples(count) {
+            let at = plain::first_match(&rules, &tuple)
+                .and_then(|r| rules.iter().position(|o| std::ptr::eq(o, r)));
+            assert_eq!(ours(&classifier, &tuple), at);
+        }
+    };
+    case(&format!("classify-{count}-rules"), make, check)
+}
+
+/// The longest prefix that holds an address.
+fn route(count: u32) -> Case {
+    let prefixes = move || -> Vec<(Prefix, u32)> {
+        numbers(count.into())
+            .zip(0..)
+            .map(|(a, n)| (Prefix::new(Ipv4Addr::from_bits(a).into(), 8 + (n % 21) as u8), n))
+            .collect()
+    };
+    let ours = move || prefixes().into_iter().collect::<Lpm<u32>>();
+    let plain = move || {
+        let mut table = Routes::new();
+        for (prefix, n) in prefixes() {
+            table.insert(Ipv4Addr::from_bits(v4(&prefix)), u32::from(prefix.len()), n);
+        }
+        table
+    };
+    let addresses = || numbers(BATCH).map(|a| Ipv4Addr::from_bits(a.rotate_left(7)));
+    let make = move |side| {
+        let addresses: Vec<Ipv4Addr> = addresses().collect();
+        match side {
+            Side::Clearway => {
+                let table = ours();
+                work(move || each(&addresses, |a| table.lookup((*a).into())))
+            }
+            Side::Plain => {
+                let table = plain();
+                work(move || each(&addresses, |a| table.longest_match(*a).is_some()))
+            }
+        }
+    };
+    let check = move || {
+        let (ours, plain) = (ours(), plain());
+        for address in addresses() {
+            assert_eq!(ours.lookup(address.into()), plain.longest_match(address).map(|m| *m.2));
+        }
+    };
+    case(&format!("route-{count}-routes"), make, check)
+}
