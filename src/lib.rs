@@ -14,6 +14,8 @@
 //!
 //! Modules in reading order; each uses only those above it.
 
+pub mod sys;
+
 pub mod types;
 
 pub mod packet;

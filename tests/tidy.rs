@@ -13,10 +13,11 @@ use source::Use;
 
 /// The modules from the ground up, each with those that it may use besides itself.
 const FLOORS: &[(&str, &[&str])] = &[
+    ("sys", &[]),
     ("types", &[]),
     ("packet", &["types"]),
     ("wire", &["packet"]),
-    ("table", &["types", "packet", "wire"]),
+    ("table", &["sys", "types", "packet", "wire"]),
     ("model", &["types", "packet"]),
     ("compile", &["types", "packet", "wire", "table", "model"]),
     ("dataplane", &["types", "packet", "wire", "table", "model", "compile"]),
@@ -50,6 +51,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("glob", &["src/model/azure/globs.rs"]),
     ("hashbrown", &["src/table/", "src/compile/names.rs"]),
     ("indicatif", &["src/cli/progress.rs"]),
+    ("libc", &["src/sys/"]),
     ("saphyr_parser", &["src/model/text.rs"]),
     ("serde", &["src/observe/", "src/cli/"]),
     ("serde_json", &["src/observe/", "src/cli/"]),

@@ -5,3 +5,4 @@ pub mod ecmp;
 pub mod flows;
 pub mod fragments;
 pub mod lpm;
+pub mod records;

@@ -1,0 +1,174 @@
+//! An array that grows without moving: its elements stand in blocks of 2 MiB, on huge pages where the system has them.
+
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+use super::memory::{BLOCK, give_back, huge_pages_allowed, take};
+use super::prefetch::prefetch_pointer;
+
+/// The least that is taken from the system.
+const LEAST: usize = 4096;
+
+/// By how much the first block grows until it is a whole one.
+const GROWTH: usize = 8;
+
+/// An array of at least one element. No index is wrong: one that is out of range means the first element, so that
+/// looking up an element needs no branch. The size of an element is a power of two.
+pub struct Arena<T> {
+    blocks: Vec<NonNull<T>>,
+    len: usize,
+    /// Bytes of the first block; the others are whole.
+    first: usize,
+    owned: PhantomData<T>,
+}
+
+impl<T: Copy> Arena<T> {
+    /// Elements of a whole block.
+    const PER: usize = {
+        let fits = size_of::<T>().is_power_of_two() && size_of::<T>() <= BLOCK && align_of::<T>() <= LEAST;
+        assert!(fits, "an element's size must be a power of two, at most one block");
+        BLOCK / size_of::<T>()
+    };
+
+    /// An array of one element.
+    pub fn new(first: T) -> Arena<T> {
+        let bytes = LEAST.max(size_of::<T>());
+        let mut arena = Arena { blocks: vec![take(bytes).cast()], len: 0, first: bytes, owned: PhantomData };
+        arena.push(first);
+        arena
+    }
+
+    /// Appends an element; its index.
+    #[inline]
+    pub fn push(&mut self, value: T) -> usize {
+        if self.len == self.capacity() {
+            self.grow();
+        }
+        let index = self.len;
+        // SAFETY: the capacity is above `index`, so its block is held and has room for it.
+        unsafe { self.blocks.get_unchecked(index / Self::PER).add(index % Self::PER).write(value) };
+        self.len += 1;
+        index
+    }
+
+    /// Elements that fit into what is held.
+    #[inline]
+    fn capacity(&self) -> usize {
+        (self.blocks.len() - 1) * Self::PER + self.first / size_of::<T>()
+    }
+
+    /// The first block grows by moving until it is whole; then blocks are added.
+    #[cold]
+    fn grow(&mut self) {
+        if self.first == BLOCK {
+            self.blocks.push(take(BLOCK).cast());
+            return;
+        }
+        let bytes = (self.first * GROWTH).min(BLOCK);
+        let block: NonNull<T> = take(bytes).cast();
+        if let Some(old) = self.blocks.first_mut() {
+            // SAFETY: both blocks have room for the elements, all of which are in the only, first block; nothing
+            // refers to the old one, because the array is borrowed mutably.
+            unsafe {
+                block.copy_from_nonoverlapping(*old, self.len);
+                give_back(old.cast(), self.first);
+            }
+            *old = block;
+        }
+        self.first = bytes;
+    }
+
+    #[inline(always)]
+    fn place(&self, index: usize) -> NonNull<T> {
+        let index = if index < self.len { index } else { 0 };
+        // SAFETY: the array has at least one element, so `index` is that of an element, and its block is held.
+        unsafe { self.blocks.get_unchecked(index / Self::PER).add(index % Self::PER) }
+    }
+
+    /// An element.
+    #[inline(always)]
+    pub fn get(&self, index: usize) -> &T {
+        // SAFETY: `place` points to an element, which lives as long as the array is borrowed.
+        unsafe { self.place(index).as_ref() }
+    }
+
+    /// An element, to change.
+    #[inline(always)]
+    pub fn get_mut(&mut self, index: usize) -> &mut T {
+        // SAFETY: `place` points to an element, which lives as long as the array is borrowed, mutably.
+        unsafe { self.place(index).as_mut() }
+    }
+
+    /// Asks for the first cache line of an element.
+    #[inline(always)]
+    pub fn prefetch(&self, index: usize) {
+        prefetch_pointer(self.place(index).as_ptr().cast());
+    }
+
+    /// How many elements there are.
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes held from the system.
+    pub fn bytes(&self) -> usize {
+        (self.blocks.len() - 1) * BLOCK + self.first + self.blocks.capacity() * size_of::<NonNull<T>>()
+    }
+
+    /// True if huge pages back it: it has whole blocks, and the system gives huge pages to who asks.
+    pub fn on_huge_pages(&self) -> bool {
+        self.first == BLOCK && huge_pages_allowed()
+    }
+}
+
+impl<T> Drop for Arena<T> {
+    fn drop(&mut self) {
+        for (n, block) in self.blocks.iter().enumerate() {
+            let bytes = if n == 0 { self.first } else { BLOCK };
+            // SAFETY: the block was taken with this size; nothing refers to it once the array is dropped.
+            unsafe { give_back(block.cast(), bytes) };
+        }
+    }
+}
+
+// SAFETY: the array owns its elements as a `Vec` does; pointers to them are not shared.
+unsafe impl<T: Send> Send for Arena<T> {}
+// SAFETY: a shared array gives out shared references only.
+unsafe impl<T: Sync> Sync for Arena<T> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_stay_what_they_are_while_the_array_grows() {
+        let mut arena = Arena::new([0_u64; 8]);
+        for n in 1..100_000_u64 {
+            assert_eq!(arena.push([n; 8]), n as usize);
+        }
+        assert_eq!(arena.len(), 100_000);
+        assert!((0..100_000).all(|n| *arena.get(n) == [n as u64; 8]));
+        arena.get_mut(70_000)[3] = 5;
+        assert_eq!(*arena.get(70_000), [70_000, 70_000, 70_000, 5, 70_000, 70_000, 70_000, 70_000]);
+        assert!((8 << 20..9 << 20).contains(&arena.bytes()), "{}", arena.bytes());
+    }
+
+    #[test]
+    fn an_index_out_of_range_means_the_first_element() {
+        let mut arena = Arena::new(7_u32);
+        arena.push(8);
+        assert_eq!((*arena.get(1), *arena.get(2), *arena.get(usize::MAX)), (8, 7, 7));
+        *arena.get_mut(99) = 9;
+        assert_eq!(*arena.get(0), 9);
+        arena.prefetch(99);
+    }
+
+    #[test]
+    fn a_small_array_is_small() {
+        assert!(Arena::new(0_u64).bytes() < 5000);
+        let large = Arena::new([0_u32; 4096]);
+        assert!((16_384..17_000).contains(&large.bytes()));
+    }
+}

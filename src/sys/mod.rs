@@ -1,0 +1,13 @@
+//! The floor that touches the machine: huge pages, prefetch, vector compares. All unsafe code of the crate stands here,
+//! behind functions that no argument can misuse.
+#![allow(unsafe_code)]
+
+mod arena;
+mod lanes;
+mod memory;
+mod prefetch;
+
+pub use arena::Arena;
+pub use lanes::{equal8, high8};
+pub use memory::huge_pages_allowed;
+pub use prefetch::{prefetch, prefetch_index};

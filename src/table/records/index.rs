@@ -1,0 +1,390 @@
+//! From the hash of a key to the slots of records: extendible hashing.
+//!
+//! ```text
+//!  hash  31 .............. 16 | 15 ........ 8 | 7 ......... 0
+//!        segment, by the first  with the bucket  first bucket
+//!        bits of the directory  the second one
+//!
+//!  directory ─► segment: 256 buckets ─► bucket: 8 hashes, 8 slots, one cache line
+//! ```
+//!
+//! An entry stands in its first bucket if that has room, else in its second. A segment that is too full is split in two
+//! by the next bit of the hashes, in place and without a look at the records, so growing never takes longer than that.
+//! The second highest bits of a bucket's slots count the entries that went to their second bucket from here: while there
+//! are none, a miss costs one cache line.
+
+use crate::sys::{Arena, equal8, high8};
+
+/// Slots are below this number: two bits of an entry's slot are taken.
+pub const SLOTS: u32 = 1 << 30;
+
+/// The entry is a second one of its record, found by other hashes.
+pub const REVERSED: u32 = 1 << 31;
+
+/// One entry went from this bucket to its second one.
+const AWAY: u32 = 1 << 30;
+
+const BUCKETS: usize = 256;
+
+/// Entries a segment may have before it is split: seven eighths.
+const FULL: u16 = (BUCKETS * 8 / 8 * 7) as u16;
+
+/// Entries a segment must have to be split because one more found no room. With fewer, hashes do not fall like dice:
+/// someone knows the seed, and memory for splits would be wasted on them.
+const HALF: u16 = (BUCKETS * 8 / 2) as u16;
+
+/// The directory's highest depth: the bits of a hash above those that choose buckets.
+const DEEPEST: u8 = 16;
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Bucket {
+    /// Hashes; 0: no entry.
+    tags: [u32; 8],
+    slots: [u32; 8],
+}
+
+#[derive(Clone, Copy)]
+struct Segment {
+    buckets: [Bucket; BUCKETS],
+}
+
+const EMPTY: Segment = Segment { buckets: [Bucket { tags: [0; 8], slots: [0; 8] }; BUCKETS] };
+
+/// What is known of a segment besides its entries.
+#[derive(Clone, Copy)]
+struct About {
+    entries: u16,
+    /// How many bits of a hash lead here.
+    depth: u8,
+}
+
+/// The index. Hashes are never 0.
+pub struct Index {
+    /// Segments by the first bits of a hash; as many entries as those bits can say.
+    directory: Vec<u32>,
+    /// What a hash is shifted by for its place in the directory.
+    shift: u32,
+    segments: Arena<Segment>,
+    about: Vec<About>,
+}
+
+#[inline(always)]
+fn first(hash: u32) -> usize {
+    (hash & 0xff) as usize
+}
+
+/// The other bucket of a hash that may stand in `bucket`.
+#[inline(always)]
+fn other(hash: u32, bucket: usize) -> usize {
+    (bucket ^ (hash >> 8 | 1) as usize) & 0xff
+}
+
+impl Bucket {
+    #[inline(always)]
+    fn matching(&self, hash: u32, reversed: bool) -> u32 {
+        let wrong = if reversed { 0xff } else { 0 };
+        equal8(&self.tags, hash) & (high8(&self.slots) ^ wrong ^ 0xff)
+    }
+
+    /// The slot of the first entry in a mask.
+    #[inline(always)]
+    fn slot(&self, mask: u32) -> u32 {
+        self.slots[(mask.trailing_zeros() & 7) as usize] & !(REVERSED | AWAY)
+    }
+
+    /// One bit for each entry that went away from here; at eight they are no longer counted.
+    #[inline(always)]
+    fn away(&self) -> u32 {
+        high8(&self.slots.map(|slot| slot << 1))
+    }
+
+    fn note_away(&mut self) {
+        let free = (!self.away()).trailing_zeros() as usize;
+        if let Some(slot) = self.slots.get_mut(free) {
+            *slot |= AWAY;
+        }
+    }
+
+    fn note_return(&mut self) {
+        let away = self.away();
+        if away != 0xff
+            && let Some(slot) = self.slots.get_mut(away.trailing_zeros() as usize)
+        {
+            *slot &= !AWAY;
+        }
+    }
+
+    fn put(&mut self, n: usize, tag: u32, value: u32) {
+        let n = n & 7;
+        self.tags[n] = tag;
+        self.slots[n] = self.slots[n] & AWAY | value;
+    }
+
+    /// Where there is room.
+    #[inline(always)]
+    fn free(&self) -> Option<usize> {
+        let mask = equal8(&self.tags, 0);
+        (mask != 0).then_some(mask.trailing_zeros() as usize)
+    }
+
+    /// Where this very entry stands.
+    fn position(&self, tag: u32, value: u32) -> Option<usize> {
+        let mut mask = equal8(&self.tags, tag);
+        while mask != 0 {
+            let n = mask.trailing_zeros() as usize & 7;
+            if self.slots[n] & !AWAY == value {
+                return Some(n);
+            }
+            mask &= mask - 1;
+        }
+        None
+    }
+}
+
+impl Segment {
+    /// Puts an entry into one of its buckets, moving at most one other.
+    fn insert(&mut self, tag: u32, value: u32) -> bool {
+        let home = first(tag);
+        if let Some(n) = self.buckets[home].free() {
+            self.buckets[home].put(n, tag, value);
+            return true;
+        }
+        let second = other(tag, home);
+        let free = match self.buckets[second].free() {
+            Some(n) => Some((second, n)),
+            None => self.make_room(home).or_else(|| self.make_room(second)),
+        };
+        let Some((bucket, n)) = free else { return false };
+        self.buckets[bucket].put(n, tag, value);
+        if bucket == second {
+            self.buckets[home].note_away();
+        }
+        true
+    }
+
+    /// Moves one entry of a full bucket to the other bucket it may stand in.
+    fn make_room(&mut self, bucket: usize) -> Option<(usize, usize)> {
+        for n in 0..8 {
+            let (tag, value) = self.entry(bucket, n);
+            let to = other(tag, bucket);
+            if let Some(free) = self.buckets[to & 0xff].free() {
+                self.buckets[to & 0xff].put(free, tag, value);
+                self.moved(tag, to);
+                return Some((bucket, n));
+            }
+        }
+        None
+    }
+
+    fn entry(&self, bucket: usize, n: usize) -> (u32, u32) {
+        let bucket = &self.buckets[bucket & 0xff];
+        (bucket.tags[n & 7], bucket.slots[n & 7] & !AWAY)
+    }
+
+    /// Tells an entry's first bucket that it has moved to `to`.
+    fn moved(&mut self, tag: u32, to: usize) {
+        let home = &mut self.buckets[first(tag)];
+        if to == first(tag) {
+            home.note_return();
+        } else {
+            home.note_away();
+        }
+    }
+
+    fn remove(&mut self, tag: u32, value: u32) -> bool {
+        let home = first(tag);
+        if let Some(n) = self.buckets[home].position(tag, value) {
+            self.buckets[home].put(n, 0, 0);
+            return true;
+        }
+        let second = &mut self.buckets[other(tag, home)];
+        let Some(n) = second.position(tag, value) else { return false };
+        second.put(n, 0, 0);
+        self.buckets[home].note_return();
+        true
+    }
+
+    /// Keeps the entries whose hash has `bit` or lacks it; how many those are.
+    fn keep(&mut self, bit: u32, set: bool) -> u16 {
+        let mut entries = 0;
+        for bucket in &mut self.buckets {
+            for n in 0..8 {
+                let tag = bucket.tags[n];
+                let stays = tag != 0 && (tag & bit != 0) == set;
+                bucket.tags[n] = if stays { tag } else { 0 };
+                bucket.slots[n] = if stays { bucket.slots[n] & !AWAY } else { 0 };
+                entries += u16::from(stays);
+            }
+        }
+        self.go_home();
+        entries
+    }
+
+    /// Moves entries into their first buckets where there is room, and counts those that stay away.
+    fn go_home(&mut self) {
+        for b in 0..BUCKETS {
+            for n in 0..8 {
+                let (tag, value) = self.entry(b, n);
+                if tag == 0 || first(tag) == b {
+                    continue;
+                }
+                let home = &mut self.buckets[first(tag)];
+                match home.free() {
+                    Some(free) => {
+                        home.put(free, tag, value);
+                        self.buckets[b].put(n, 0, 0);
+                    }
+                    None => home.note_away(),
+                }
+            }
+        }
+    }
+}
+
+impl Index {
+    /// An empty index.
+    pub fn new() -> Index {
+        Index {
+            directory: vec![0],
+            shift: 32,
+            segments: Arena::new(EMPTY),
+            about: vec![About { entries: 0, depth: 0 }],
+        }
+    }
+
+    #[inline(always)]
+    fn number(&self, hash: u32) -> usize {
+        let place = u64::from(hash) >> (self.shift & 63);
+        self.directory.get(place as usize).map_or(0, |&n| n as usize)
+    }
+
+    #[inline(always)]
+    fn segment(&self, hash: u32) -> &Segment {
+        self.segments.get(self.number(hash))
+    }
+
+    /// Asks for the first bucket of a hash.
+    #[inline(always)]
+    pub fn prefetch(&self, hash: u32) {
+        crate::sys::prefetch(&self.segment(hash).buckets[first(hash)]);
+    }
+
+    /// The slot of an entry of this hash.
+    #[inline(always)]
+    pub fn probe(&self, hash: u32, reversed: bool) -> Option<u32> {
+        let segment = self.segment(hash);
+        let home = &segment.buckets[first(hash)];
+        let mask = home.matching(hash, reversed);
+        if mask != 0 {
+            return Some(home.slot(mask));
+        }
+        if home.away() == 0 {
+            return None;
+        }
+        let second = &segment.buckets[other(hash, first(hash))];
+        let mask = second.matching(hash, reversed);
+        (mask != 0).then(|| second.slot(mask))
+    }
+
+    /// The first slot among the entries of this hash that are not reversed and for which `is_it` holds.
+    #[inline]
+    pub fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        let segment = self.segment(hash);
+        let mut b = first(hash);
+        for _ in 0..2 {
+            let bucket = &segment.buckets[b];
+            let mut mask = bucket.matching(hash, false);
+            while mask != 0 {
+                let slot = bucket.slot(mask);
+                if is_it(slot) {
+                    return Some(slot);
+                }
+                mask &= mask - 1;
+            }
+            if bucket.away() == 0 {
+                return None;
+            }
+            b = other(hash, b);
+        }
+        None
+    }
+
+    /// Adds an entry; `value` is a slot, perhaps [`REVERSED`]. False: there is no room for it within bounded work.
+    pub fn insert(&mut self, hash: u32, value: u32) -> bool {
+        for _ in 0..2 {
+            let number = self.number(hash);
+            let Some(about) = self.about.get_mut(number) else { return false };
+            if about.entries < FULL && self.segments.get_mut(number).insert(hash, value) {
+                about.entries += 1;
+                return true;
+            }
+            if about.entries < HALF || !self.split(number, hash) {
+                break;
+            }
+        }
+        // What could not be split is filled to its last place.
+        let number = self.number(hash);
+        let Some(about) = self.about.get_mut(number) else { return false };
+        let done = self.segments.get_mut(number).insert(hash, value);
+        about.entries += u16::from(done);
+        done
+    }
+
+    /// Removes an entry.
+    pub fn remove(&mut self, hash: u32, value: u32) {
+        let number = self.number(hash);
+        if self.segments.get_mut(number).remove(hash, value)
+            && let Some(about) = self.about.get_mut(number)
+        {
+            about.entries -= 1;
+        }
+    }
+
+    /// Splits the segment of a hash in two; false if it is as deep as can be.
+    #[cold]
+    fn split(&mut self, number: usize, hash: u32) -> bool {
+        let Some(&About { depth, .. }) = self.about.get(number) else { return false };
+        if depth >= DEEPEST {
+            return false;
+        }
+        if 32 - self.shift == u32::from(depth) {
+            self.directory = self.directory.iter().flat_map(|&n| [n, n]).collect();
+            self.shift -= 1;
+        }
+        let bit = 1 << (31 - depth);
+        let copy = *self.segments.get(number);
+        let sibling = self.segments.push(copy);
+        let entries = self.segments.get_mut(sibling).keep(bit, true);
+        self.about.push(About { entries, depth: depth + 1 });
+        let entries = self.segments.get_mut(number).keep(bit, false);
+        if let Some(about) = self.about.get_mut(number) {
+            *about = About { entries, depth: depth + 1 };
+        }
+        // The directory's entries for hashes that begin with these bits, of which the second half has `bit`.
+        let span = 1_usize << (32 - self.shift - u32::from(depth));
+        let start = (u64::from(hash) >> self.shift) as usize / span * span;
+        for n in self.directory.iter_mut().skip(start + span / 2).take(span / 2) {
+            *n = sibling as u32;
+        }
+        true
+    }
+
+    /// Bytes held from the system.
+    pub fn bytes(&self) -> usize {
+        self.segments.bytes()
+            + self.directory.capacity() * size_of::<u32>()
+            + self.about.capacity() * size_of::<About>()
+    }
+
+    /// True if huge pages back it.
+    pub fn on_huge_pages(&self) -> bool {
+        self.segments.on_huge_pages()
+    }
+
+    /// How many segments there are.
+    #[cfg(test)]
+    pub fn segments(&self) -> usize {
+        self.segments.len()
+    }
+}

@@ -1,0 +1,547 @@
+//! Flow records for the fast path: found by hash or key, gone when idle, counted by their owner elsewhere.
+//!
+//! ```text
+//!  packet ─► hash ─► Index ─► slot ─► Record (one cache line)
+//!                                        ▲
+//!  reap ─► Timers: lists of slots by the time they would be gone
+//! ```
+//!
+//! No operation on a single record takes longer the more records there are: the index grows by parts, records never
+//! move, and `reap` does as much as it is told. Keys come from strangers, so hashes are seeded; who knows the seed all
+//! the same can have no more than records refused that share his hashes.
+
+mod index;
+mod record;
+mod slab;
+#[cfg(test)]
+mod tests;
+mod timer;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ahash::RandomState;
+
+use self::index::{Index, REVERSED};
+use self::record::{HAS_ENDED, LINKED, OPENED_INBOUND, USED, WIDE};
+pub use self::record::{Record, Stored};
+use self::slab::Slab;
+use self::timer::Timers;
+use super::flows::{FlowKey, Owner};
+use crate::packet::Direction;
+use crate::types::Nanos;
+
+/// No record. As a slot it is that of a record that matches nothing.
+pub const NONE: u32 = u32::MAX;
+
+/// What a change of configuration may change of a record.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged {
+    /// How long it may be idle.
+    pub idle_minutes: u8,
+    /// The rule that opened it.
+    pub rule: u32,
+    /// The direction of the packet that opened it; not to change.
+    pub opened_by: Direction,
+    /// True of an ended record; not to change.
+    pub ended: bool,
+}
+
+/// A table of flow records.
+pub struct Records {
+    seeds: [u64; 3],
+    index: Index,
+    slab: Slab,
+    timers: Timers,
+    /// The VNet of each endpoint that has a number.
+    vnets: Vec<u32>,
+    opened: u64,
+}
+
+/// A key as records hold it.
+struct Packed {
+    hash: u32,
+    owner: u32,
+    ports: u32,
+    protocol: u8,
+    addresses: Addresses,
+}
+
+enum Addresses {
+    Ipv4(u32, u32),
+    Wide([u128; 2]),
+}
+
+/// Both halves of a product, folded into one.
+#[inline(always)]
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// The 32 bits that the index takes, never 0.
+#[inline(always)]
+fn finish(hash: u64) -> u32 {
+    let hash = (hash >> 32) as u32 ^ hash as u32;
+    hash + u32::from(hash == 0)
+}
+
+/// The endpoint with the highest bit set, or the VNet of an endpoint that is the local address.
+#[inline]
+fn pack_owner(owner: Owner) -> u32 {
+    if owner.endpoint == 0 { owner.vnet & !(1 << 31) } else { owner.endpoint | 1 << 31 }
+}
+
+fn wide(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+impl Records {
+    /// An empty table; the seed must be random, because keys come from strangers.
+    pub fn new(seed: RandomState) -> Records {
+        Records {
+            seeds: [1_u64, 2, 3].map(|n| seed.hash_one(n)),
+            index: Index::new(),
+            slab: Slab::new(),
+            timers: Timers::new(),
+            vnets: Vec::new(),
+            opened: 0,
+        }
+    }
+
+    /// The hash of an IPv4 flow in a VNet, never 0; ports are the local above the remote one. The record that an
+    /// endpoint of VNet `scope` opens is found by it.
+    #[inline(always)]
+    pub fn hash_ipv4(&self, scope: u32, local: u32, remote: u32, ports: u32, protocol: u8) -> u32 {
+        let [first, second, third] = self.seeds;
+        let addresses = u64::from(local) << 32 | u64::from(remote);
+        let rest = u64::from(ports) << 32 | u64::from(scope ^ u32::from(protocol) << 24);
+        finish(fold(fold(addresses ^ first, rest ^ second) ^ third, first | 1))
+    }
+
+    fn hash_wide(&self, scope: u32, pair: [u128; 2], ports: u32, protocol: u8) -> u32 {
+        let [first, second, third] = self.seeds;
+        let rest = u64::from(ports) << 32 | u64::from(scope ^ u32::from(protocol) << 24);
+        let words = pair.into_iter().flat_map(|a| [(a >> 64) as u64, a as u64]);
+        finish(words.fold(fold(rest ^ first, second | 1), |hash, word| fold(hash ^ word ^ third, second | 1)))
+    }
+
+    fn pack(&self, key: &FlowKey) -> Packed {
+        let ports = u32::from(key.ports.0) << 16 | u32::from(key.ports.1);
+        let (scope, protocol) = (key.owner.vnet, key.protocol);
+        let (hash, addresses) = match (key.local, key.remote) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                let (local, remote) = (local.to_bits(), remote.to_bits());
+                (self.hash_ipv4(scope, local, remote, ports, protocol), Addresses::Ipv4(local, remote))
+            }
+            (local, remote) => {
+                let pair = [wide(local), wide(remote)];
+                (self.hash_wide(scope, pair, ports, protocol), Addresses::Wide(pair))
+            }
+        };
+        Packed { hash, owner: pack_owner(key.owner), ports, protocol, addresses }
+    }
+
+    /// Asks for the place of a hash in the index.
+    #[inline(always)]
+    pub fn prefetch_bucket(&self, hash: u32) {
+        self.index.prefetch(hash);
+    }
+
+    /// The slot of a record with this hash, or [`NONE`]; `reversed`: by its alias. A hint: another key may have the
+    /// same hash, so the caller compares.
+    #[inline(always)]
+    pub fn probe(&self, hash: u32, reversed: bool) -> u32 {
+        self.index.probe(hash, reversed).unwrap_or(NONE)
+    }
+
+    /// Asks for a record.
+    #[inline(always)]
+    pub fn prefetch_record(&self, slot: u32) {
+        self.slab.records.prefetch(slot as usize);
+    }
+
+    /// The record of a slot; of one that was never given (as [`NONE`]), a record that matches nothing.
+    #[inline(always)]
+    pub fn record(&self, slot: u32) -> &Record {
+        self.slab.records.get(slot as usize)
+    }
+
+    /// The record of a slot, to change.
+    #[inline(always)]
+    pub fn record_mut(&mut self, slot: u32) -> &mut Record {
+        self.slab.records.get_mut(slot as usize)
+    }
+
+    /// A number that changes when the slot's record is removed.
+    #[inline]
+    pub fn generation(&self, slot: u32) -> u32 {
+        self.slab.generation(slot)
+    }
+
+    /// Whose record it is.
+    #[inline]
+    pub fn owner(&self, slot: u32) -> Owner {
+        let packed = self.record(slot).owner;
+        let endpoint = packed & !(1 << 31);
+        if packed >> 31 == 0 {
+            return Owner { vnet: packed, endpoint: 0 };
+        }
+        Owner { vnet: self.vnets.get(endpoint as usize).copied().unwrap_or(0), endpoint }
+    }
+
+    /// The key of a record.
+    pub fn key(&self, slot: u32) -> FlowKey {
+        let record = self.record(slot);
+        let (local, remote): (IpAddr, IpAddr) = if record.flags & WIDE == 0 {
+            (Ipv4Addr::from_bits(record.local).into(), Ipv4Addr::from_bits(record.remote).into())
+        } else {
+            let [local, remote] = self.slab.pair(record.local);
+            (Ipv6Addr::from_bits(local).into(), Ipv6Addr::from_bits(remote).into())
+        };
+        let ports = ((record.ports >> 16) as u16, record.ports as u16);
+        FlowKey { owner: self.owner(slot), protocol: record.protocol, ports, local, remote }
+    }
+
+    /// The hash by which a record is found.
+    #[inline]
+    fn hash_of(&self, slot: u32) -> u32 {
+        let record = self.record(slot);
+        let scope = self.owner(slot).vnet;
+        if record.flags & WIDE == 0 {
+            return self.hash_ipv4(scope, record.local, record.remote, record.ports, record.protocol);
+        }
+        self.hash_wide(scope, self.slab.pair(record.local), record.ports, record.protocol)
+    }
+
+    /// The slot of this key's record, gone or not.
+    #[inline]
+    pub fn find_any(&self, key: &FlowKey) -> Option<u32> {
+        let packed = self.pack(key);
+        let endpoint = key.owner.endpoint as usize;
+        if endpoint != 0 && self.vnets.get(endpoint) != Some(&key.owner.vnet) {
+            return None;
+        }
+        self.index.find(packed.hash, |slot| {
+            let record = self.record(slot);
+            let same = record.owner == packed.owner
+                && record.ports == packed.ports
+                && record.protocol == packed.protocol;
+            same && match packed.addresses {
+                Addresses::Ipv4(local, remote) => {
+                    record.flags & WIDE == 0 && record.local == local && record.remote == remote
+                }
+                Addresses::Wide(pair) => record.flags & WIDE != 0 && self.slab.pair(record.local) == pair,
+            }
+        })
+    }
+
+    /// The slot of this key's record, if that is not gone at `now`.
+    #[inline]
+    pub fn find(&self, key: &FlowKey, now: Nanos) -> Option<u32> {
+        self.find_any(key).filter(|&slot| self.gone_at(slot) > now)
+    }
+
+    /// When a packet last refreshed it or its partner.
+    #[inline]
+    pub fn last(&self, slot: u32) -> Nanos {
+        record::last(&self.slab.records, slot)
+    }
+
+    /// The first instant at which it is gone.
+    #[inline]
+    pub fn gone_at(&self, slot: u32) -> Nanos {
+        record::gone_at(&self.slab.records, slot)
+    }
+
+    /// Opens a record; there must be none of this key, gone or not (see [`Records::remove_key`]). `None`: the index has
+    /// no room for it within bounded work, as when too many keys share its hash.
+    pub fn open(
+        &mut self,
+        key: &FlowKey,
+        now: Nanos,
+        idle_minutes: u8,
+        rule: u32,
+        opened_by: Direction,
+    ) -> Option<u32> {
+        let packed = self.pack(key);
+        let slot = self.slab.next()?;
+        if !self.index.insert(packed.hash, slot) {
+            return None;
+        }
+        let mut flags = USED;
+        if opened_by == Direction::Inbound {
+            flags |= OPENED_INBOUND;
+        }
+        let (local, remote) = match packed.addresses {
+            Addresses::Ipv4(local, remote) => (local, remote),
+            Addresses::Wide(pair) => {
+                flags |= WIDE;
+                (self.slab.take_pair(pair), 0)
+            }
+        };
+        if self.slab.len() == 0 {
+            self.timers.restart(now);
+        }
+        let record = Record {
+            local,
+            remote,
+            ports: packed.ports,
+            owner: packed.owner,
+            protocol: packed.protocol,
+            flags,
+            idle_minutes,
+            way_idle_minutes: idle_minutes,
+            rule,
+            last: now,
+            ..Record::default()
+        };
+        self.slab.take(record);
+        self.timers.set(&mut self.slab.records, slot, record.gone_after(now));
+        self.note_vnet(key.owner);
+        self.opened += 1;
+        Some(slot)
+    }
+
+    /// Remembers the VNet of an endpoint that has a number.
+    #[inline]
+    fn note_vnet(&mut self, owner: Owner) {
+        let endpoint = owner.endpoint as usize;
+        if endpoint == 0 {
+            return;
+        }
+        if self.vnets.len() <= endpoint {
+            self.vnets.resize(endpoint + 1, 0);
+        }
+        if let Some(vnet) = self.vnets.get_mut(endpoint) {
+            *vnet = owner.vnet;
+        }
+    }
+
+    /// A packet of the flow was forwarded; nothing to a record that has ended.
+    #[inline]
+    pub fn refresh(&mut self, slot: u32, now: Nanos) {
+        let record = self.record_mut(slot);
+        if record.is_used() && !record.ended() {
+            record.last = now;
+        }
+    }
+
+    /// Ends a record: it is gone ten seconds after `now`. Its stored ways and its partner leave it.
+    pub fn end(&mut self, slot: u32, now: Nanos) {
+        let record = self.record(slot);
+        if !record.is_used() || record.ended() {
+            return;
+        }
+        self.unlink(slot);
+        let record = self.record_mut(slot);
+        record.flags |= HAS_ENDED;
+        record.last = now;
+        record.out = Stored::default();
+        record.back = Stored::default();
+        let gone_at = record.gone_after(now);
+        self.timers.unset(&mut self.slab.records, slot);
+        self.timers.set(&mut self.slab.records, slot, gone_at);
+    }
+
+    /// Removes a record, gone or not.
+    pub fn remove(&mut self, slot: u32) {
+        if !self.record(slot).is_used() {
+            return;
+        }
+        self.unlink(slot);
+        self.timers.unset(&mut self.slab.records, slot);
+        let hash = self.hash_of(slot);
+        self.index.remove(hash, slot);
+        let &Record { alias, flags, local, .. } = self.record(slot);
+        if alias != 0 {
+            self.index.remove(alias, slot | REVERSED);
+        }
+        if flags & WIDE != 0 {
+            self.slab.give_back_pair(local);
+        }
+        self.slab.give_back(slot);
+    }
+
+    /// Removes the record of this key, gone or not; true if there was one.
+    pub fn remove_key(&mut self, key: &FlowKey) -> bool {
+        let slot = self.find_any(key);
+        if let Some(slot) = slot {
+            self.remove(slot);
+        }
+        slot.is_some()
+    }
+
+    /// Makes two records partners: refreshing one refreshes both. Former partners leave them; `back` of both is no way
+    /// any more. Nothing if one of them has ended.
+    pub fn link(&mut self, a: u32, b: u32) {
+        let fit = |slot: u32| self.record(slot).is_used() && !self.record(slot).ended();
+        if a == b || !fit(a) || !fit(b) || self.record(a).partner() == Some(b) {
+            return;
+        }
+        self.unlink(a);
+        self.unlink(b);
+        for (slot, partner) in [(a, b), (b, a)] {
+            let record = self.record_mut(slot);
+            record.flags |= LINKED;
+            record.back = Stored { arrival: partner, ..Stored::default() };
+        }
+        self.settle_idle(a);
+    }
+
+    /// Parts a record from its partner: each keeps the later use of both, and loses its stored ways, which were made for
+    /// the two of them.
+    pub fn unlink(&mut self, slot: u32) {
+        let Some(partner) = self.record(slot).partner() else { return };
+        let last = self.last(slot);
+        for slot in [slot, partner] {
+            let record = self.record_mut(slot);
+            record.flags &= !LINKED;
+            record.last = last;
+            record.out = Stored::default();
+            record.back = Stored::default();
+            record.way_idle_minutes = record.idle_minutes;
+        }
+    }
+
+    /// Sets the smaller idle time of a record and its partner in both.
+    fn settle_idle(&mut self, slot: u32) {
+        let own = self.record(slot).idle_minutes;
+        let Some(partner) = self.record(slot).partner() else {
+            self.record_mut(slot).way_idle_minutes = own;
+            return;
+        };
+        let least = own.min(self.record(partner).idle_minutes);
+        for slot in [slot, partner] {
+            self.record_mut(slot).way_idle_minutes = least;
+        }
+    }
+
+    /// Gives a record a second entry in the index, in place of the one it may have; false: there is no room for it.
+    pub fn alias(&mut self, slot: u32, hash: u32) -> bool {
+        let record = self.record(slot);
+        if !record.is_used() || hash == 0 {
+            return false;
+        }
+        let before = record.alias;
+        if before == hash {
+            return true;
+        }
+        if before != 0 {
+            self.index.remove(before, slot | REVERSED);
+        }
+        let done = self.index.insert(hash, slot | REVERSED);
+        self.record_mut(slot).alias = if done { hash } else { 0 };
+        done
+    }
+
+    /// Removes records that are gone at `now`, telling their owners; looks at no more than `budget` records and may
+    /// leave some, of the last 67 ms or for want of budget, for later. How many it has looked at.
+    pub fn reap(&mut self, now: Nanos, budget: usize, mut gone: impl FnMut(Owner)) -> usize {
+        for done in 0..budget {
+            let Some(slot) = self.timers.passed(&mut self.slab.records, now) else { return done };
+            self.settle(slot, now, &mut gone);
+        }
+        budget
+    }
+
+    /// Removes every record that is gone at `now`, telling its owner.
+    pub fn reap_all(&mut self, now: Nanos, mut gone: impl FnMut(Owner)) {
+        while let Some(slot) = self.timers.passed(&mut self.slab.records, now) {
+            self.settle(slot, now, &mut gone);
+        }
+        while let Some(slot) = self.timers.due(&mut self.slab.records, now) {
+            self.settle(slot, now, &mut gone);
+        }
+    }
+
+    /// Removes a record that has no timer if it is gone, else sets its timer.
+    fn settle(&mut self, slot: u32, now: Nanos, gone: &mut impl FnMut(Owner)) {
+        if !self.record(slot).is_used() {
+            return;
+        }
+        let gone_at = self.gone_at(slot);
+        if gone_at > now {
+            self.timers.set(&mut self.slab.records, slot, gone_at);
+            return;
+        }
+        let owner = self.owner(slot);
+        self.remove(slot);
+        gone(owner);
+    }
+
+    /// Looks at every record, gone or not; removes those for which `keep` is false, telling their owners.
+    pub fn retain(
+        &mut self,
+        mut keep: impl FnMut(&FlowKey, &mut Judged) -> bool,
+        mut gone: impl FnMut(Owner),
+    ) {
+        for slot in 1..self.slab.records.len() as u32 {
+            let record = self.record(slot);
+            if !record.is_used() {
+                continue;
+            }
+            let mut judged = Judged {
+                idle_minutes: record.idle_minutes,
+                rule: record.rule,
+                opened_by: record.opened_by(),
+                ended: record.ended(),
+            };
+            if !keep(&self.key(slot), &mut judged) {
+                let owner = self.owner(slot);
+                self.remove(slot);
+                gone(owner);
+                continue;
+            }
+            let record = self.record_mut(slot);
+            record.rule = judged.rule;
+            if record.idle_minutes != judged.idle_minutes {
+                record.idle_minutes = judged.idle_minutes;
+                self.settle_idle(slot);
+                let gone_at = self.gone_at(slot);
+                self.timers.unset(&mut self.slab.records, slot);
+                self.timers.set(&mut self.slab.records, slot, gone_at);
+            }
+        }
+    }
+
+    /// Records ever opened.
+    pub fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    /// Records that are neither gone nor ended at `now`.
+    pub fn live(&self, now: Nanos) -> u64 {
+        let slots = 1..self.slab.records.len() as u32;
+        let live = |&slot: &u32| {
+            let record = self.record(slot);
+            record.is_used() && !record.ended() && self.gone_at(slot) > now
+        };
+        slots.filter(live).count() as u64
+    }
+
+    /// Records held, gone or not.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// True if no record is held.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes held from the system.
+    pub fn memory(&self) -> usize {
+        let vnets = self.vnets.capacity() * size_of::<u32>();
+        self.slab.bytes() + self.index.bytes() + self.timers.bytes() + vnets
+    }
+
+    /// True if huge pages back records and index, as they do once the table is not small and if the system gives them.
+    pub fn huge_pages(&self) -> bool {
+        self.slab.records.on_huge_pages() && self.index.on_huge_pages()
+    }
+}

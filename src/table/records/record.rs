@@ -1,0 +1,160 @@
+//! One flow record: a cache line.
+
+use crate::packet::Direction;
+use crate::sys::Arena;
+use crate::table::flows::ENDED;
+use crate::types::{Nanos, SECOND};
+
+/// How packets of a flow leave, valid for packets of one arrival. All zero: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// Where such packets come from.
+    pub arrival: u32,
+    /// What is put around them.
+    pub adjacency: u32,
+    /// The route they take.
+    pub route: u32,
+}
+
+/// What an endpoint knows of a flow.
+#[derive(Clone, Copy, Default)]
+#[repr(C, align(64))]
+pub struct Record {
+    /// IPv4 addresses; of others, `local` is the place of the pair.
+    pub(super) local: u32,
+    pub(super) remote: u32,
+    /// The local port above the remote one.
+    pub(super) ports: u32,
+    /// The endpoint with the highest bit set, or the VNet of an endpoint that is the local address.
+    pub(super) owner: u32,
+    pub(super) protocol: u8,
+    pub(super) flags: u8,
+    pub(super) idle_minutes: u8,
+    /// The smaller idle time of this record and its partner.
+    pub(super) way_idle_minutes: u8,
+    /// The rule that opened it.
+    pub rule: u32,
+    /// When a packet last refreshed it; of an ended record, when it ended.
+    pub(super) last: Nanos,
+    /// Its place among the timers.
+    pub(super) timer: u32,
+    /// The hash of its second entry in the index; 0: it has none.
+    pub(super) alias: u32,
+    /// The way of packets that arrive from the endpoint.
+    pub out: Stored,
+    /// The way of packets that arrive from elsewhere and meet this record first. Of a linked record, `arrival` is the
+    /// partner's slot and this is no way.
+    pub back: Stored,
+}
+
+/// One cache line, neither more nor less.
+const _: [(); 64] = [(); size_of::<Record>()];
+
+pub(super) const USED: u8 = 1;
+pub(super) const WIDE: u8 = 2;
+pub(super) const OPENED_INBOUND: u8 = 4;
+pub(super) const FIN_LOCAL: u8 = 8;
+pub(super) const FIN_REMOTE: u8 = 16;
+pub(super) const HAS_ENDED: u8 = 32;
+pub(super) const LINKED: u8 = 64;
+
+/// One minute of packet time.
+const MINUTE: Nanos = 60 * SECOND;
+
+impl Record {
+    /// True if it is the record of an IPv4 flow with these addresses, ports (local above remote) and protocol, and has
+    /// not ended. Whose it is, and whether it is still fresh, is left to ask.
+    #[inline(always)]
+    pub fn is_live_ipv4(&self, local: u32, remote: u32, ports: u32, protocol: u8) -> bool {
+        let kind = u32::from(self.protocol) | u32::from(self.flags & (USED | WIDE | HAS_ENDED)) << 8;
+        let wanted = u32::from(protocol) | u32::from(USED) << 8;
+        (self.local ^ local) | (self.remote ^ remote) | (self.ports ^ ports) | (kind ^ wanted) == 0
+    }
+
+    /// True if neither it nor its partner has been idle for too long, as far as it knows itself: a linked record that
+    /// only its partner keeps alive says no.
+    #[inline(always)]
+    pub fn fresh(&self, now: Nanos) -> bool {
+        now.wrapping_sub(self.last) <= Nanos::from(self.way_idle_minutes) * MINUTE
+    }
+
+    /// A packet of the flow was forwarded; the record has not ended.
+    #[inline(always)]
+    pub fn touch(&mut self, now: Nanos) {
+        self.last = now;
+    }
+
+    /// True if it belongs to a flow; false of a slot that is not in use.
+    #[inline(always)]
+    pub fn is_used(&self) -> bool {
+        self.flags & USED != 0
+    }
+
+    /// True once FIN was seen from both sides, or RST.
+    #[inline(always)]
+    pub fn ended(&self) -> bool {
+        self.flags & HAS_ENDED != 0
+    }
+
+    /// The slot of the record that is refreshed with this one.
+    #[inline(always)]
+    pub fn partner(&self) -> Option<u32> {
+        (self.flags & LINKED != 0).then_some(self.back.arrival)
+    }
+
+    /// The direction of the packet that opened it.
+    #[inline]
+    pub fn opened_by(&self) -> Direction {
+        if self.flags & OPENED_INBOUND != 0 { Direction::Inbound } else { Direction::Outbound }
+    }
+
+    /// Notes a FIN that crosses the endpoint this way; true if both sides have sent one now.
+    #[inline]
+    pub fn see_fin(&mut self, direction: Direction) -> bool {
+        self.flags |= if direction == Direction::Outbound { FIN_LOCAL } else { FIN_REMOTE };
+        self.fin() == (true, true)
+    }
+
+    /// FIN seen from the local and from the remote side.
+    #[inline]
+    pub fn fin(&self) -> (bool, bool) {
+        (self.flags & FIN_LOCAL != 0, self.flags & FIN_REMOTE != 0)
+    }
+
+    /// Protocol number.
+    #[inline(always)]
+    pub fn protocol(&self) -> u8 {
+        self.protocol
+    }
+
+    /// How long it may be idle.
+    #[inline]
+    pub fn idle_minutes(&self) -> u8 {
+        self.idle_minutes
+    }
+
+    /// The first instant at which it is gone, if it was used last at `last`.
+    #[inline]
+    pub(super) fn gone_after(&self, last: Nanos) -> Nanos {
+        if self.ended() {
+            return last.saturating_add(ENDED);
+        }
+        last.saturating_add(Nanos::from(self.idle_minutes) * MINUTE).saturating_add(1)
+    }
+}
+
+/// When a packet last refreshed a record or its partner.
+#[inline]
+pub(super) fn last(records: &Arena<Record>, slot: u32) -> Nanos {
+    let record = records.get(slot as usize);
+    match record.partner() {
+        Some(partner) => record.last.max(records.get(partner as usize).last),
+        None => record.last,
+    }
+}
+
+/// The first instant at which a record is gone.
+#[inline]
+pub(super) fn gone_at(records: &Arena<Record>, slot: u32) -> Nanos {
+    records.get(slot as usize).gone_after(last(records, slot))
+}

@@ -1,0 +1,474 @@
+//! The table against a plain one that looks through all its records, and its bounds against attack.
+
+use std::collections::HashMap;
+
+use super::timer::TICK_NANOS;
+use super::*;
+use crate::table::flows::ENDED;
+use crate::types::SECOND;
+
+const MINUTE: Nanos = 60 * SECOND;
+const START: Nanos = 1_700_000_000 * SECOND + 12_345;
+
+fn seed(n: u64) -> RandomState {
+    RandomState::with_seeds(n, n ^ 0x5851_f42d, 77, 99)
+}
+
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+
+    fn slot(&mut self, model: &HashMap<FlowKey, Plain>) -> Option<u32> {
+        let mut slots: Vec<u32> = model.values().map(|p| p.slot).collect();
+        slots.sort_unstable();
+        (!slots.is_empty()).then(|| slots[self.roll(slots.len() as u64) as usize])
+    }
+}
+
+fn key(n: u64) -> FlowKey {
+    let owner = match n % 5 {
+        0 => Owner { vnet: 3, endpoint: 0 },
+        1 => Owner { vnet: 3, endpoint: 8 },
+        2 => Owner { vnet: 3, endpoint: 9 },
+        3 => Owner { vnet: 0, endpoint: 10 },
+        _ => Owner { vnet: 0, endpoint: 0 },
+    };
+    let (local, remote) = (n as u32 / 7, n as u32 % 7);
+    let (local, remote): (IpAddr, IpAddr) = match n % 3 {
+        0 => (
+            Ipv6Addr::from_bits(u128::from(local) << 64).into(),
+            Ipv6Addr::from_bits(u128::from(remote)).into(),
+        ),
+        _ => (Ipv4Addr::from_bits(local).into(), Ipv4Addr::from_bits(remote).into()),
+    };
+    FlowKey { owner, protocol: [6, 17, 1][n as usize % 3], ports: (n as u16, 53), local, remote }
+}
+
+/// An IPv4 key in VNet 1.
+fn key4(n: u32) -> FlowKey {
+    FlowKey {
+        owner: Owner { vnet: 1, endpoint: 0 },
+        protocol: 17,
+        ports: (7, 53),
+        local: IpAddr::from([10, 0, 0, 1]),
+        remote: Ipv4Addr::from_bits(n).into(),
+    }
+}
+
+fn hash4(records: &Records, n: u32) -> u32 {
+    records.hash_ipv4(1, 0x0a00_0001, n, 7 << 16 | 53, 17)
+}
+
+fn open(records: &mut Records, n: u32, now: Nanos) -> Option<u32> {
+    records.open(&key4(n), now, 4, n, Direction::Outbound)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Plain {
+    slot: u32,
+    last: Nanos,
+    idle: u8,
+    ended: bool,
+    rule: u32,
+    opened_by: Direction,
+    partner: Option<FlowKey>,
+    alias: u32,
+}
+
+/// Both tables, and the time.
+struct Pair {
+    records: Records,
+    model: HashMap<FlowKey, Plain>,
+    now: Nanos,
+    dice: Dice,
+    opened: u64,
+}
+
+impl Pair {
+    fn new(n: u64) -> Pair {
+        let records = Records::new(seed(n));
+        Pair { records, model: HashMap::new(), now: START, dice: Dice(n), opened: 0 }
+    }
+
+    fn last(&self, key: &FlowKey) -> Nanos {
+        let own = &self.model[key];
+        own.partner.map_or(own.last, |p| own.last.max(self.model[&p].last))
+    }
+
+    fn gone_at(&self, key: &FlowKey) -> Nanos {
+        let own = &self.model[key];
+        let last = self.last(key);
+        if own.ended { last + ENDED } else { last + Nanos::from(own.idle) * MINUTE + 1 }
+    }
+
+    fn unlink(&mut self, key: &FlowKey) {
+        let Some(partner) = self.model[key].partner else { return };
+        let last = self.last(key);
+        for key in [*key, partner] {
+            let own = self.model.get_mut(&key).unwrap();
+            own.partner = None;
+            own.last = last;
+        }
+    }
+
+    fn drop(&mut self, key: &FlowKey) {
+        self.unlink(key);
+        self.model.remove(key);
+    }
+
+    fn key_of(&mut self) -> Option<FlowKey> {
+        self.dice.slot(&self.model).map(|slot| self.records.key(slot))
+    }
+
+    fn pass_time(&mut self) {
+        self.now += match self.dice.roll(6) {
+            0 => 0,
+            1 => self.dice.roll(1000),
+            2 => self.dice.roll(TICK_NANOS),
+            3 => self.dice.roll(5) * SECOND,
+            4 if self.dice.roll(20) == 0 => self.dice.roll(3 * 60) * MINUTE,
+            _ => {
+                // To the very instant at which a record is gone, or one before or after it.
+                let Some(key) = self.key_of() else { return };
+                let at = self.gone_at(&key) + self.dice.roll(3);
+                return self.now = self.now.max(at - 1).min(self.now + 20 * MINUTE);
+            }
+        };
+    }
+
+    fn open(&mut self, key: FlowKey) {
+        if self.model.contains_key(&key) {
+            assert!(self.records.remove_key(&key));
+            self.drop(&key);
+        }
+        assert!(!self.records.remove_key(&key));
+        let idle = [4, 4, 5, 30, 0, 255][self.dice.roll(6) as usize];
+        let opened_by = [Direction::Inbound, Direction::Outbound][self.dice.roll(2) as usize];
+        let rule = self.dice.roll(1000) as u32;
+        let slot = self.records.open(&key, self.now, idle, rule, opened_by).unwrap();
+        let (last, alias) = (self.now, 0);
+        let plain = Plain { slot, last, idle, ended: false, rule, opened_by, partner: None, alias };
+        assert!(self.model.values().all(|p| p.slot != slot));
+        self.model.insert(key, plain);
+        self.opened += 1;
+    }
+
+    fn change(&mut self, key: FlowKey, what: u64) {
+        let Plain { slot, ended, .. } = self.model[&key];
+        let (now, generation) = (self.now, self.records.generation(slot));
+        match what {
+            0..3 => {
+                self.records.refresh(slot, now);
+                if !ended {
+                    self.model.get_mut(&key).unwrap().last = now;
+                }
+            }
+            3 => {
+                self.records.end(slot, now);
+                if !ended {
+                    self.unlink(&key);
+                    let own = self.model.get_mut(&key).unwrap();
+                    (own.ended, own.last) = (true, now);
+                }
+            }
+            4 => {
+                self.records.remove(slot);
+                assert_ne!(self.records.generation(slot), generation);
+                self.drop(&key);
+            }
+            5 | 6 => {
+                let Some(other) = self.key_of() else { return };
+                self.records.link(slot, self.model[&other].slot);
+                let same = other == key || self.model[&key].partner == Some(other);
+                if !ended && !self.model[&other].ended && !same {
+                    self.unlink(&key);
+                    self.unlink(&other);
+                    self.model.get_mut(&key).unwrap().partner = Some(other);
+                    self.model.get_mut(&other).unwrap().partner = Some(key);
+                }
+            }
+            7 => {
+                self.records.unlink(slot);
+                self.unlink(&key);
+            }
+            _ => {
+                let hash = self.dice.roll(u64::from(u32::MAX)) as u32 | 1;
+                assert!(self.records.alias(slot, hash));
+                self.model.get_mut(&key).unwrap().alias = hash;
+            }
+        }
+    }
+
+    /// Takes what was said to be gone out of the model: it must be gone there, and those left must not, if `all`.
+    fn take_gone(&mut self, mut told: Vec<Owner>, all: bool) {
+        let keys: Vec<FlowKey> = self.model.keys().copied().collect();
+        let gone: Vec<FlowKey> =
+            keys.iter().filter(|k| self.records.find_any(k).is_none()).copied().collect();
+        for key in &gone {
+            assert!(self.gone_at(key) <= self.now, "{key:?} went early");
+        }
+        let mut owners: Vec<Owner> = gone.iter().map(|k| k.owner).collect();
+        owners.sort_unstable();
+        told.sort_unstable();
+        assert_eq!(owners, told);
+        // A partner that goes leaves the later use of both behind.
+        gone.iter().for_each(|k| self.drop(k));
+        if all {
+            assert!(self.model.keys().all(|k| self.gone_at(k) > self.now));
+        }
+    }
+
+    fn reap(&mut self, all: bool) {
+        let mut told = Vec::new();
+        if all {
+            self.records.reap_all(self.now, |owner| told.push(owner));
+        } else {
+            let budget = self.dice.roll(20) as usize;
+            let done = self.records.reap(self.now, budget, |owner| told.push(owner));
+            assert!(told.len() <= done && done <= budget);
+        }
+        self.take_gone(told, all);
+    }
+
+    fn retain(&mut self) {
+        let (mut dice, mut told, mut lost) = (Dice(self.dice.roll(1000)), Vec::new(), Vec::new());
+        let (model, mut seen) = (&mut self.model, 0);
+        self.records.retain(
+            |key, judged| {
+                seen += 1;
+                let own = model.get_mut(key).unwrap();
+                let told = (judged.idle_minutes, judged.rule, judged.opened_by, judged.ended);
+                assert_eq!(told, (own.idle, own.rule, own.opened_by, own.ended));
+                judged.idle_minutes = [own.idle, 4, 7][dice.roll(3) as usize];
+                judged.rule += 1;
+                (own.idle, own.rule) = (judged.idle_minutes, judged.rule);
+                if dice.roll(4) == 0 {
+                    lost.push(*key);
+                    return false;
+                }
+                true
+            },
+            |owner| told.push(owner),
+        );
+        assert_eq!(seen, self.model.len());
+        assert_eq!(told, lost.iter().map(|k| k.owner).collect::<Vec<_>>());
+        lost.iter().for_each(|k| self.drop(k));
+    }
+
+    fn find(&self, key: &FlowKey) {
+        let expected = self.model.get(key).filter(|_| self.gone_at(key) > self.now).map(|p| p.slot);
+        assert_eq!(self.records.find(key, self.now), expected);
+        assert_eq!(self.records.find_any(key), self.model.get(key).map(|p| p.slot));
+    }
+
+    /// Everything that can be seen of every record.
+    fn check(&self) {
+        let (records, now) = (&self.records, self.now);
+        assert_eq!((records.len(), records.opened()), (self.model.len(), self.opened));
+        let live = self.model.iter().filter(|(k, p)| !p.ended && self.gone_at(k) > now);
+        assert_eq!(records.live(now), live.count() as u64);
+        self.model.iter().for_each(|(key, own)| {
+            self.find(key);
+            let record = records.record(own.slot);
+            assert_eq!((records.key(own.slot), records.owner(own.slot)), (*key, key.owner));
+            assert_eq!(
+                (records.last(own.slot), records.gone_at(own.slot)),
+                (self.last(key), self.gone_at(key))
+            );
+            let partner = own.partner.map(|p| self.model[&p].slot);
+            assert_eq!((record.partner(), record.ended(), record.rule), (partner, own.ended, own.rule));
+            let way_idle = own.partner.map_or(own.idle, |p| own.idle.min(self.model[&p].idle));
+            assert_eq!(record.fresh(now), now - own.last <= Nanos::from(way_idle) * MINUTE);
+            assert_eq!((record.opened_by(), record.idle_minutes()), (own.opened_by, own.idle));
+            if own.alias != 0 {
+                assert_eq!(records.probe(own.alias, true), own.slot);
+            }
+            if let (IpAddr::V4(local), IpAddr::V4(remote)) = (key.local, key.remote) {
+                let (local, remote) = (local.to_bits(), remote.to_bits());
+                let ports = u32::from(key.ports.0) << 16 | u32::from(key.ports.1);
+                assert_eq!(record.is_live_ipv4(local, remote, ports, key.protocol), !own.ended);
+                assert!(!record.is_live_ipv4(local ^ 1, remote, ports, key.protocol));
+                let hash = records.hash_ipv4(key.owner.vnet, local, remote, ports, key.protocol);
+                assert_ne!(records.probe(hash, false), NONE);
+            } else {
+                assert!(!record.is_live_ipv4(record.local, record.remote, record.ports, key.protocol));
+            }
+        });
+    }
+}
+
+#[test]
+fn the_table_is_like_a_plain_one() {
+    for n in 0..12 {
+        let mut pair = Pair::new(n);
+        let keys = [20, 300, 5000][n as usize % 3];
+        for step in 0..3000 {
+            match pair.dice.roll(40) {
+                0..10 => {
+                    let key = key(pair.dice.roll(keys));
+                    pair.open(key);
+                }
+                10..14 => pair.pass_time(),
+                14..18 => {
+                    let key = key(pair.dice.roll(keys));
+                    pair.find(&key);
+                }
+                18 => pair.reap(true),
+                19..22 => pair.reap(false),
+                22 if pair.dice.roll(10) == 0 => pair.retain(),
+                what => {
+                    if let Some(key) = pair.key_of() {
+                        pair.change(key, what % 11);
+                    }
+                }
+            }
+            if step % 50 == 0 {
+                pair.check();
+            }
+        }
+        pair.check();
+        pair.now += 300 * MINUTE;
+        pair.reap(true);
+        assert!(pair.records.is_empty() && pair.model.is_empty());
+    }
+}
+
+#[test]
+fn records_go_to_the_nanosecond() {
+    for offset in [0, 1, TICK_NANOS - 1, TICK_NANOS / 2] {
+        let now = START / TICK_NANOS * TICK_NANOS + offset;
+        let mut records = Records::new(seed(1));
+        let (idle, ended) = (open(&mut records, 1, now).unwrap(), open(&mut records, 2, now).unwrap());
+        records.end(ended, now);
+        assert_eq!(
+            (records.gone_at(idle), records.gone_at(ended)),
+            (now + 4 * MINUTE + 1, now + 10 * SECOND)
+        );
+        let mut count = |at| {
+            let mut gone = 0;
+            records.reap_all(at, |_| gone += 1);
+            (gone, records.find(&key4(1), at).is_some(), records.find(&key4(2), at).is_some())
+        };
+        assert_eq!(count(now + 10 * SECOND - 1), (0, true, true));
+        assert_eq!(count(now + 10 * SECOND), (1, true, false));
+        assert_eq!(count(now + 4 * MINUTE), (0, true, false));
+        assert_eq!(count(now + 4 * MINUTE + 1), (1, false, false));
+    }
+}
+
+#[test]
+fn ways_go_when_the_record_ends_or_partners_part() {
+    let mut records = Records::new(seed(2));
+    let [a, b] = [1, 2].map(|n| open(&mut records, n, START).unwrap());
+    let way = Stored { arrival: 1, adjacency: 2, route: 3 };
+    records.link(a, b);
+    records.record_mut(a).out = way;
+    assert_eq!((records.record(a).partner(), records.record(b).partner()), (Some(b), Some(a)));
+    records.refresh(a, START + 5);
+    assert_eq!(records.last(b), START + 5);
+    records.end(b, START + 7);
+    assert_eq!((records.record(a).partner(), records.record(a).out), (None, Stored::default()));
+    assert_eq!((records.last(a), records.last(b)), (START + 5, START + 7));
+    records.record_mut(a).out = way;
+    assert!(!records.record_mut(a).see_fin(Direction::Outbound));
+    assert!(!records.record_mut(a).see_fin(Direction::Outbound));
+    assert!(records.record_mut(a).see_fin(Direction::Inbound));
+    records.end(a, START + 8);
+    assert_eq!(records.record(a).out, Stored::default());
+    assert!(records.record(a).ended() && !records.alias(NONE, 5));
+}
+
+#[test]
+fn no_slot_matches_nothing() {
+    let mut records = Records::new(seed(3));
+    open(&mut records, 1, START).unwrap();
+    assert!(!records.record(NONE).is_live_ipv4(0, 0, 0, 0) && !records.record(NONE).is_used());
+    records.remove(NONE);
+    records.end(NONE, START);
+    records.link(NONE, 1);
+    records.unlink(NONE);
+    records.prefetch_record(NONE);
+    assert_eq!(records.len(), 1);
+    assert_eq!(
+        (records.probe(hash4(&records, 1), false), records.probe(hash4(&records, 2), false)),
+        (1, NONE)
+    );
+}
+
+#[test]
+fn who_knows_the_seed_has_only_his_own_refused() {
+    let mut records = Records::new(seed(4));
+    for n in 0..10_000 {
+        open(&mut records, 1 << 31 | n, START).unwrap();
+    }
+    // Keys of the same two buckets of one segment.
+    let segments = records.index.segments();
+    let place = hash4(&records, 0) & 0xe000_ffff;
+    let crowd: Vec<u32> = (0..).filter(|n| hash4(&records, *n) & 0xe000_ffff == place).take(60).collect();
+    let taken: Vec<u32> = crowd.iter().copied().filter(|n| open(&mut records, *n, START).is_some()).collect();
+    assert!(taken.len() <= 32, "{}", taken.len());
+    assert!(records.index.segments() <= segments + 1, "no memory is spent on them but for one split");
+    assert!(taken.iter().all(|n| records.find(&key4(*n), START).is_some()));
+    let opened = (0..10_000).filter(|n| open(&mut records, 3 << 30 | n, START).is_some()).count();
+    assert!(opened >= 9990, "others still find room: {opened}");
+    for n in taken {
+        assert!(records.remove_key(&key4(n)));
+    }
+    assert!(open(&mut records, crowd[59], START).is_some(), "room is found again");
+}
+
+#[test]
+fn no_keys_are_hard_for_an_unknown_seed() {
+    let patterns: [fn(u32) -> u32; 5] =
+        [|n| n, |n| n << 12, |n| n.reverse_bits(), |n| n * 0x0101, |n| n ^ n << 16];
+    for (n, pattern) in patterns.into_iter().enumerate() {
+        let mut records = Records::new(seed(100 + n as u64));
+        for n in 0..60_000 {
+            if records.find_any(&key4(pattern(n))).is_none() {
+                assert!(open(&mut records, pattern(n), START).is_some(), "{n}");
+            }
+        }
+        let load = records.len() as f64 / (records.index.segments() * 2048) as f64;
+        assert!(load > 0.4, "{load}");
+    }
+}
+
+#[test]
+fn expiry_does_no_more_than_it_is_told() {
+    let mut records = Records::new(seed(5));
+    let count = 200_000;
+    for n in 0..count {
+        open(&mut records, n, START).unwrap();
+    }
+    let later = START + 4 * MINUTE + TICK_NANOS;
+    let mut gone = 0;
+    assert_eq!(records.reap(START + MINUTE, 1000, |_| gone += 1), 0);
+    while records.reap(later, 100, |_| gone += 1) == 100 {}
+    assert_eq!((gone, records.len()), (count, 0));
+    // After a long silence, too; and freed slots are given again.
+    let memory = records.memory();
+    for n in 0..count {
+        open(&mut records, n, START + MINUTE * 100_000).unwrap();
+    }
+    assert_eq!(records.memory(), memory);
+}
+
+#[test]
+fn a_million_records_take_less_than_96_bytes_each() {
+    let mut records = Records::new(seed(6));
+    assert!(records.memory() < 170_000, "an empty table is small: {}", records.memory());
+    for n in 0..1_000_000 {
+        let slot = open(&mut records, n, START + Nanos::from(n) * 1000).unwrap();
+        if n % 10 < 3 {
+            assert!(records.alias(slot, hash4(&records, n | 1 << 31)));
+        }
+    }
+    let each = records.memory() as f64 / records.len() as f64;
+    println!("{each:.1} bytes per record");
+    assert!(each < 96.0, "{each}");
+    assert_eq!(records.huge_pages(), crate::sys::huge_pages_allowed());
+}
