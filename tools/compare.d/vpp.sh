@@ -74,14 +74,14 @@ vpp_stream() {
     vpp_ask packet-generator new "{ name $1 limit $3 node ethernet-input interface pg0 pcap $2 }" >&2
     vpp_ask packet-generator enable-stream "$1" >&2
 }
-vpp_received() { vpp_ask show interface pg0 | awk '/rx packets/ {n = $NF} END {print n + 0}'; }
-vpp_sent() { vpp_ask show interface pg1 | awk '/tx packets/ {n = $NF} END {print n + 0}'; }
+vpp_received() { vpp_ask show interface pg0 | awk '/rx packets/ {n = $NF} END {printf "%.0f\n", n}'; }
+vpp_sent() { vpp_ask show interface pg1 | awk '/tx packets/ {n = $NF} END {printf "%.0f\n", n}'; }
 
 measure_vpp() {
     local traffic flows
     about vpp "VPP $(dpkg-query -W -f '${Version}' vpp 2>/dev/null || echo 'of unknown version')" \
         "copy in, GRE with keys in and out, one list of rules with sessions (ACL plugin), a routing table per customer, TTL" \
-        "network card, sources, NSGs per NIC and subnet, fragments, one direction only"
+        "network card, answers of a flow, sources, NSGs per NIC and subnet, fragments"
     for traffic in small million; do
         huge_pages 1280
         start_vpp
