@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::runtime::bench::Profile;
+
 /// A userspace dataplane for Azure-style customer edges: what would become of these packets, and why.
 ///
 /// Clearway reads the resources that Azure's command line prints (VNets, NSGs, route tables, peerings, gateways,
@@ -39,7 +41,8 @@ Files:
 
 Exit status:
   0   done; the packet is forwarded; everything is as expected
-  1   the answer is no: `explain`: dropped or punted; `replay --expect`: a difference
+  1   the answer is no: `explain`: dropped or punted; `replay --expect`: a difference; `bench`: a
+      packet was lost or misjudged
   2   unusable input or configuration, with sentences on standard error, nothing half-written";
 
 /// What to do.
@@ -60,6 +63,9 @@ pub enum Command {
     /// The effective security rules of a subnet or NIC, tags expanded
     #[command(after_long_help = RULES)]
     Rules(RulesArgs),
+    /// Throughput of the packet path in memory, on traffic made for it
+    #[command(after_long_help = BENCH)]
+    Bench(BenchArgs),
 }
 
 const CHECK: &str = "\
@@ -123,6 +129,35 @@ Example:
       --subnet web
 
 Exit status: 0 done, 2 no such subnet or NIC.";
+
+const BENCH: &str = "\
+Profiles:
+  small   1 VNet, 1,000 flows, 100 rules, 100 routes (when no profile is said)
+  edge    100 VNets, 100,000 flows, 100 rules, 1,000 routes
+  large   1,000 VNets, 1,000,000 flows, 1,000 rules, 1,000 routes, Zipf 1.0
+  churn   edge with every packet opening a flow
+
+Traffic: each VNet has a customer of its own, 16 NICs in 4 subnets on 4 hosts, and a circuit with
+two links. A quarter of the connections each is from NIC to NIC, from a NIC to the circuit, from
+the circuit to a NIC, and from a NIC to the Internet; half have replies; half are TCP, half UDP.
+All comes in GRE and leaves in GRE. The rules that allow it are every third of each list. NIC to
+NIC makes two flow records, one at each end, the others one.
+
+Measured: from the bytes of received frames to the bytes of frames to send, with several workers
+also finding whose a frame is and handing it over. Not measured: writing fresh frames into the
+ring before, counting and checking behind. Every packet must be forwarded; in a first pass all
+are compared with what must become of them, later 1 in 1009: verdict, customer, flow, rule, route,
+egress and every byte that leaves. Otherwise no figure is printed.
+
+Figures: ns_per_packet, mpps and gbps (of inner packets) are medians over the repeats; with several
+workers the whole is as fast as the worker that was busy longest. flows are the live records at the
+end. --seconds is the time of one repeat by the clock on the wall, filling and checking included.
+
+Example:
+  clearway bench small --seconds 0.2
+  clearway bench edge --zipf 1.0 --workers 2 --json
+
+Exit status: 0 done, 1 a packet was lost or misjudged, 2 sizes that cannot be.";
 
 /// `check`.
 #[derive(Debug, Args)]
@@ -232,6 +267,66 @@ pub struct RulesArgs {
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
+}
+
+/// `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// A named size, which options change: small, edge, large or churn
+    #[arg(value_name = "PROFILE")]
+    pub profile: Option<ProfileName>,
+    /// VNets, each of a customer of its own
+    #[arg(long, value_name = "N")]
+    pub vnets: Option<u32>,
+    /// Flow records that are live at once
+    #[arg(long, value_name = "N")]
+    pub flows: Option<u32>,
+    /// Rules of each NSG; a NIC's and a subnet's are asked in each direction
+    #[arg(long, value_name = "N")]
+    pub rules: Option<u32>,
+    /// Routes of each VNet, learned and user-defined
+    #[arg(long, value_name = "N")]
+    pub routes: Option<u32>,
+    /// Bytes of the inner packet
+    #[arg(long, value_name = "BYTES")]
+    pub size: Option<u32>,
+    /// Share of the packets that open a flow that nobody has seen
+    #[arg(long, value_name = "PERCENT")]
+    pub new_flows: Option<f64>,
+    /// Exponent of Zipf's law by which packets choose their flow; 0 is uniform
+    #[arg(long, value_name = "S")]
+    pub zipf: Option<f64>,
+    /// Worker threads (1)
+    #[arg(long, value_name = "N")]
+    pub workers: Option<u32>,
+    /// How long each repeat lasts (1)
+    #[arg(long, value_name = "S")]
+    pub seconds: Option<f64>,
+    /// How often the run is repeated (5)
+    #[arg(long, value_name = "N")]
+    pub repeats: Option<u32>,
+    /// Changes of one customer's configuration that are compiled and put in force while it runs
+    #[arg(long, value_name = "PER_SECOND")]
+    pub swaps: Option<f64>,
+    /// What all random choices follow from (1)
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The name of a bench's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProfileName(pub Profile);
+
+impl FromStr for ProfileName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ProfileName, String> {
+        let named = Profile::ALL.into_iter().find(|p| p.name() == text);
+        named.map(ProfileName).ok_or_else(|| "is none of small, edge, large and churn".to_owned())
+    }
 }
 
 /// `PORT=FILE`.

@@ -1,6 +1,7 @@
 //! The command line: reads what the user typed, calls what does it, prints, and says how it ended.
 
 mod args;
+mod bench;
 mod check;
 mod explain;
 mod find;
@@ -52,6 +53,7 @@ pub fn run() -> ExitCode {
         Command::Routes(args) => show::routes(args, &mut terminal),
         Command::Rules(args) => show::rules(args, &mut terminal),
         Command::Explain(args) => explain::run(args, &mut terminal),
+        Command::Bench(args) => bench::run(args, &mut terminal),
     };
     let exit = ended.unwrap_or_else(|Refused(sentences)| {
         for sentence in sentences {

@@ -53,6 +53,34 @@ impl Drop for Progress {
     }
 }
 
+/// A bar over the steps of a bench, or nothing.
+pub struct Steps {
+    bar: ProgressBar,
+}
+
+impl Steps {
+    /// Begins; hidden unless standard error is a terminal.
+    pub fn new(steps: u64) -> Steps {
+        let bar =
+            if std::io::stderr().is_terminal() { ProgressBar::new(steps) } else { ProgressBar::hidden() };
+        bar.set_style(style("{wide_bar} {msg}, {elapsed}"));
+        Steps { bar }
+    }
+
+    /// One more step begins.
+    pub fn step(&mut self, what: String) {
+        self.bar.inc(1);
+        self.bar.set_message(what);
+    }
+}
+
+/// The bar goes away, however the run ended.
+impl Drop for Steps {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

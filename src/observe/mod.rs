@@ -1,6 +1,7 @@
 //! What a person or a program is told: verdict lines, summaries, differences from what was expected, effective routes and
 //! rules in Azure's shapes, and the walk of one packet explained.
 
+pub mod bench;
 pub mod expect;
 pub mod explain;
 mod hints;

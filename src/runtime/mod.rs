@@ -1,6 +1,7 @@
 //! Workers and what keeps their results in order.
 
 mod batch;
+pub mod bench;
 mod replay;
 mod worker;
 

@@ -1,0 +1,149 @@
+//! `clearway bench`: traffic made in memory, through the same path as everything else, from the bytes of received frames
+//! to those of the frames that leave.
+//!
+//! What is measured: spreading frames over workers where there are several, handing them over, and the whole path. What
+//! is not: filling the receive ring with fresh frames before, counting and checking after. A figure is given only if every
+//! packet was forwarded, and each of those that were checked is as it must be.
+
+mod calibration;
+mod check;
+mod configuration;
+mod network;
+mod settings;
+mod source;
+mod swap;
+mod traffic;
+mod worker;
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+pub use calibration::Calibration;
+pub use settings::{Profile, Settings};
+pub use worker::{BUFFER, BURST, CHECKED, Figures, RING};
+
+use crate::compile::compile;
+use crate::compile::names::Names;
+use crate::dataplane::Occupancy;
+use network::Network;
+use swap::InForce;
+use traffic::Traffic;
+use worker::{Part, Worker};
+
+/// What a bench has to tell.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Building the configuration, in seconds.
+    pub build: f64,
+    /// Compiling it, in seconds.
+    pub compile: f64,
+    /// Bytes of the compiled program.
+    pub program: u64,
+    /// Bytes that the process has in memory when everything is set up.
+    pub resident: u64,
+    /// Bytes of huge pages among them.
+    pub huge: u64,
+    /// Bytes of a flow record with everything that belongs to it.
+    pub bytes_per_flow: f64,
+    /// Packets that were checked one by one before anything was measured.
+    pub checked_before: u64,
+    /// What the machine allows.
+    pub calibration: Calibration,
+    /// The repeats, of each the workers.
+    pub repeats: Vec<Vec<Figures>>,
+}
+
+/// How far a bench has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Building and compiling the configuration.
+    Configuration,
+    /// Opening every flow and checking every packet.
+    Opening,
+    /// Measuring the machine.
+    Calibration,
+    /// Measuring, the how-manieth time.
+    Repeat(u32),
+}
+
+/// Bytes of this process in memory, and of huge pages among them, where the system tells.
+fn resident() -> (u64, u64) {
+    let text = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find_map(|l| l.strip_prefix(name));
+        line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+    };
+    (field("Rss:"), field("AnonHugePages:"))
+}
+
+/// Runs a bench.
+///
+/// # Errors
+/// A sentence, if a packet was lost or misjudged.
+pub fn run(settings: &Settings, progress: &mut dyn FnMut(Step)) -> Result<Report, String> {
+    progress(Step::Configuration);
+    let network = Network::new(settings.vnets, settings.rules, settings.routes, settings.seed);
+    let begin = Instant::now();
+    let model = configuration::model(&network, settings.size, settings.flows);
+    let build = begin.elapsed().as_secs_f64();
+    let begin = Instant::now();
+    let program = Arc::new(compile(&model, &mut Names::default()));
+    let compile = begin.elapsed().as_secs_f64();
+    drop(model);
+    let mut report = Report { build, compile, program: program.memory() as u64, ..Report::default() };
+    let mut occupancy = Occupancy::default();
+    occupancy.grow(&program);
+    let in_force = Arc::new(InForce::new(program));
+    let traffic = Arc::new(Traffic::new(network, settings.size as usize));
+    let mut workers = worker::workers(settings, &traffic, &in_force, &Arc::new(occupancy));
+    progress(Step::Opening);
+    let (before, _) = resident();
+    let opened = run_part(&mut workers, Part::Open)?;
+    let (resident, huge) = resident();
+    (report.resident, report.huge) = (resident, huge);
+    let live: u64 = opened.iter().map(|f| f.flows).sum();
+    report.bytes_per_flow = resident.saturating_sub(before) as f64 / live.max(1) as f64;
+    report.checked_before = opened.iter().map(|f| f.checked).sum();
+    if settings.new_flows == 0.0 {
+        let confirmed = run_part(&mut workers, Part::Confirm)?;
+        report.checked_before += confirmed.iter().map(|f| f.checked).sum::<u64>();
+    }
+    progress(Step::Calibration);
+    report.calibration = calibration::measure((report.bytes_per_flow * live as f64) as u64);
+    let until = Duration::from_secs_f64(settings.seconds);
+    let warm = until.mul_f64(0.2).min(Duration::from_secs(1));
+    for repeat in 0..settings.repeats {
+        progress(Step::Repeat(repeat));
+        if settings.new_flows == 0.0 {
+            run_part(&mut workers, Part::Refresh)?;
+        }
+        let figures = run_part(&mut workers, Part::Run(warm, until + warm))?;
+        if figures.iter().any(|f| f.packets == 0) {
+            let seconds = settings.seconds;
+            return Err(format!(
+                "--seconds {seconds} is too short here: a worker had no packet; ask for more"
+            ));
+        }
+        report.repeats.push(figures);
+    }
+    Ok(report)
+}
+
+/// Runs a part of the bench on all workers.
+fn run_part(workers: &mut [Worker], part: Part) -> Result<Vec<Figures>, String> {
+    let failed = AtomicBool::new(false);
+    workers.iter_mut().for_each(Worker::prepare);
+    if let [worker] = workers {
+        return Ok(vec![worker.run(part, &failed)?]);
+    }
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = workers.iter_mut().map(|w| scope.spawn(|| w.run(part, &failed))).collect();
+        let join = |t: std::thread::ScopedJoinHandle<'_, _>| {
+            t.join().unwrap_or_else(|p| std::panic::resume_unwind(p))
+        };
+        threads.into_iter().map(join).collect()
+    });
+    results.into_iter().collect()
+}
