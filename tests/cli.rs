@@ -1,5 +1,7 @@
 //! The command as a user meets it: what it prints, what it writes, and how it ends.
 
+#[path = "cli/bench.rs"]
+mod bench;
 #[path = "cli/check.rs"]
 mod check;
 #[path = "cli/explain.rs"]
@@ -17,7 +19,7 @@ use support::clearway;
 fn help_teaches_and_unknown_words_have_neighbours() {
     let help = clearway(["--help"]);
     assert_eq!(help.status, 0);
-    for word in ["check", "replay", "explain", "routes", "rules", "Exit status", "verdicts.jsonl"] {
+    for word in ["check", "replay", "explain", "routes", "rules", "bench", "Exit status", "verdicts.jsonl"] {
         assert!(help.stdout.contains(word), "{word} in {}", help.stdout);
     }
     for command in ["check", "replay", "explain", "routes", "rules"] {
@@ -30,7 +32,7 @@ fn help_teaches_and_unknown_words_have_neighbours() {
     assert!(unknown.status == 2 && unknown.stderr.contains("'--annotate'"), "{}", unknown.stderr);
     let unknown = clearway(["chekc", "x.yaml"]);
     assert!(unknown.status == 2 && unknown.stderr.contains("'check'"), "{}", unknown.stderr);
-    for later in ["bench", "run", "diff"] {
+    for later in ["run", "diff"] {
         assert_eq!(clearway([later]).status, 2, "{later}");
     }
     assert_eq!(clearway([""; 0]).status, 2);

@@ -260,7 +260,7 @@ impl Worker {
             let sent = self.send_waiting();
             match self.free_ring() {
                 Some(ring) if filling => filling = self.fill_and_run(ring, part)?,
-                _ if filling || !sent => std::hint::spin_loop(),
+                _ if filling || !sent => std::thread::yield_now(),
                 _ if !said_end => {
                     said_end = true;
                     self.filled(self.number).store(u64::MAX, Ordering::Relaxed);
@@ -277,7 +277,7 @@ impl Worker {
     fn free_ring(&mut self) -> Option<usize> {
         if self.workers > 1 && self.source.opens() {
             let own = self.filled(self.number).load(Ordering::Relaxed);
-            if self.queues.filled.iter().any(|f| f.load(Ordering::Relaxed) + AHEAD < own) {
+            if self.queues.filled.iter().any(|f| f.load(Ordering::Relaxed).saturating_add(AHEAD) < own) {
                 return None;
             }
         }
