@@ -18,7 +18,10 @@ struct Rates {
 
 /// Rates of so many packets of that size in that time.
 fn rates(packets: u64, busy: Duration, size: u32) -> Rates {
-    let ns_per_packet = busy.as_nanos() as f64 / packets.max(1) as f64;
+    if packets == 0 {
+        return Rates::default();
+    }
+    let ns_per_packet = busy.as_nanos() as f64 / packets as f64;
     let mpps = 1000.0 / ns_per_packet.max(1e-9);
     Rates { ns_per_packet, mpps, gbps: mpps * f64::from(size) * 8.0 / 1000.0 }
 }
@@ -45,6 +48,13 @@ fn spread(all: &[Rates], field: impl Fn(&Rates) -> f64) -> [f64; 3] {
     [median(values()), values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max)]
 }
 
+/// How long a change of configuration took to compile, in milliseconds: median, least and most.
+fn changes(report: &Report) -> [f64; 3] {
+    let all: Vec<f64> = report.changes.iter().map(|d| d.as_secs_f64() * 1000.0).collect();
+    let least = all.iter().copied().reduce(f64::min).unwrap_or(0.0);
+    [median(all.iter().copied()), least, all.iter().copied().fold(0.0, f64::max)]
+}
+
 /// A number with three digits or more that matter.
 fn rounded(value: f64) -> Value {
     json!((value * 1000.0).round() / 1000.0)
@@ -66,6 +76,7 @@ pub fn document(profile: &str, settings: &Settings, report: &Report) -> Value {
         run_json(&figures, &own, flows, report.bytes_per_flow)
     };
     let mut document = run_json(&repeats, &all, sum(last, |f| f.flows), report.bytes_per_flow);
+    let changes = changes(report);
     let facts = json!({
         "profile": profile,
         "options": options_json(settings),
@@ -78,6 +89,11 @@ pub fn document(profile: &str, settings: &Settings, report: &Report) -> Value {
             "program_bytes": report.program,
             "resident_bytes": report.resident,
             "checked_packets": report.checked_before,
+        },
+        "changes": {
+            "count": report.changes.len(),
+            "milliseconds": rounded(changes[0]),
+            "spread": [rounded(changes[1]), rounded(changes[2])],
         },
         "buffers": {"ring": RING, "stride_bytes": BUFFER, "burst": BURST},
     });
@@ -220,6 +236,14 @@ fn setup_table(profile: &str, s: &Settings, report: &Report, style: Style) -> Ta
             bytes(report.huge)
         ),
     );
+    if !report.changes.is_empty() {
+        let [median, least, most] = changes(report);
+        let count = report.changes.len();
+        row(
+            "changes",
+            format!("{count} compiled and put in force, {median:.2} ms each ({least:.2}..{most:.2})"),
+        );
+    }
     let c = &report.calibration;
     row(
         "machine",

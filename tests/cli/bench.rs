@@ -59,9 +59,16 @@ fn two_workers_judge_as_one() {
             let of_workers = (0..workers).map(|w| count(&found, &format!("/workers/{w}/verdicts/forward")));
             assert_eq!(of_workers.sum::<u64>(), count(&found, "/packets"));
             let flows = count(&found, "/flows");
-            assert!(new > 0 || flows == 2000, "{found}");
+            assert!(new > 0 || flows == 2000 || flows == 2001, "{found}");
         }
     }
+}
+
+#[test]
+fn changes_of_configuration_lose_nothing() {
+    let found = bench("--vnets 4 --flows 500 --workers 2 --swaps 200 --json").expect(0).json();
+    assert!(count(&found, "/changes/count") > 0, "{found}");
+    assert_eq!(count(&found, "/verdicts/forward"), count(&found, "/packets"));
 }
 
 #[test]

@@ -51,30 +51,24 @@ pub fn customer(network: &Network, vnet: u32, flows: u32, change: u64) -> Custom
     let groups = [group(network, vnet, 0, change), group(network, vnet, 1, 0)];
     Customer {
         name: format!("customer-{vnet}"),
-        vnets: vec![virtual_network(network, vnet, flows).into()],
+        vnets: vec![virtual_network(network, vnet, flows)],
         nsgs: groups.map(Into::into).into(),
         route_tables: vec![route_table(network, vnet, change).into()],
-        nics: (0..NICS).map(|n| nic(network, vnet, n, flows).into()).collect(),
-        circuits: vec![circuit(network).into()],
-        gateways: vec![
-            Gateway {
-                name: "gateway".to_owned(),
-                kind: GatewayKind::ExpressRoute,
-                vnet: 0,
-                default_site: None,
-            }
-            .into(),
-        ],
-        connections: vec![
-            Connection {
-                name: "connection".to_owned(),
-                gateway: 0,
-                to: ConnectionTo::Circuit { circuit: 0, routing_weight: 0 },
-            }
-            .into(),
-        ],
-        tunnels: tunnels(network, vnet).map(Into::into).into(),
-        hosts: (0..HOSTS).map(|h| host(network, vnet, h).into()).collect(),
+        nics: (0..NICS).map(|n| nic(network, vnet, n, flows)).collect(),
+        circuits: vec![circuit(network)],
+        gateways: vec![Gateway {
+            name: "gateway".to_owned(),
+            kind: GatewayKind::ExpressRoute,
+            vnet: 0,
+            default_site: None,
+        }],
+        connections: vec![Connection {
+            name: "connection".to_owned(),
+            gateway: 0,
+            to: ConnectionTo::Circuit { circuit: 0, routing_weight: 0 },
+        }],
+        tunnels: tunnels(network, vnet).into(),
+        hosts: (0..HOSTS).map(|h| host(network, vnet, h)).collect(),
         learned_routes: learned_routes(network, vnet),
         ..Customer::default()
     }

@@ -17,7 +17,7 @@ mod worker;
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use calibration::Calibration;
@@ -28,7 +28,7 @@ use crate::compile::compile;
 use crate::compile::names::Names;
 use crate::dataplane::Occupancy;
 use network::Network;
-use swap::InForce;
+use swap::{Changes, InForce};
 use traffic::Traffic;
 use worker::{Part, Worker};
 
@@ -51,6 +51,8 @@ pub struct Report {
     pub checked_before: u64,
     /// What the machine allows.
     pub calibration: Calibration,
+    /// How long compiling each change of configuration took.
+    pub changes: Vec<Duration>,
     /// The repeats, of each the workers.
     pub repeats: Vec<Vec<Figures>>,
 }
@@ -89,9 +91,11 @@ pub fn run(settings: &Settings, progress: &mut dyn FnMut(Step)) -> Result<Report
     let model = configuration::model(&network, settings.size, settings.flows);
     let build = begin.elapsed().as_secs_f64();
     let begin = Instant::now();
-    let program = Arc::new(compile(&model, &mut Names::default()));
+    let mut names = Names::default();
+    let program = Arc::new(compile(&model, &mut names));
     let compile = begin.elapsed().as_secs_f64();
-    drop(model);
+    let mut changes =
+        (settings.swaps > 0.0).then(|| Changes::new(network, settings.flows, names, model, program.clone()));
     let mut report = Report { build, compile, program: program.memory() as u64, ..Report::default() };
     let mut occupancy = Occupancy::default();
     occupancy.grow(&program);
@@ -119,16 +123,26 @@ pub fn run(settings: &Settings, progress: &mut dyn FnMut(Step)) -> Result<Report
         if settings.new_flows == 0.0 {
             run_part(&mut workers, Part::Refresh)?;
         }
-        let figures = run_part(&mut workers, Part::Run(warm, until + warm))?;
-        if figures.iter().any(|f| f.packets == 0) {
-            let seconds = settings.seconds;
-            return Err(format!(
-                "--seconds {seconds} is too short here: a worker had no packet; ask for more"
-            ));
-        }
+        let mut run = || run_part(&mut workers, Part::Run(warm, until + warm));
+        let figures = match &mut changes {
+            None => run(),
+            Some(changes) => beside(run, |stop| changes.run(settings.swaps, &in_force, stop)),
+        }?;
         report.repeats.push(figures);
     }
+    report.changes = changes.map_or_else(Vec::new, |c| c.took);
     Ok(report)
+}
+
+/// Does something while something else is done beside it, until that is told to stop.
+fn beside<T>(run: impl FnOnce() -> T, other: impl FnOnce(&AtomicBool) + Send) -> T {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| other(&stop));
+        let result = run();
+        stop.store(true, Ordering::Relaxed);
+        result
+    })
 }
 
 /// Runs a part of the bench on all workers.

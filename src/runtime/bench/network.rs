@@ -210,7 +210,7 @@ impl Network {
     /// A learned prefix that covers others.
     pub fn cover(&self, cover: u32) -> Prefix {
         let length = if cover % 8 == 7 { self.slot_length - 6 } else { self.slot_length - 3 };
-        let first = addr(PREMISES) | cover * 8 << (32 - self.slot_length);
+        let first = addr(PREMISES) | (cover * 8) << (32 - self.slot_length);
         prefix(first & u32::MAX << (32 - length), length)
     }
 

@@ -14,9 +14,12 @@ const START: Nanos = 1_700_000_000 * SECOND;
 /// How long a flow may be idle.
 const IDLE: Nanos = 240 * SECOND;
 
-/// Connections that have so many flow records: four of them, one of each kind, have five.
-pub fn connections(flows: u32) -> u64 {
-    (u64::from(flows) * 4 / 5).max(1)
+/// How many connections it takes to have so many flow records: one inside a VNet has two, any other one.
+pub fn connections(flows: u32, vnets: u32) -> u64 {
+    let (flows, vnets) = (u64::from(flows), u64::from(vnets));
+    // Kinds take turns, each for one connection of every VNet.
+    let (turns, rest) = (flows / (5 * vnets), flows % (5 * vnets));
+    4 * vnets * turns + if rest <= 2 * vnets { rest.div_ceil(2) } else { rest - vnets }
 }
 
 /// Where the packets of one worker's receive queue come from.
@@ -41,7 +44,7 @@ pub struct Source {
 impl Source {
     /// The source of a worker, one of several.
     pub fn new(settings: &Settings, traffic: &Traffic, worker: u64) -> Source {
-        let all = connections(settings.flows);
+        let all = connections(settings.flows, settings.vnets);
         let workers = u64::from(settings.workers);
         let mut random = Random(mix(settings.seed ^ mix(worker + 77)));
         let length = (4 * all).next_power_of_two().clamp(SEQUENCE.0, SEQUENCE.1) as usize;
@@ -150,7 +153,7 @@ impl Source {
 fn shuffled(count: u64, random: &mut Random) -> Vec<u32> {
     let mut numbers: Vec<u32> = (0..count as u32).collect();
     for i in (1..numbers.len()).rev() {
-        let other = (random.next() as u128 * (i as u128 + 1) >> 64) as usize;
+        let other = ((random.next() as u128 * (i as u128 + 1)) >> 64) as usize;
         numbers.swap(i, other);
     }
     numbers

@@ -122,19 +122,19 @@ impl Traffic {
         let coin = mix(number ^ network.seed);
         let service = match network.services_of(kind) {
             0 => Service { tcp: coin & 1 == 0, port: 9000 + kind as u16 },
-            all => network.service(4 * (service * all >> cut.service) + kind as u32),
+            all => network.service(4 * ((service * all) >> cut.service) + kind as u32),
         };
         let own = network.nic(vnet, nic);
         let neighbour = (nic + 1 + far) % NICS;
         let (far_route, other) = match kind {
             Kind::Inside => (None, network.nic(vnet, neighbour)),
             Kind::ToCircuit | Kind::FromCircuit => {
-                let leaf = route * network.leaves() >> cut.route;
+                let leaf = (route * network.leaves()) >> cut.route;
                 (Some(leaf), first(network.leaf(vnet, leaf)) + 1 + far)
             }
             // Half of it by the default route.
             Kind::ToInternet if network.user_routes > 0 && coin & 2 == 0 => {
-                let public = route * network.public_routes() >> cut.route;
+                let public = (route * network.public_routes()) >> cut.route;
                 (Some(public), first(network.public(vnet, public)) + 1 + far)
             }
             Kind::ToInternet => (None, addr([52, 0, 0, 0]) | route << 8 | (1 + far)),

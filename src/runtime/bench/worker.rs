@@ -179,7 +179,7 @@ fn ring_length(settings: &Settings) -> usize {
     if settings.workers == 1 || settings.new_flows == 0.0 {
         return RING;
     }
-    (super::source::connections(settings.flows) as usize / 32).clamp(16, RING)
+    (super::source::connections(settings.flows, settings.vnets) as usize / 32).clamp(16, RING)
 }
 
 impl Ring {
@@ -246,7 +246,7 @@ impl Worker {
         self.check_all = matches!(part, Part::Open | Part::Confirm);
         let begin = Instant::now();
         let mut counting = !matches!(part, Part::Run(..));
-        let (mut filling, mut said_end, mut ended) = (true, false, 1);
+        let (mut filling, mut counted, mut said_end, mut ended) = (true, false, false, 1);
         while !failed.load(Ordering::Relaxed) {
             if let Part::Run(warm, until) = part {
                 let passed = begin.elapsed();
@@ -254,12 +254,16 @@ impl Worker {
                     counting = true;
                     self.figures = Figures::default();
                 }
-                filling &= passed < until;
+                // However slow the machine is, something is counted.
+                filling &= passed < until || !counted;
             }
             ended += self.take_incoming()?;
             let sent = self.send_waiting();
             match self.free_ring() {
-                Some(ring) if filling => filling = self.fill_and_run(ring, part)?,
+                Some(ring) if filling => {
+                    filling = self.fill_and_run(ring, part)?;
+                    counted |= counting;
+                }
                 _ if filling || !sent => std::thread::yield_now(),
                 _ if !said_end => {
                     said_end = true;
@@ -431,9 +435,11 @@ impl Worker {
 
     /// Puts the newest program in force.
     fn adopt(&mut self, now: Nanos) {
-        (self.version, self.program) = self.in_force.get();
+        let (version, program) = self.in_force.get();
+        let affected = change::affected(&self.program, &program);
+        (self.version, self.program) = (version, program);
         self.received.keep(&self.program);
-        change::adopt(&mut self.shard, &self.occupancy, &self.program, now);
+        change::adopt(&mut self.shard, &self.occupancy, &self.program, &affected, now);
     }
 
     /// Counts what became of packets; every one must be forwarded, and what is checked must be as expected.
