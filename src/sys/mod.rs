@@ -2,11 +2,13 @@
 //! behind functions that no argument can misuse.
 #![allow(unsafe_code)]
 
+mod above;
 mod arena;
 mod lanes;
 mod memory;
 mod prefetch;
 
+pub use above::{first_above_16, first_above_32};
 pub use arena::Arena;
 pub use lanes::{equal8, high8};
 pub use memory::huge_pages_allowed;
