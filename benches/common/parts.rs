@@ -247,10 +247,9 @@ fn classify(count: usize) -> Case {
 /// The longest prefix that holds an address.
 fn route(count: u32) -> Case {
     let prefixes = move || -> Vec<(Prefix, u32)> {
-        numbers(count.into())
-            .zip(0..)
-            .map(|(a, n)| (Prefix::new(Ipv4Addr::from_bits(a).into(), 8 + (n % 21) as u8), n))
-            .collect()
+        let prefix =
+            |(a, n): (u32, u32)| (Prefix::new(Ipv4Addr::from_bits(a).into(), 12 + (n % 17) as u8), n);
+        numbers(count.into()).zip(0..).map(prefix).collect()
     };
     let ours = move || prefixes().into_iter().collect::<Lpm<u32>>();
     let plain = move || {
@@ -260,9 +259,17 @@ fn route(count: u32) -> Case {
         }
         table
     };
-    let addresses = || numbers(BATCH).map(|a| Ipv4Addr::from_bits(a.rotate_left(7)));
+    // Each in one of the prefixes.
+    let addresses = move || -> Vec<Ipv4Addr> {
+        let prefixes = prefixes();
+        let inside = |n: u32| {
+            let prefix = &prefixes[n as usize % prefixes.len()].0;
+            Ipv4Addr::from_bits(v4(prefix) | n.rotate_left(7) >> prefix.len())
+        };
+        numbers(BATCH).map(inside).collect()
+    };
     let make = move |side| {
-        let addresses: Vec<Ipv4Addr> = addresses().collect();
+        let addresses = addresses();
         match side {
             Side::Clearway => {
                 let table = ours();
