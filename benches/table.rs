@@ -8,27 +8,73 @@ use clearway::table::classify::{Addresses, Classifier, Pattern, Protocols};
 use clearway::table::ecmp;
 use clearway::table::flows::{FlowKey, Flows, Owner, Record};
 use clearway::table::lpm::Lpm;
+use clearway::table::prefix_map::PrefixMap;
 use clearway::types::Prefix;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-/// Addresses that take turns, spread over the whole space.
-fn addresses() -> Vec<IpAddr> {
-    (0..1024_u32).map(|n| IpAddr::V4(Ipv4Addr::from_bits(n.wrapping_mul(0x9e37_79b9)))).collect()
+/// Routes of a customer: a default route, private ranges and some of the Internet; or mostly /24 prefixes of all of it.
+fn routes(count: u32) -> Vec<(Prefix, u32)> {
+    let route = |n: u32| {
+        let spread = n.wrapping_mul(0x9e37_79b9);
+        let (address, len) = match n % 4 {
+            _ if count > 100_000 => (spread, if n.is_multiple_of(3) { 16 + n % 8 } else { 24 }),
+            0 => (spread, 12 + n % 13),
+            1 => (0xac10_0000 | spread >> 12, 16 + n % 11),
+            _ => (0x0a00_0000 | spread >> 8, 16 + n % 13),
+        };
+        (Prefix::new(Ipv4Addr::from_bits(address).into(), len as u8), n)
+    };
+    [(Prefix::ALL_V4, 0)].into_iter().chain((1..count).map(route)).collect()
+}
+
+/// Addresses that take turns, each in one of the prefixes.
+fn addresses(routes: &[(Prefix, u32)]) -> Vec<IpAddr> {
+    let address = |n: u32| {
+        let (prefix, _) = routes[n.wrapping_mul(0x85eb_ca6b) as usize % routes.len()];
+        let host = n.wrapping_mul(0xc2b2_ae35).checked_shr(prefix.len().into()).unwrap_or(0);
+        match prefix.first() {
+            IpAddr::V4(a) => Ipv4Addr::from_bits(a.to_bits() | host).into(),
+            other => other,
+        }
+    };
+    (1..=1 << 16).map(address).collect()
 }
 
 fn lpm(c: &mut Criterion) {
     let mut group = c.benchmark_group("table");
     group.throughput(Throughput::Elements(1));
-    for routes in [100_u32, 1000, 100_000] {
-        let mut table = Lpm::default();
-        for n in 0..routes {
-            let address = Ipv4Addr::from_bits(n.wrapping_mul(0x9e37_79b9) ^ 0x5bd1_e995);
-            table.insert(Prefix::new(address.into(), 8 + (n % 21) as u8), n);
-        }
-        let addresses = addresses();
+    for (name, count) in [("small", 10), ("1000", 1000), ("900k", 900_000)] {
+        let routes = routes(count);
+        let addresses = addresses(&routes);
         let mut turn = addresses.iter().cycle();
-        group.bench_function(format!("lpm-{routes}"), |b| {
+        let table: Lpm<u32> = routes.iter().copied().collect();
+        group.bench_function(format!("lpm-{name}"), |b| {
             b.iter(|| table.lookup(*turn.next().unwrap_or(&addresses[0])));
+        });
+        // The same in a table that may change.
+        let mut plain = PrefixMap::default();
+        for (prefix, value) in &routes {
+            plain.insert(*prefix, *value);
+        }
+        group.bench_function(format!("lpm-{name}-plain"), |b| {
+            b.iter(|| plain.lookup(*turn.next().unwrap_or(&addresses[0])));
+        });
+    }
+    // Tables of as many customers, none of them in the cache.
+    let routes = routes(1000);
+    let addresses = addresses(&routes);
+    let tables: Vec<Lpm<u32>> = (0..1000).map(|_| routes.iter().copied().collect()).collect();
+    let mut turn = 0_usize;
+    group.bench_function("lpm-1000-of-1000", |b| {
+        b.iter(|| {
+            turn = turn.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            tables[(turn >> 40) % tables.len()].lookup(addresses[(turn >> 20) % addresses.len()])
+        });
+    });
+    for count in [1000, 900_000] {
+        let routes = self::routes(count);
+        group.bench_function(format!("lpm-build-{count}"), |b| {
+            b.iter(|| routes.iter().copied().collect::<Lpm<u32>>().memory());
         });
     }
     group.finish();

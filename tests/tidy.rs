@@ -55,7 +55,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("saphyr_parser", &["src/model/text.rs"]),
     ("serde", &["src/observe/", "src/cli/"]),
     ("serde_json", &["src/observe/", "src/cli/"]),
-    ("treebitmap", &["src/table/lpm.rs", "benches/common/plain/"]),
+    ("treebitmap", &["src/table/prefix_map.rs", "benches/common/plain/"]),
 ];
 
 /// Where a packet's way is made: these read no clock, roll no dice and touch nothing outside.
@@ -260,7 +260,7 @@ fn planted_faults_are_found() {
         ("src/model/azure/globs.rs", "use super::super::super::wire;", "write crate::"),
         ("src/wire/gre.rs", "use super::super::model;", "write crate::"),
         ("src/sys2/mod.rs", "use std::fmt;", "has no floor"),
-        ("src/compile/build.rs", "use treebitmap::IpLookupTable;", "at home in src/table/lpm.rs, "),
+        ("src/compile/build.rs", "use treebitmap::IpLookupTable;", "at home in src/table/prefix_map.rs, "),
         ("src/cli/replay.rs", "#[derive(clap::Args)]", "at home in src/cli/args.rs only"),
         ("src/dataplane/emit.rs", "let t = std::time::Instant::now();", "no clock"),
         ("src/table/flows.rs", "use std::{fmt, io::Write};", "no clock"),

@@ -10,6 +10,7 @@ use super::names::Names;
 use super::program::*;
 use crate::model::{Customer, Model, Role};
 use crate::table::lpm::Lpm;
+use crate::table::prefix_map::PrefixMap;
 use crate::types::Prefix;
 
 /// Compiles a model. Names keep the numbers they have in `names`; new ones are added.
@@ -300,13 +301,12 @@ fn plain_owners(vnets: &[Arc<Vnet>]) -> Lpm<PlainOwner> {
             owners.entry(*range).or_default().push(vnet.id);
         }
     }
-    let mut table: Lpm<PlainOwner> = Lpm::default();
+    let mut table: PrefixMap<PlainOwner> = PrefixMap::default();
     // Shorter prefixes first, so that a longer one sees who owns what covers it.
     let mut ranges: Vec<_> = owners.into_iter().collect();
     ranges.sort_by_key(|(p, _)| p.len());
-    for (range, own) in ranges {
-        let covering = table.chain(range.first());
-        let mut all: Vec<PlainOwner> = covering;
+    let owner = |(range, own): (Prefix, Vec<u32>)| {
+        let mut all: Vec<PlainOwner> = table.chain(range);
         all.extend(own.into_iter().map(PlainOwner::One));
         all.dedup();
         let owner = match all.as_slice() {
@@ -314,6 +314,7 @@ fn plain_owners(vnets: &[Arc<Vnet>]) -> Lpm<PlainOwner> {
             _ => PlainOwner::Several,
         };
         table.insert(range, owner);
-    }
-    table
+        (range, owner)
+    };
+    ranges.into_iter().map(owner).collect()
 }

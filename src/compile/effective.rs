@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use super::topology::{self, Learned};
 use crate::model::{Customer, RouteNextHop, RouteTarget, ServiceEndpoint, ServiceTags};
 use crate::packet::NextHopType;
+use crate::table::prefix_map::PrefixMap;
 use crate::types::Prefix;
 
 /// Who made a route, in Azure's words.
@@ -238,8 +239,7 @@ fn settle(routes: &mut [EffectiveRoute<'_>]) {
 /// to a user-defined one that overrides learned routes, else to a system route for the VNet, a peering or a service
 /// endpoint, wherever one of these holds its prefix (semantics 2.2).
 pub fn resolve(routes: &[EffectiveRoute<'_>]) -> Vec<(Prefix, usize)> {
-    let mut overriding = crate::table::lpm::Lpm::default();
-    let mut protected = crate::table::lpm::Lpm::default();
+    let (mut overriding, mut protected) = (PrefixMap::default(), PrefixMap::default());
     for (i, route) in routes.iter().enumerate().filter(|(_, r)| r.is_active()) {
         if route.source == RouteSource::User && route.has_bgp_override {
             overriding.insert(route.prefix, i);
@@ -247,15 +247,12 @@ pub fn resolve(routes: &[EffectiveRoute<'_>]) -> Vec<(Prefix, usize)> {
             protected.insert(route.prefix, i);
         }
     }
-    let longest = |table: &crate::table::lpm::Lpm<usize>, p: &Prefix| {
-        table.chain(p.first()).into_iter().rev().find(|&i| routes[i].prefix.covers(p))
-    };
     let active = routes.iter().enumerate().filter(|(_, r)| r.is_active());
     active
         .map(|(i, route)| match route.source {
             RouteSource::VirtualNetworkGateway => {
-                let p = &route.prefix;
-                (*p, longest(&overriding, p).or_else(|| longest(&protected, p)).unwrap_or(i))
+                let p = route.prefix;
+                (p, overriding.covering(p).or_else(|| protected.covering(p)).unwrap_or(i))
             }
             _ => (route.prefix, i),
         })

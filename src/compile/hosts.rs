@@ -8,6 +8,7 @@ use ahash::RandomState;
 use super::program::Place;
 use crate::model::Customer;
 use crate::table::lpm::Lpm;
+use crate::table::prefix_map::PrefixMap;
 use crate::types::Prefix;
 
 /// The hosts and NICs of a VNet, and what each of its addresses is.
@@ -29,7 +30,7 @@ impl Hosts {
     pub fn new(customer: &Customer, index: usize) -> Hosts {
         let mut hosts = Vec::new();
         let mut numbers: HashMap<IpAddr, u32, RandomState> = HashMap::default();
-        let mut carried: Lpm<u32> = Lpm::default();
+        let mut carried: PrefixMap<u32> = PrefixMap::default();
         let mut edges = Vec::new();
         for host in customer.hosts.iter().filter(|h| h.vnet == index) {
             let number = *numbers.entry(host.address).or_insert_with(|| {
@@ -41,7 +42,7 @@ impl Hosts {
                 edges.push(*prefix);
             }
         }
-        let mut subnets: Lpm<u16> = Lpm::default();
+        let mut subnets: PrefixMap<u16> = PrefixMap::default();
         let mut last = std::collections::HashSet::new();
         for (i, subnet) in customer.vnets[index].subnets.iter().enumerate() {
             for prefix in &subnet.prefixes {
@@ -70,8 +71,8 @@ impl Hosts {
         let place = |p: &Prefix| {
             let single = Some(p.first()).filter(|a| *p == Prefix::host(*a));
             Place {
-                subnet: longest_covering(&subnets, p),
-                host: longest_covering(&carried, p),
+                subnet: subnets.covering(*p),
+                host: carried.covering(*p),
                 nic: single.and_then(|a| owners.get(&a).copied()),
                 broadcast: single.is_some_and(|a| last.contains(&a)),
             }
@@ -96,9 +97,4 @@ impl Hosts {
         }
         forwarders
     }
-}
-
-/// The value of the longest of the table's prefixes that holds all of `p`.
-fn longest_covering<T: Copy>(table: &Lpm<T>, p: &Prefix) -> Option<T> {
-    (0..=p.len()).rev().find_map(|len| table.exact(Prefix::new(p.first(), len)))
 }

@@ -15,7 +15,6 @@ use super::security::{Group, Scope, internet_tag};
 use super::topology::{self, Learned};
 use crate::model::{self, GATEWAY_SUBNET, ServiceEndpoint};
 use crate::packet::NextHopType;
-use crate::table::lpm::Lpm;
 use crate::types::Prefix;
 
 /// What the routes, and so the rules, of a subnet depend on inside its VNet: its route table and service endpoints.
@@ -224,16 +223,16 @@ impl<'c, 'a> Routing<'c, 'a> {
 
     fn compile_fib(&mut self, routes: &[EffectiveRoute<'a>]) -> Fib {
         let used = effective::resolve(routes);
-        let mut table = Lpm::default();
         let mut numbers: HashMap<usize, u32> = HashMap::new();
         let mut compiled = Vec::new();
-        for (prefix, index) in used {
+        let table = used.into_iter().map(|(prefix, index)| {
             let number = *numbers.entry(index).or_insert_with(|| {
                 compiled.push(self.route(&routes[index]));
                 compiled.len() as u32 - 1
             });
-            table.insert(prefix, number);
-        }
+            (prefix, number)
+        });
+        let table = table.collect();
         Fib::new(table, compiled)
     }
 

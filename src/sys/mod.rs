@@ -5,11 +5,13 @@
 mod above;
 mod arena;
 mod lanes;
+mod line;
 mod memory;
 mod prefetch;
 
 pub use above::{first_above_16, first_above_32};
 pub use arena::Arena;
 pub use lanes::{equal8, high8};
+pub use line::Line;
 pub use memory::huge_pages_allowed;
 pub use prefetch::{prefetch, prefetch_index};

@@ -1,82 +1,180 @@
-//! Longest prefix match over both families. The only place that uses treebitmap.
+//! Longest prefix match over both families, compiled: what the packet path looks up.
+//!
+//! Prefixes that hold one another are laid flat into ranges that do not (neighbours with the same value are one), and
+//! the ranges into a search tree. An IPv6 address is looked up by its first half, and by its second only where a prefix
+//! is longer than 64 bits.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::cmp::Reverse;
+use std::net::IpAddr;
 
-use treebitmap::IpLookupTable;
-
+use super::tree::Tree;
 use crate::types::Prefix;
 
-/// A map from prefixes to small values; a look-up finds the longest prefix that holds an address.
+/// An immutable map from prefixes to small values; a look-up finds the longest prefix that holds an address.
 pub struct Lpm<T> {
-    v4: IpLookupTable<Ipv4Addr, T>,
-    v6: IpLookupTable<Ipv6Addr, T>,
+    v4: Tree<u32, T, 16>,
+    v6: Tree<u64, Half<T>, 8>,
+    second: Box<[SecondHalves<T>]>,
 }
 
-impl<T: Copy> Default for Lpm<T> {
-    fn default() -> Self {
-        Lpm { v4: IpLookupTable::new(), v6: IpLookupTable::new() }
-    }
+/// What the first half of an IPv6 address says.
+#[derive(Clone, Copy)]
+enum Half<T> {
+    /// The value.
+    Value(T),
+    /// Ask the second half, in this tree.
+    Second(u32),
 }
+
+type FirstHalves<T> = Vec<(u64, Option<Half<T>>)>;
+type SecondHalves<T> = Tree<u64, T, 8>;
 
 impl<T: Copy> Lpm<T> {
-    /// Puts a value under a prefix and returns the one that stood there.
-    pub fn insert(&mut self, prefix: Prefix, value: T) -> Option<T> {
-        match prefix.first() {
-            IpAddr::V4(a) => self.v4.insert(a, u32::from(prefix.len()), value),
-            IpAddr::V6(a) => self.v6.insert(a, u32::from(prefix.len()), value),
-        }
-    }
-
-    /// The value under exactly this prefix.
-    pub fn exact(&self, prefix: Prefix) -> Option<T> {
-        match prefix.first() {
-            IpAddr::V4(a) => self.v4.exact_match(a, u32::from(prefix.len())).copied(),
-            IpAddr::V6(a) => self.v6.exact_match(a, u32::from(prefix.len())).copied(),
-        }
-    }
-
     /// The value of the longest prefix that holds the address.
     #[inline]
     pub fn lookup(&self, addr: IpAddr) -> Option<T> {
         match addr {
-            IpAddr::V4(a) => self.v4.longest_match(a).map(|(_, _, v)| *v),
-            IpAddr::V6(a) => self.v6.longest_match(a).map(|(_, _, v)| *v),
+            IpAddr::V4(a) => self.lookup_v4(a.to_bits()),
+            IpAddr::V6(a) => self.lookup_v6(a.to_bits()),
+        }
+    }
+
+    /// The same for an IPv4 address.
+    #[inline]
+    pub fn lookup_v4(&self, addr: u32) -> Option<T> {
+        self.v4.lookup(addr)
+    }
+
+    /// The same for an IPv6 address.
+    #[inline]
+    pub fn lookup_v6(&self, addr: u128) -> Option<T> {
+        match self.v6.lookup((addr >> 64) as u64)? {
+            Half::Value(value) => Some(value),
+            Half::Second(tree) => self.second.get(tree as usize)?.lookup(addr as u64),
+        }
+    }
+
+    /// Asks for the memory that a look-up of the address would wait for longest. It reads what lies above that: of a
+    /// large table a seventeenth, of one with at most 16 ranges nothing.
+    #[inline]
+    pub fn prefetch(&self, addr: IpAddr) {
+        match addr {
+            IpAddr::V4(a) => self.v4.prefetch(a.to_bits()),
+            IpAddr::V6(a) => self.v6.prefetch((a.to_bits() >> 64) as u64),
         }
     }
 
     /// Bytes it holds.
     pub fn memory(&self) -> usize {
-        let (v4, v6) = (self.v4.mem_usage(), self.v6.mem_usage());
-        v4.0 + v4.1 + v6.0 + v6.1
-    }
-
-    /// The values of all prefixes that hold the address, the shortest first.
-    pub fn chain(&self, addr: IpAddr) -> Vec<T> {
-        match addr {
-            IpAddr::V4(a) => self.v4.matches(a).map(|(_, _, v)| *v).collect(),
-            IpAddr::V6(a) => self.v6.matches(a).map(|(_, _, v)| *v).collect(),
-        }
+        let second = self.second.iter().map(Tree::memory).sum::<usize>();
+        self.v4.memory() + self.v6.memory() + size_of_val(&*self.second) + second
     }
 }
 
-impl<T: Copy> FromIterator<(Prefix, T)> for Lpm<T> {
-    fn from_iter<I: IntoIterator<Item = (Prefix, T)>>(entries: I) -> Self {
-        let mut lpm = Lpm::default();
-        for (prefix, value) in entries {
-            lpm.insert(prefix, value);
-        }
-        lpm
+impl<T: Copy + PartialEq> Default for Lpm<T> {
+    fn default() -> Self {
+        Lpm::from_iter([])
     }
+}
+
+impl<T: Copy + PartialEq> FromIterator<(Prefix, T)> for Lpm<T> {
+    /// Of several values of one prefix, the last counts.
+    fn from_iter<I: IntoIterator<Item = (Prefix, T)>>(entries: I) -> Self {
+        let (v4, v6): (Vec<_>, Vec<_>) = entries.into_iter().partition(|(p, _)| p.is_ipv4());
+        let v4 = ranges(v4, u32::MAX.into());
+        let v4: Vec<_> = v4.into_iter().map(|(last, value)| (last as u32, value)).collect();
+        let (v6, second) = halves(&ranges(v6, u128::MAX));
+        Lpm { v4: Tree::new(&v4), v6: Tree::new(&v6), second }
+    }
+}
+
+fn bits(addr: IpAddr) -> u128 {
+    match addr {
+        IpAddr::V4(a) => a.to_bits().into(),
+        IpAddr::V6(a) => a.to_bits(),
+    }
+}
+
+/// The prefixes of one family laid flat: ranges in order, each with its last address, from the first address to `end`.
+fn ranges<T: Copy + PartialEq>(entries: Vec<(Prefix, T)>, end: u128) -> Vec<(u128, Option<T>)> {
+    let spans = entries.into_iter().map(|(p, value)| (bits(p.first()), bits(p.last()), value));
+    let mut spans: Vec<(u128, u128, T)> = spans.collect();
+    spans.sort_by_key(|(first, last, _)| (*first, Reverse(*last)));
+    let mut ranges: Vec<(u128, Option<T>)> = Vec::with_capacity(2 * spans.len() + 1);
+    let mut up_to = |last: u128, value: Option<T>| match ranges.last_mut() {
+        Some((done, _)) if *done >= last => (),
+        Some((done, same)) if *same == value => *done = last,
+        _ => ranges.push((last, value)),
+    };
+    // The prefixes that hold the address reached, the longest last.
+    let mut open: Vec<(u128, T)> = Vec::new();
+    for (first, last, value) in spans {
+        while let Some((last, value)) = open.pop_if(|(last, _)| *last < first) {
+            up_to(last, Some(value));
+        }
+        if let Some(before) = first.checked_sub(1) {
+            up_to(before, open.last().map(|(_, value)| *value));
+        }
+        open.push((last, value));
+    }
+    while let Some((last, value)) = open.pop() {
+        up_to(last, Some(value));
+    }
+    up_to(end, None);
+    ranges
+}
+
+/// IPv6 ranges as ranges of first halves, and a tree of second halves for each first half that several ranges share.
+fn halves<T: Copy>(ranges: &[(u128, Option<T>)]) -> (FirstHalves<T>, Box<[SecondHalves<T>]>) {
+    let (mut firsts, mut seconds) = (FirstHalves::new(), Vec::new());
+    // The shared first half that has been reached, and its ranges up to there.
+    let mut shared = 0;
+    let mut within: Vec<(u64, Option<T>)> = Vec::new();
+    for (last, value) in ranges {
+        let (first_half, second_half) = ((last >> 64) as u64, *last as u64);
+        let same = !within.is_empty() && first_half == shared;
+        if !within.is_empty() {
+            within.push((if same { second_half } else { u64::MAX }, *value));
+            if same && second_half < u64::MAX {
+                continue;
+            }
+            firsts.push((shared, Some(Half::Second(seconds.len() as u32))));
+            seconds.push(Tree::new(&within));
+            within.clear();
+        }
+        if same {
+            continue;
+        }
+        if second_half == u64::MAX {
+            firsts.push((first_half, value.map(Half::Value)));
+            continue;
+        }
+        // The range ends inside a first half; the whole ones before it are its own.
+        let done = firsts.last().map(|(last, _)| *last);
+        if let Some(before) =
+            first_half.checked_sub(1).filter(|before| done.is_none_or(|done| done < *before))
+        {
+            firsts.push((before, value.map(Half::Value)));
+        }
+        shared = first_half;
+        within.push((second_half, *value));
+    }
+    (firsts, seconds.into())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
+    use crate::table::prefix_map::PrefixMap;
+
+    fn p(s: &str) -> Prefix {
+        s.parse().unwrap()
+    }
 
     #[test]
     fn the_longest_prefix_wins_in_each_family() {
-        let p = |s: &str| s.parse::<Prefix>().unwrap();
-        let a = |s: &str| s.parse::<IpAddr>().unwrap();
         let lpm: Lpm<u32> =
             [("0.0.0.0/0", 0), ("10.0.0.0/8", 8), ("10.1.2.3", 32), ("fd00::/16", 16), ("fd00::5", 128)]
                 .map(|(s, v)| (p(s), v))
@@ -91,10 +189,101 @@ mod tests {
             ("fe00::", None),
         ];
         for (addr, value) in cases {
-            assert_eq!(lpm.lookup(a(addr)), value, "{addr}");
+            assert_eq!(lpm.lookup(addr.parse().unwrap()), value, "{addr}");
         }
-        assert_eq!(lpm.exact(p("10.0.0.0/8")), Some(8));
-        assert_eq!(lpm.exact(p("10.0.0.0/9")), None);
-        assert_eq!(lpm.chain(a("10.1.2.3")), vec![0, 8, 32]);
+    }
+
+    #[test]
+    fn the_last_of_several_values_counts() {
+        let lpm: Lpm<u32> = [("10.0.0.0/8", 1), ("10.0.0.0/9", 2), ("10.0.0.0/8", 3)]
+            .map(|(s, v)| (p(s), v))
+            .into_iter()
+            .collect();
+        assert_eq!(["10.0.0.1", "10.255.0.1"].map(|a| lpm.lookup(a.parse().unwrap())), [Some(2), Some(3)]);
+    }
+
+    #[test]
+    fn small_tables_are_small() {
+        assert_eq!(Lpm::<u32>::default().memory(), 0);
+        let of = |count: u8| -> Lpm<u32> {
+            (0..count).map(|n| (Prefix::v4(10, n, 2 * n, 0, 24), u32::from(n))).collect()
+        };
+        assert_eq!([1, 7, 20].map(|count| of(count).memory()), [128, 128, 448]);
+        // Neighbours with the same value are one range.
+        let same: Lpm<()> = (0..=255).map(|n| (Prefix::v4(10, n, 0, 0, 16), ())).collect();
+        assert_eq!(same.memory(), 64);
+    }
+
+    /// Numbers that look random and are the same each time.
+    struct Dice(u64);
+
+    impl Dice {
+        fn below(&mut self, n: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            ((u128::from(self.0 ^ self.0 >> 33).wrapping_mul(u128::from(n))) >> 64) as u64
+        }
+
+        /// An address whose octets are few, so that prefixes meet and both ends of the space are reached.
+        fn addr(&mut self, v4: bool) -> IpAddr {
+            let mut octet = || [0, 0, 1, 127, 128, 255, 255][self.below(7) as usize];
+            if v4 {
+                Ipv4Addr::from_octets(std::array::from_fn(|_| octet())).into()
+            } else {
+                Ipv6Addr::from_octets(std::array::from_fn(|_| octet())).into()
+            }
+        }
+
+        fn prefix(&mut self, v4: bool) -> Prefix {
+            let len = if v4 { 33 } else { 129 };
+            Prefix::new(self.addr(v4), self.below(len) as u8)
+        }
+    }
+
+    /// What a scan of all entries finds.
+    fn scan(entries: &[(Prefix, u32)], holds: impl Fn(&Prefix) -> bool) -> Option<u32> {
+        let held = entries.iter().filter(|(p, _)| holds(p));
+        held.max_by_key(|(p, _)| p.len()).map(|(_, value)| *value)
+    }
+
+    fn around(p: &Prefix) -> [IpAddr; 4] {
+        let next = |addr: IpAddr, down: bool| match (addr, down) {
+            (IpAddr::V4(a), true) => Ipv4Addr::from_bits(a.to_bits().wrapping_sub(1)).into(),
+            (IpAddr::V4(a), false) => Ipv4Addr::from_bits(a.to_bits().wrapping_add(1)).into(),
+            (IpAddr::V6(a), true) => Ipv6Addr::from_bits(a.to_bits().wrapping_sub(1)).into(),
+            (IpAddr::V6(a), false) => Ipv6Addr::from_bits(a.to_bits().wrapping_add(1)).into(),
+        };
+        [p.first(), p.last(), next(p.first(), true), next(p.last(), false)]
+    }
+
+    #[test]
+    fn agrees_with_a_scan_of_all_prefixes() {
+        let mut dice = Dice(7);
+        for round in 0..400 {
+            let v4 = round % 2 == 0;
+            let count = [1, 2, 5, 9, 17, 40, 120, 400][round / 2 % 8];
+            let mut entries: Vec<(Prefix, u32)> = Vec::new();
+            let values = [1, 2, 1000][dice.below(3) as usize];
+            for _ in 0..count {
+                entries.push((dice.prefix(v4), dice.below(values) as u32));
+            }
+            let lpm: Lpm<u32> = entries.iter().copied().collect();
+            let mut map = PrefixMap::default();
+            for (p, value) in &entries {
+                map.insert(*p, *value);
+            }
+            let mut addresses: Vec<IpAddr> = (0..40).map(|_| dice.addr(v4)).collect();
+            addresses.extend(entries.iter().take(60).flat_map(|(p, _)| around(p)));
+            for addr in addresses {
+                let expected = scan(&entries, |p| p.contains(addr));
+                assert_eq!(lpm.lookup(addr), expected, "{addr} in {entries:?}");
+                assert_eq!(map.lookup(addr), expected, "{addr} in {entries:?}");
+                lpm.prefetch(addr);
+            }
+            for _ in 0..20 {
+                let of = dice.prefix(v4);
+                assert_eq!(map.covering(of), scan(&entries, |p| p.covers(&of)), "{of} in {entries:?}");
+                assert_eq!(map.covering(of), map.chain(of).last().copied(), "{of} in {entries:?}");
+            }
+        }
     }
 }

@@ -5,4 +5,6 @@ pub mod ecmp;
 pub mod flows;
 pub mod fragments;
 pub mod lpm;
+pub mod prefix_map;
 pub mod records;
+mod tree;
