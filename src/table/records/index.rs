@@ -311,7 +311,25 @@ impl Index {
     }
 
     /// Adds an entry; `value` is a slot, perhaps [`REVERSED`]. False: there is no room for it within bounded work.
+    #[inline]
     pub fn insert(&mut self, hash: u32, value: u32) -> bool {
+        let number = self.number(hash);
+        if let Some(about) = self.about.get_mut(number)
+            && about.entries < FULL
+        {
+            let home = &mut self.segments.get_mut(number).buckets[first(hash)];
+            if let Some(n) = home.free() {
+                home.put(n, hash, value);
+                about.entries += 1;
+                return true;
+            }
+        }
+        self.insert_slowly(hash, value)
+    }
+
+    /// Adds an entry whose first bucket, or whose segment, is full.
+    #[inline(never)]
+    fn insert_slowly(&mut self, hash: u32, value: u32) -> bool {
         for _ in 0..2 {
             let number = self.number(hash);
             let Some(about) = self.about.get_mut(number) else { return false };

@@ -25,7 +25,7 @@ use self::index::{Index, REVERSED};
 use self::record::{HAS_ENDED, LINKED, OPENED_INBOUND, USED, WIDE};
 pub use self::record::{Record, Stored};
 use self::slab::Slab;
-use self::timer::Timers;
+use self::timer::{ROOM, Timers};
 use super::flows::{FlowKey, Owner};
 use crate::packet::Direction;
 use crate::types::Nanos;
@@ -298,8 +298,7 @@ impl Records {
             last: now,
             ..Record::default()
         };
-        self.slab.take(record);
-        self.timers.set(&mut self.slab.records, slot, record.gone_after(now));
+        self.slab.take(Record { timer: self.timers.set(slot, record.gone_after(now)), ..record });
         self.note_vnet(key.owner);
         self.opened += 1;
         Some(slot)
@@ -309,15 +308,17 @@ impl Records {
     #[inline]
     fn note_vnet(&mut self, owner: Owner) {
         let endpoint = owner.endpoint as usize;
-        if endpoint == 0 {
-            return;
+        match self.vnets.get_mut(endpoint) {
+            _ if endpoint == 0 => {}
+            Some(vnet) => *vnet = owner.vnet,
+            None => self.grow_vnets(owner),
         }
-        if self.vnets.len() <= endpoint {
-            self.vnets.resize(endpoint + 1, 0);
-        }
-        if let Some(vnet) = self.vnets.get_mut(endpoint) {
-            *vnet = owner.vnet;
-        }
+    }
+
+    #[cold]
+    fn grow_vnets(&mut self, owner: Owner) {
+        self.vnets.resize(owner.endpoint as usize, 0);
+        self.vnets.push(owner.vnet);
     }
 
     /// A packet of the flow was forwarded; nothing to a record that has ended.
@@ -343,7 +344,7 @@ impl Records {
         record.back = Stored::default();
         let gone_at = record.gone_after(now);
         self.timers.unset(&mut self.slab.records, slot);
-        self.timers.set(&mut self.slab.records, slot, gone_at);
+        self.set_timer(slot, gone_at);
     }
 
     /// Removes a record, gone or not.
@@ -351,9 +352,14 @@ impl Records {
         if !self.record(slot).is_used() {
             return;
         }
-        self.unlink(slot);
         self.timers.unset(&mut self.slab.records, slot);
-        let hash = self.hash_of(slot);
+        self.discard(slot, self.hash_of(slot));
+    }
+
+    /// Removes a record that has no timer.
+    #[inline]
+    fn discard(&mut self, slot: u32, hash: u32) {
+        self.unlink(slot);
         self.index.remove(hash, slot);
         let &Record { alias, flags, local, .. } = self.record(slot);
         if alias != 0 {
@@ -440,18 +446,56 @@ impl Records {
     /// Removes records that are gone at `now`, telling their owners; looks at no more than `budget` records and may
     /// leave some, of the last 67 ms or for want of budget, for later. How many it has looked at.
     pub fn reap(&mut self, now: Nanos, budget: usize, mut gone: impl FnMut(Owner)) -> usize {
-        for done in 0..budget {
-            let Some(slot) = self.timers.passed(&mut self.slab.records, now) else { return done };
+        let mut done = 0;
+        while done < budget
+            && let Some(slot) = self.timers.passed(&mut self.slab.records, now)
+        {
             self.settle(slot, now, &mut gone);
+            done += 1;
         }
-        budget
+        let mut fetched = None;
+        while done < budget
+            && let Some(list) = self.timers.advance(now)
+        {
+            if fetched != Some(list) {
+                self.fetch_block(list);
+                fetched = Some(list);
+            }
+            done += self.reap_block(list, now, budget - done, &mut gone);
+        }
+        done
+    }
+
+    /// Asks for the records of a list's next block.
+    #[inline]
+    fn fetch_block(&self, list: usize) {
+        self.timers.upcoming(list).iter().for_each(|&slot| self.slab.prefetch(slot));
+    }
+
+    /// Looks at the records of one block of timers, which have been asked for; asks for those of the next.
+    fn reap_block(&mut self, list: usize, now: Nanos, budget: usize, gone: &mut impl FnMut(Owner)) -> usize {
+        let (mut slots, mut hashes) = ([0; ROOM as usize], [0; ROOM as usize]);
+        let room = budget.min(slots.len());
+        let count = self.timers.take(list, &mut slots[..room]);
+        let taken = slots.iter().zip(&mut hashes).take(count);
+        for (&slot, hash) in taken {
+            *hash = self.hash_of(slot);
+            self.index.prefetch(*hash);
+            if let Some(partner) = self.record(slot).partner() {
+                self.prefetch_record(partner);
+            }
+        }
+        self.fetch_block(list);
+        for (&slot, &hash) in slots.iter().zip(&hashes).take(count) {
+            self.record_mut(slot).timer = 0;
+            self.settle_hashed(slot, hash, now, gone);
+        }
+        count
     }
 
     /// Removes every record that is gone at `now`, telling its owner.
     pub fn reap_all(&mut self, now: Nanos, mut gone: impl FnMut(Owner)) {
-        while let Some(slot) = self.timers.passed(&mut self.slab.records, now) {
-            self.settle(slot, now, &mut gone);
-        }
+        self.reap(now, usize::MAX, &mut gone);
         while let Some(slot) = self.timers.due(&mut self.slab.records, now) {
             self.settle(slot, now, &mut gone);
         }
@@ -459,17 +503,27 @@ impl Records {
 
     /// Removes a record that has no timer if it is gone, else sets its timer.
     fn settle(&mut self, slot: u32, now: Nanos, gone: &mut impl FnMut(Owner)) {
-        if !self.record(slot).is_used() {
-            return;
+        if self.record(slot).is_used() {
+            self.settle_hashed(slot, self.hash_of(slot), now, gone);
         }
+    }
+
+    #[inline]
+    fn settle_hashed(&mut self, slot: u32, hash: u32, now: Nanos, gone: &mut impl FnMut(Owner)) {
         let gone_at = self.gone_at(slot);
         if gone_at > now {
-            self.timers.set(&mut self.slab.records, slot, gone_at);
+            self.set_timer(slot, gone_at);
             return;
         }
         let owner = self.owner(slot);
-        self.remove(slot);
+        self.discard(slot, hash);
         gone(owner);
+    }
+
+    /// Sets the timer of a record that has none.
+    #[inline]
+    fn set_timer(&mut self, slot: u32, at: Nanos) {
+        self.record_mut(slot).timer = self.timers.set(slot, at);
     }
 
     /// Looks at every record, gone or not; removes those for which `keep` is false, telling their owners.
@@ -502,7 +556,7 @@ impl Records {
                 self.settle_idle(slot);
                 let gone_at = self.gone_at(slot);
                 self.timers.unset(&mut self.slab.records, slot);
-                self.timers.set(&mut self.slab.records, slot, gone_at);
+                self.set_timer(slot, gone_at);
             }
         }
     }

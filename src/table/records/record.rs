@@ -58,6 +58,9 @@ pub(super) const FIN_REMOTE: u8 = 16;
 pub(super) const HAS_ENDED: u8 = 32;
 pub(super) const LINKED: u8 = 64;
 
+/// The protocol, and the flags that say if the record of an IPv4 flow is live.
+const KIND: u16 = u16::from_le_bytes([0xff, USED | WIDE | HAS_ENDED]);
+
 /// One minute of packet time.
 const MINUTE: Nanos = 60 * SECOND;
 
@@ -66,9 +69,9 @@ impl Record {
     /// not ended. Whose it is, and whether it is still fresh, is left to ask.
     #[inline(always)]
     pub fn is_live_ipv4(&self, local: u32, remote: u32, ports: u32, protocol: u8) -> bool {
-        let kind = u32::from(self.protocol) | u32::from(self.flags & (USED | WIDE | HAS_ENDED)) << 8;
-        let wanted = u32::from(protocol) | u32::from(USED) << 8;
-        (self.local ^ local) | (self.remote ^ remote) | (self.ports ^ ports) | (kind ^ wanted) == 0
+        let kind = u16::from_le_bytes([self.protocol, self.flags]) & KIND;
+        let kind = u32::from(kind ^ u16::from_le_bytes([protocol, USED]));
+        (self.local ^ local) | (self.remote ^ remote) | (self.ports ^ ports) | kind == 0
     }
 
     /// True if neither it nor its partner has been idle for too long, as far as it knows itself: a linked record that

@@ -63,6 +63,13 @@ impl Slab {
         *generation = generation.wrapping_add(1);
     }
 
+    /// Asks for what freeing a slot changes.
+    #[inline]
+    pub fn prefetch(&self, slot: u32) {
+        self.records.prefetch(slot as usize);
+        self.generations.prefetch(slot as usize);
+    }
+
     #[inline]
     pub fn generation(&self, slot: u32) -> u32 {
         *self.generations.get(slot as usize)

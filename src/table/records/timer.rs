@@ -29,7 +29,7 @@ const IN_HEAP: u32 = u32::MAX;
 const HEAD: u32 = 2;
 
 /// Records of a block.
-const ROOM: u32 = 14;
+pub const ROOM: u32 = 14;
 
 type Block = [u32; (HEAD + ROOM) as usize];
 
@@ -39,12 +39,27 @@ pub fn tick(at: Nanos) -> u64 {
     at >> TICK
 }
 
+/// Zeroes that the system gives, untouched as long as nobody writes to them.
+fn zeroes<T: Copy + Default, const N: usize>() -> Box<[T; N]> {
+    match vec![T::default(); N].try_into() {
+        Ok(array) => array,
+        Err(_) => unreachable!("as many as asked for"),
+    }
+}
+
+/// The records of a block; none of block 0.
+#[inline]
+fn slots(block: &Block) -> &[u32] {
+    let (head, slots) = block.split_at(HEAD as usize);
+    slots.get(..(head[1] >> 16) as usize).unwrap_or(slots)
+}
+
 /// All timers.
 pub struct Timers {
     /// The first block of each list; 0: empty. All but the first are full.
-    heads: Box<[u32]>,
+    heads: Box<[u32; TICKS]>,
     /// One bit for each list that is not empty.
-    busy: Box<[u64]>,
+    busy: Box<[u64; TICKS / 64]>,
     /// Block 0 is in no list.
     blocks: Arena<Block>,
     free: u32,
@@ -58,8 +73,8 @@ pub struct Timers {
 impl Timers {
     pub fn new() -> Timers {
         Timers {
-            heads: vec![0; TICKS].into_boxed_slice(),
-            busy: vec![0; TICKS / 64].into_boxed_slice(),
+            heads: zeroes(),
+            busy: zeroes(),
             blocks: Arena::new([0; 16]),
             free: 0,
             cursor: 0,
@@ -74,21 +89,22 @@ impl Timers {
     }
 
     /// Puts a record that has no timer where it is looked at at `at` or soon after (never later than a tick, unless
-    /// that has passed).
-    pub fn set(&mut self, records: &mut Arena<Record>, slot: u32, at: Nanos) {
+    /// that has passed); what is to be its `timer`.
+    #[inline]
+    #[must_use]
+    pub fn set(&mut self, slot: u32, at: Nanos) -> u32 {
         let tick = tick(at).clamp(self.cursor, self.cursor + TICKS as u64 - 1);
         let list = tick as usize % TICKS;
-        let head = self.heads.get(list).copied().unwrap_or(0);
-        let block = self.blocks.get(head as usize);
-        let (block, n) = if head != 0 && block[1] >> 16 < ROOM {
-            (head, block[1] >> 16)
-        } else {
-            (self.add_block(list, head), 0)
-        };
-        let words = self.blocks.get_mut(block as usize);
+        let mut block = self.heads[list];
+        let mut words = self.blocks.get_mut(block as usize);
+        if block == 0 || words[1] >> 16 >= ROOM {
+            block = self.add_block(list, block);
+            words = self.blocks.get_mut(block as usize);
+        }
+        let place = (words[1] >> 16) + HEAD;
         words[1] += 1 << 16;
-        words[(n + HEAD) as usize & 15] = slot;
-        records.get_mut(slot as usize).timer = (block << 4) | (n + HEAD);
+        words[place as usize & 15] = slot;
+        (block << 4) | place
     }
 
     fn add_block(&mut self, list: usize, next: u32) -> u32 {
@@ -104,10 +120,8 @@ impl Timers {
             *place = words;
             block
         };
-        if let (Some(head), Some(busy)) = (self.heads.get_mut(list), self.busy.get_mut(list / 64)) {
-            *head = block;
-            *busy |= 1 << (list % 64);
-        }
+        self.heads[list % TICKS] = block;
+        self.busy[list % TICKS / 64] |= 1 << (list % 64);
         block
     }
 
@@ -128,42 +142,53 @@ impl Timers {
 
     /// Takes the last record off a list; 0: the list is empty.
     fn pop(&mut self, list: usize) -> u32 {
-        let head = self.heads.get(list).copied().unwrap_or(0);
-        if head == 0 {
-            return 0;
-        }
-        let words = self.blocks.get_mut(head as usize);
-        words[1] -= 1 << 16;
-        let left = words[1] >> 16;
-        let slot = words[(left + HEAD) as usize & 15];
-        if left == 0 {
-            let next = std::mem::replace(&mut words[0], self.free);
-            self.free = head;
-            if let (Some(head), Some(busy)) = (self.heads.get_mut(list), self.busy.get_mut(list / 64)) {
-                *head = next;
-                *busy &= !(u64::from(next == 0) << (list % 64));
-            }
-        }
+        let mut slot = 0;
+        self.take(list, std::slice::from_mut(&mut slot));
         slot
     }
 
-    /// A record of a tick that has passed at `now`, without its timer, or slot 0, which is work done, too; the cursor
-    /// follows. None: all are done with.
-    pub fn passed(&mut self, records: &mut Arena<Record>, now: Nanos) -> Option<u32> {
-        if let Some(&Reverse((at, slot))) = self.soon.peek()
-            && tick(at) < tick(now)
-        {
-            self.soon.pop();
-            return Some(if self.is_current(records, slot) { slot } else { 0 });
+    /// Takes records off the end of a list, of one block and no more than there is room for; how many. They have no
+    /// place any more; that they have no timer is for the caller to see to.
+    pub fn take(&mut self, list: usize, room: &mut [u32]) -> usize {
+        let head = self.heads[list % TICKS];
+        let words = self.blocks.get_mut(head as usize);
+        let held = words[1] >> 16;
+        let left = held.saturating_sub(room.len() as u32);
+        let taken = words.iter().skip((left + HEAD) as usize).take((held - left) as usize);
+        room.iter_mut().zip(taken).for_each(|(to, slot)| *to = *slot);
+        words[1] = words[1] & 0xffff | left << 16;
+        if left == 0 && head != 0 {
+            let next = std::mem::replace(&mut words[0], self.free);
+            self.free = head;
+            self.heads[list % TICKS] = next;
+            self.busy[list % TICKS / 64] &= !(u64::from(next == 0) << (list % 64));
         }
-        let now = tick(now);
-        if self.cursor >= now {
+        (held - left) as usize
+    }
+
+    /// A record that stands in the heap for a tick that has passed at `now`, without its timer, or slot 0, for an entry
+    /// that means nothing any more.
+    pub fn passed(&mut self, records: &mut Arena<Record>, now: Nanos) -> Option<u32> {
+        let &Reverse((at, slot)) = self.soon.peek()?;
+        if tick(at) >= tick(now) {
             return None;
         }
-        let list = self.next_busy(now);
-        let slot = self.pop(list?);
-        records.get_mut(slot as usize).timer = 0;
-        Some(slot)
+        self.soon.pop();
+        Some(if self.is_current(records, slot) { slot } else { 0 })
+    }
+
+    /// Moves the cursor to the next list whose tick has passed at `now` and that is not empty.
+    #[inline]
+    pub fn advance(&mut self, now: Nanos) -> Option<usize> {
+        if self.cursor < tick(now) { self.next_busy(tick(now)) } else { None }
+    }
+
+    /// What comes off a list next.
+    #[inline]
+    pub fn upcoming(&self, list: usize) -> &[u32] {
+        let block = self.blocks.get(self.heads[list % TICKS] as usize);
+        self.blocks.prefetch(block[0] as usize);
+        slots(block)
     }
 
     /// Moves the cursor to the next list that is not empty, at most to tick `now`.
@@ -171,7 +196,7 @@ impl Timers {
         let end = now.min(self.cursor + TICKS as u64);
         while self.cursor < end {
             let list = self.cursor as usize % TICKS;
-            let busy = self.busy.get(list / 64).copied().unwrap_or(0) >> (list % 64);
+            let busy = self.busy[list / 64] >> (list % 64);
             if busy & 1 != 0 {
                 return Some(list);
             }
@@ -182,7 +207,7 @@ impl Timers {
         None
     }
 
-    /// A record that may be gone at `now`, exactly, without its timer. To be asked when [`Timers::passed`] gave none.
+    /// A record that may be gone at `now`, exactly, without its timer. To be asked when all passed ticks are done with.
     pub fn due(&mut self, records: &mut Arena<Record>, now: Nanos) -> Option<u32> {
         if tick(now) != self.cursor {
             return None;
