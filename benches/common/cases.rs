@@ -81,8 +81,8 @@ struct Way {
     destinations: &'static [Ipv4Addr],
     size: usize,
     flows: u64,
-    /// Every packet opens a flow, and so many have not expired.
-    new: bool,
+    /// Flows have so many packets each and so many of them have not expired; 0: they go on forever.
+    packets: u64,
 }
 
 /// The cases that the ratio to the plain version is asked of: flows that hit and new flows.
@@ -93,20 +93,21 @@ pub fn ways(run: Run) -> Vec<Case> {
         destinations: &[NEIGHBOUR],
         size: 64,
         flows: if run == Run::Tried { BATCH } else { 10_000 },
-        new: false,
+        packets: 0,
     };
     let many = match run {
         Run::Timed => 1_000_000,
         Run::Counted => 100_000,
         Run::Tried => 3 * BATCH,
     };
-    let new = Way { new: true, flows: if run == Run::Tried { BATCH } else { 16_384 }, ..usual };
+    let new = Way { packets: 1, flows: if run == Run::Tried { BATCH } else { 16_384 }, ..usual };
     let mut ways = vec![
         (format!("hit-{}", usual.flows), usual),
         (format!("hit-{many}"), Way { flows: many, ..usual }),
         ("hit-1500-bytes".to_owned(), Way { size: 1500, flows: BATCH, ..usual }),
         ("hit-to-circuit".to_owned(), Way { destinations: &[SITE], ..usual }),
         ("hit-to-internet".to_owned(), Way { destinations: &[PUBLIC], ..usual }),
+        ("ten-packets-each".to_owned(), Way { packets: 10, ..new }),
         ("new-100-rules".to_owned(), new),
         ("mixed".to_owned(), Way { destinations: MIXED, ..usual }),
     ];
@@ -136,16 +137,21 @@ impl Way {
         }
     }
 
-    /// Opens the flows, or in a run of new flows as many as there are at any time.
+    /// Opens the flows and runs each once more; of flows that end, until as many expire as begin.
     fn begin<D: Runs + 'static>(self, dataplane: D) -> Box<dyn Work> {
         let (first, then) = self.traffic();
         let mut work = OfWay { dataplane, traffic: first, batch: Batch::default() };
-        for _ in 0..self.flows.div_ceil(BATCH) + 1 {
-            work.refresh();
-            work.run();
-        }
+        let rounds = self.flows.div_ceil(BATCH) * self.packets.max(1);
+        let warm = |work: &mut OfWay<D>| {
+            for _ in 0..=rounds {
+                work.refresh();
+                work.run();
+            }
+        };
+        warm(&mut work);
         if let Some(then) = then {
             work.traffic = then;
+            warm(&mut work);
         }
         Box::new(work)
     }
@@ -153,12 +159,13 @@ impl Way {
     /// What opens the flows, and what is measured if that is not more of it.
     fn traffic(self) -> (Traffic, Option<Traffic>) {
         let traffic = |flows, order| Traffic::new(self.destinations, self.size, flows, order);
-        if self.new {
+        if self.packets > 0 {
             // When the last of them begins, the first is idle for longer than the four minutes of a record.
-            let step = 241 * SECOND / (self.flows / BATCH).max(1);
-            return (traffic(u64::MAX, Order::Ascending).every(step), None);
+            let step = 241 * SECOND / (self.flows / BATCH * self.packets).max(1);
+            return (traffic(u64::MAX, Order::Ascending { packets: self.packets }).every(step), None);
         }
-        (traffic(self.flows, Order::Ascending), Some(traffic(self.flows, Order::Shuffled)))
+        let opening = traffic(self.flows, Order::Ascending { packets: 1 });
+        (opening, Some(traffic(self.flows, Order::Shuffled)))
     }
 
     /// Runs every frame through both, the first time and again, and compares verdicts and bytes.
@@ -168,12 +175,12 @@ impl Way {
         let (first, then) = self.traffic();
         let (mut batch, mut out) = (Batch::default(), Vec::new());
         for mut traffic in [Some(first), then].into_iter().flatten() {
-            for _ in 0..self.flows.div_ceil(BATCH) {
+            for _ in 0..self.flows.div_ceil(BATCH) * self.packets.max(1) {
                 traffic.fill(&mut batch);
                 ours.run(&batch);
                 for (i, (frame, now)) in batch.frames().enumerate() {
                     let said = plain.process(usize::from(FABRIC), frame, now, &mut out);
-                    let outcome = ours.results.outcome(i);
+                    let outcome = ours.outcome(i);
                     let frames: Vec<&[u8]> = ours.results.frames(i).collect();
                     match said {
                         Ok(port) => {

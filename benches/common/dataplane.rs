@@ -6,6 +6,7 @@ use clearway::compile::compile;
 use clearway::compile::names::Names;
 use clearway::dataplane::state::Received;
 use clearway::dataplane::{Context, Occupancy, Results, Shard, process};
+use clearway::packet::Outcome;
 
 use super::configuration::{configuration, model};
 use super::traffic::Batch;
@@ -32,6 +33,11 @@ impl Dataplane {
         occupancy.grow(&program);
         let shard = Shard::new(seed());
         Dataplane { program, occupancy, shard, received: Received::default(), results: Results::default() }
+    }
+
+    /// What became of a packet of the last batch.
+    pub fn outcome(&self, packet: usize) -> Outcome {
+        self.results.outcome(packet)
     }
 
     /// From the bytes of received frames to those of the frames that leave.

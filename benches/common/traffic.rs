@@ -45,8 +45,8 @@ impl Batch {
 /// In which order flows take turns.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// One behind the other, so that each is new once.
-    Ascending,
+    /// One behind the other, with so many packets each; packets of many others come between those of one.
+    Ascending { packets: u64 },
     /// Every flow before any comes again, but far from the order in which they were opened.
     Shuffled,
 }
@@ -92,7 +92,10 @@ impl Traffic {
         batch.inputs.clear();
         for _ in 0..BATCH {
             let flow = match self.order {
-                Order::Ascending => self.turn % self.flows,
+                Order::Ascending { packets } => {
+                    let newest = self.turn / packets;
+                    newest.saturating_sub(self.turn % packets * 100) % self.flows
+                }
                 // A prime of this size has no factor in common with a number of flows.
                 Order::Shuffled => (self.turn * 2_654_435_761) % self.flows,
             };
