@@ -22,7 +22,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("compile", &["types", "packet", "wire", "table", "model"]),
     ("dataplane", &["types", "packet", "wire", "table", "model", "compile"]),
     ("io", &[]),
-    ("runtime", &["types", "packet", "wire", "table", "model", "compile", "dataplane"]),
+    ("runtime", &["sys", "types", "packet", "wire", "table", "model", "compile", "dataplane"]),
     ("observe", &["types", "packet", "wire", "table", "model", "compile", "dataplane", "runtime"]),
     (
         "cli",

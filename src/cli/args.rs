@@ -150,7 +150,8 @@ are compared with what must become of them, later 1 in 1009: verdict, customer, 
 egress and every byte that leaves. Otherwise no figure is printed.
 
 Figures: ns_per_packet, mpps and gbps (of inner packets) are medians over the repeats; with several
-workers the whole is as fast as the worker that was busy longest. flows are the live records at the
+workers the whole is as fast as the worker that was busy longest. median_burst is the median over
+bursts of frames, which hardly sees what else the machine does. flows are the live records at the
 end. --seconds is the time of one repeat by the clock on the wall, filling and checking included.
 
 Example:

@@ -82,12 +82,14 @@ pub fn document(profile: &str, settings: &Settings, report: &Report) -> Value {
         "options": options_json(settings),
         "workers": (0..last.len()).map(worker).collect::<Vec<_>>(),
         "repeats": repeats.iter().map(rates_json).collect::<Vec<_>>(),
-        "calibration": calibration_json(&report.calibration, report.huge),
+        "calibration": calibration_json(&report.calibration),
         "setup": {
             "configuration_seconds": rounded(report.build),
             "compile_seconds": rounded(report.compile),
             "program_bytes": report.program,
             "resident_bytes": report.resident,
+            "huge_page_bytes": report.huge,
+            "peak_bytes": report.peak,
             "checked_packets": report.checked_before,
         },
         "changes": {
@@ -117,6 +119,7 @@ fn run_json(repeats: &[Rates], figures: &[Figures], flows: u64, bytes_per_flow: 
         "bytes_per_flow": rounded(bytes_per_flow),
         "packets": sum(figures, |f| f.packets),
         "verdicts": {"forward": verdict(0), "drop": verdict(1), "punt": verdict(2)},
+        "median_burst_ns": rounded(median(figures.iter().map(|f| f.median_burst))),
         "opened": sum(figures, |f| f.opened),
         "checked": sum(figures, |f| f.checked),
         "spread": {
@@ -148,14 +151,14 @@ fn options_json(settings: &Settings) -> Value {
     })
 }
 
-fn calibration_json(calibration: &Calibration, huge: u64) -> Value {
+fn calibration_json(calibration: &Calibration) -> Value {
     json!({
         "add_ns": rounded(calibration.add),
         "ghz": rounded(1.0 / calibration.add.max(1e-9)),
         "table_bytes": calibration.table,
         "dependent_line_ns": rounded(calibration.dependent_line),
         "independent_line_ns": rounded(calibration.independent_line),
-        "huge_page_bytes": huge,
+        "huge_pages": calibration.huge_pages,
     })
 }
 
@@ -228,12 +231,13 @@ fn setup_table(profile: &str, s: &Settings, report: &Report, style: Style) -> Ta
     row(
         "setup",
         format!(
-            "configuration {:.2} s, compiled in {:.2} s to {}; {} in memory, {} of it in huge pages",
+            "configuration {:.2} s, compiled in {:.2} s to {}; {} in memory, {} of it in huge pages, {} at most",
             report.build,
             report.compile,
             bytes(report.program),
             bytes(report.resident),
-            bytes(report.huge)
+            bytes(report.huge),
+            bytes(report.peak)
         ),
     );
     if !report.changes.is_empty() {
@@ -248,10 +252,11 @@ fn setup_table(profile: &str, s: &Settings, report: &Report, style: Style) -> Ta
     row(
         "machine",
         format!(
-            "{:.2} GHz (dependent add {:.3} ns); a random line of {}: {:.1} ns, {:.1} ns when known ahead",
+            "{:.2} GHz (dependent add {:.3} ns); a random line of {} in {} pages: {:.1} ns, {:.1} ns when asked for ahead",
             1.0 / c.add.max(1e-9),
             c.add,
             bytes(c.table),
+            if c.huge_pages { "huge" } else { "small" },
             c.dependent_line,
             c.independent_line
         ),
@@ -269,14 +274,25 @@ fn setup_table(profile: &str, s: &Settings, report: &Report, style: Style) -> Ta
 }
 
 fn run_table(settings: &Settings, report: &Report, style: Style) -> Table {
-    let heads =
-        ["", ">ns_per_packet", ">mpps", ">gbps", ">flows", ">bytes_per_flow", ">forward", ">drop", ">punt"];
+    let heads = [
+        "",
+        ">ns_per_packet",
+        ">median_burst",
+        ">mpps",
+        ">gbps",
+        ">flows",
+        ">bytes_per_flow",
+        ">forward",
+        ">drop",
+        ">punt",
+    ];
     let mut table = Table::new(style, &heads);
     let mut row = |name: String, rates: Rates, figures: &[Figures], flows: u64| {
         let verdict = |kind: usize| thousands(sum(figures, |f| f.verdicts[kind]));
         table.row([
             name,
             format!("{:.2}", rates.ns_per_packet),
+            format!("{:.2}", median(figures.iter().map(|f| f.median_burst))),
             format!("{:.2}", rates.mpps),
             format!("{:.2}", rates.gbps),
             thousands(flows),
@@ -310,6 +326,7 @@ fn run_table(settings: &Settings, report: &Report, style: Style) -> Table {
     table.row([
         "spread".to_owned(),
         format!("{least:.2}..{most:.2}"),
+        String::new(),
         format!("{slow:.2}..{fast:.2}"),
         format!("{narrow:.2}..{wide:.2}"),
     ]);

@@ -23,7 +23,7 @@ fn every_profile_in_miniature_has_all_fields() {
         ("churn", "--vnets 3 --flows 1000 --routes 20"),
     ] {
         let found = bench(&format!("{profile} {rest} --json")).expect(0).json();
-        for field in ["ns_per_packet", "mpps", "gbps", "bytes_per_flow"] {
+        for field in ["ns_per_packet", "mpps", "gbps", "bytes_per_flow", "median_burst_ns"] {
             assert!(found[field].as_f64().is_some_and(|n| n >= 0.0), "{field} in {found}");
             assert!(found["workers"][0][field].is_number(), "{field} of a worker in {found}");
         }

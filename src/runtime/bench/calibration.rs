@@ -4,15 +4,18 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use super::source::Random;
+use crate::sys::Arena;
 
 /// How often each thing is measured; the best counts.
-const TRIES: usize = 5;
+const TRIES: usize = 7;
 /// Dependent additions of one measurement.
-const ADDS: u64 = 4 << 20;
+const ADDS: u64 = 2 << 20;
 /// Loads of one measurement.
-const LOADS: usize = 1 << 18;
-/// Loads that are under way at once.
-const AHEAD: usize = 16;
+const LOADS: usize = 1 << 17;
+/// How far ahead lines are asked for.
+const AHEAD: usize = 24;
+/// Lines of the table at least and at most.
+const LINES: (u64, u64) = (1 << 8, 1 << 23);
 
 /// Costs on this machine, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -23,19 +26,22 @@ pub struct Calibration {
     pub table: u64,
     /// A random cache line of that table, when its address is known only when the line before has come.
     pub dependent_line: f64,
-    /// The same when the addresses are known ahead.
+    /// The same when it is asked for ahead.
     pub independent_line: f64,
+    /// Huge pages back that table.
+    pub huge_pages: bool,
 }
 
-/// Measures, with a table of this many bytes.
-pub fn measure(table: u64) -> Calibration {
-    let lines = (table / 64).next_power_of_two().clamp(1 << 10, 1 << 24) as usize;
-    let ring = ring(lines);
+/// Measures, with a table of about this many bytes that is held as the flow table is.
+pub fn measure(bytes: u64) -> Calibration {
+    let lines = (bytes / 64).next_power_of_two().clamp(LINES.0, LINES.1) as u32;
+    let (table, order) = ring(lines);
     Calibration {
         add: best(add),
-        table: lines as u64 * 64,
-        dependent_line: best(|| dependent(&ring)),
-        independent_line: best(|| independent(&ring)),
+        table: u64::from(lines) * 64,
+        dependent_line: best(|| dependent(&table)),
+        independent_line: best(|| independent(&table, &order)),
+        huge_pages: table.on_huge_pages(),
     }
 }
 
@@ -48,7 +54,7 @@ fn add() -> f64 {
     let (mut a, mut b) = (black_box(1u64), black_box(2u64));
     let begin = Instant::now();
     for _ in 0..ADDS / 8 {
-        // Each sum needs the one before; the pair cannot be known in advance.
+        // Each sum needs the one before.
         a = a.wrapping_add(b);
         b = b.wrapping_add(a);
         a = a.wrapping_add(b);
@@ -69,42 +75,67 @@ struct Line {
     next: u32,
 }
 
-/// One ring through all lines, in random order.
-fn ring(lines: usize) -> Vec<Line> {
-    let mut order: Vec<u32> = (0..lines as u32).collect();
-    let mut random = Random(lines as u64);
-    for i in (1..lines).rev() {
+/// One ring through all lines in random order, and that order.
+fn ring(lines: u32) -> (Arena<Line>, Vec<u32>) {
+    let mut order: Vec<u32> = (0..lines).collect();
+    let mut random = Random(u64::from(lines));
+    for i in (1..order.len()).rev() {
         order.swap(i, (random.next() % (i as u64 + 1)) as usize);
     }
-    let mut table = vec![Line { next: 0 }; lines];
-    for (i, line) in order.iter().enumerate() {
-        table[*line as usize].next = order[(i + 1) % lines];
+    let mut table = Arena::new(Line { next: 0 });
+    for _ in 1..lines {
+        table.push(Line { next: 0 });
     }
-    table
+    for (line, next) in order.iter().zip(order.iter().cycle().skip(1)) {
+        table.get_mut(*line as usize).next = *next;
+    }
+    (table, order)
 }
 
-fn dependent(table: &[Line]) -> f64 {
+fn dependent(table: &Arena<Line>) -> f64 {
     let mut at = black_box(0u32);
     let begin = Instant::now();
     for _ in 0..LOADS {
-        at = table[at as usize].next;
+        at = table.get(at as usize).next;
     }
     black_box(at);
     begin.elapsed().as_nanos() as f64 / LOADS as f64
 }
 
-/// Several walks at once, each from a place of its own.
-fn independent(table: &[Line]) -> f64 {
-    let mut walks = [0u32; AHEAD];
-    for (i, walk) in walks.iter_mut().enumerate() {
-        *walk = black_box((i * (table.len() / AHEAD)) as u32);
-    }
+fn independent(table: &Arena<Line>, order: &[u32]) -> f64 {
+    let loads = LOADS.min(order.len() - AHEAD);
+    let mut sum = 0u32;
     let begin = Instant::now();
-    for _ in 0..LOADS / AHEAD {
-        for walk in &mut walks {
-            *walk = table[*walk as usize].next;
+    for (now, later) in order.iter().zip(&order[AHEAD..]).take(loads) {
+        table.prefetch(*later as usize);
+        sum = sum.wrapping_add(table.get(*now as usize).next);
+    }
+    black_box(sum);
+    begin.elapsed().as_nanos() as f64 / loads as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ring_goes_through_every_line() {
+        let (table, order) = ring(4096);
+        let mut seen = vec![false; 4096];
+        let mut at = 0;
+        for _ in 0..4096 {
+            seen[at] = true;
+            at = table.get(at).next as usize;
+        }
+        assert!(at == 0 && seen.iter().all(|s| *s) && order.len() == 4096);
+    }
+
+    #[test]
+    fn every_cost_is_a_number() {
+        for bytes in [0, 100_000, 1 << 22] {
+            let found = measure(bytes);
+            assert!(found.table >= bytes.min(1 << 14) && found.add > 0.0, "{found:?}");
+            assert!(found.dependent_line > 0.0 && found.independent_line > 0.0, "{found:?}");
         }
     }
-    black_box(walks);
-    begin.elapsed().as_nanos() as f64 / LOADS as f64
 }

@@ -72,7 +72,10 @@ fn rule(network: &Network, c: &Connection, reply: bool) -> String {
         (Some(number), true, _) => format!("UserRule_nic-in-{}", 3 * number + 2),
         (Some(number), false, _) => format!("UserRule_subnet-out-{}", 3 * number + 2),
         (None, true, _) => "DefaultRule_AllowVnetInBound".to_owned(),
-        (None, false, Kind::ToInternet) => "DefaultRule_AllowInternetOutBound".to_owned(),
+        // What a user-defined route names belongs to VirtualNetwork.
+        (None, false, Kind::ToInternet) if c.far_route.is_none() => {
+            "DefaultRule_AllowInternetOutBound".to_owned()
+        }
         (None, false, _) => "DefaultRule_AllowVnetOutBound".to_owned(),
     }
 }

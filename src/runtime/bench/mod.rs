@@ -5,6 +5,7 @@
 //! is not: filling the receive ring with fresh frames before, counting and checking after. A figure is given only if every
 //! packet was forwarded, and each of those that were checked is as it must be.
 
+mod bursts;
 mod calibration;
 mod check;
 mod configuration;
@@ -14,6 +15,9 @@ mod source;
 mod swap;
 mod traffic;
 mod worker;
+
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::sync::Arc;
@@ -45,6 +49,8 @@ pub struct Report {
     pub resident: u64,
     /// Bytes of huge pages among them.
     pub huge: u64,
+    /// Bytes that it had in memory at most so far.
+    pub peak: u64,
     /// Bytes of a flow record with everything that belongs to it.
     pub bytes_per_flow: f64,
     /// Packets that were checked one by one before anything was measured.
@@ -70,14 +76,16 @@ pub enum Step {
     Repeat(u32),
 }
 
-/// Bytes of this process in memory, and of huge pages among them, where the system tells.
-fn resident() -> (u64, u64) {
-    let text = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
-    let field = |name: &str| {
-        let line = text.lines().find_map(|l| l.strip_prefix(name));
-        line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
-    };
-    (field("Rss:"), field("AnonHugePages:"))
+/// A field of a file that the system keeps about this process, in bytes; 0 where it does not.
+fn of_process(file: &str, field: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix(field));
+    line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+/// Bytes of this process in memory.
+fn resident() -> u64 {
+    of_process("smaps_rollup", "Rss:")
 }
 
 /// Runs a bench.
@@ -85,6 +93,16 @@ fn resident() -> (u64, u64) {
 /// # Errors
 /// A sentence, if a packet was lost or misjudged.
 pub fn run(settings: &Settings, progress: &mut dyn FnMut(Step)) -> Result<Report, String> {
+    let network = Network::new(settings.vnets, settings.rules, settings.routes, settings.seed);
+    run_expecting(settings, network, progress)
+}
+
+/// Runs a bench whose checks believe in this network.
+fn run_expecting(
+    settings: &Settings,
+    believed: Network,
+    progress: &mut dyn FnMut(Step),
+) -> Result<Report, String> {
     progress(Step::Configuration);
     let network = Network::new(settings.vnets, settings.rules, settings.routes, settings.seed);
     let begin = Instant::now();
@@ -101,14 +119,16 @@ pub fn run(settings: &Settings, progress: &mut dyn FnMut(Step)) -> Result<Report
     occupancy.grow(&program);
     let in_force = Arc::new(InForce::new(program));
     let traffic = Arc::new(Traffic::new(network, settings.size as usize));
-    let mut workers = worker::workers(settings, &traffic, &in_force, &Arc::new(occupancy));
+    let expected = Arc::new(Traffic::new(believed, settings.size as usize));
+    let mut workers = worker::workers(settings, &traffic, &expected, &in_force, &Arc::new(occupancy));
     progress(Step::Opening);
-    let (before, _) = resident();
+    let before = resident();
     let opened = run_part(&mut workers, Part::Open)?;
-    let (resident, huge) = resident();
-    (report.resident, report.huge) = (resident, huge);
+    report.resident = resident();
+    report.huge = of_process("smaps_rollup", "AnonHugePages:");
+    report.peak = of_process("status", "VmHWM:");
     let live: u64 = opened.iter().map(|f| f.flows).sum();
-    report.bytes_per_flow = resident.saturating_sub(before) as f64 / live.max(1) as f64;
+    report.bytes_per_flow = report.resident.saturating_sub(before) as f64 / live.max(1) as f64;
     report.checked_before = opened.iter().map(|f| f.checked).sum();
     if settings.new_flows == 0.0 {
         let confirmed = run_part(&mut workers, Part::Confirm)?;
