@@ -54,8 +54,8 @@ impl<T: Copy> Lpm<T> {
         }
     }
 
-    /// Asks for the memory that a look-up of the address would wait for longest. It reads what lies above that: of a
-    /// large table a seventeenth, of one with at most 16 ranges nothing.
+    /// Asks for the memory that a look-up of the address would wait for longest. It reads what leads there: a sixteenth of
+    /// the table, nothing of one with at most 16 ranges.
     #[inline]
     pub fn prefetch(&self, addr: IpAddr) {
         match addr {
@@ -283,6 +283,30 @@ mod tests {
                 let of = dice.prefix(v4);
                 assert_eq!(map.covering(of), scan(&entries, |p| p.covers(&of)), "{of} in {entries:?}");
                 assert_eq!(map.covering(of), map.chain(of).last().copied(), "{of} in {entries:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn large_tables_agree_with_the_map() {
+        let mut dice = Dice(11);
+        let mut entries: Vec<(Prefix, u32)> = Vec::new();
+        for n in 0..150_000_u32 {
+            let high = dice.below(1 << 32) as u32;
+            let (v4, v6) =
+                (Ipv4Addr::from_bits(high), Ipv6Addr::from_bits(u128::from(high) << 93 | 1 << 125));
+            entries.push((Prefix::new(v4.into(), [24, 24, 24, 16, 20, 32][n as usize % 6]), n));
+            entries.push((Prefix::new(v6.into(), [35, 35, 35, 32, 29, 20][n as usize % 6]), n));
+        }
+        let lpm: Lpm<u32> = entries.iter().copied().collect();
+        assert!(lpm.memory() > 4_000_000, "{}", lpm.memory());
+        let mut map = PrefixMap::default();
+        for (p, value) in &entries {
+            map.insert(*p, *value);
+        }
+        for (p, _) in entries.iter().step_by(3) {
+            for addr in around(p) {
+                assert_eq!(lpm.lookup(addr), map.lookup(addr), "{addr}");
             }
         }
     }

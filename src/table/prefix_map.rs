@@ -1,4 +1,5 @@
-//! A map from prefixes that may change and tells which prefixes hold which. The only place that uses treebitmap.
+//! A map from prefixes that may change and tells which prefixes hold which. The only place of the crate that uses
+//! treebitmap.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

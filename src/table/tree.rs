@@ -3,7 +3,7 @@
 //! It never changes once built, so it needs no pointers: the nodes of each floor stand side by side behind those of the
 //! floor above, and a child is found by arithmetic. A node is one cache line whose numbers are compared all at once,
 //! without branches; at the bottom, the values of a leaf's ranges stand beside their numbers, and both are asked for
-//! together. So a look-up waits for one line per floor: three to 4,096 IPv4 ranges.
+//! together. So a look-up waits for one line per floor: three to 4,096 IPv4 ranges. Large trees begin further down.
 
 use std::marker::PhantomData;
 
@@ -13,6 +13,10 @@ use crate::sys::{Line, prefetch};
 pub(super) trait Number: Copy {
     /// The way to a number.
     fn way(self, line: &Line) -> usize;
+    /// Its first 16 bits.
+    fn head(self) -> usize;
+    /// The first and the last number with these first 16 bits.
+    fn ends(head: u16) -> [Self; 2];
     /// Writes this into a line as the last number of a way.
     fn end_way(self, line: &mut Line, way: usize);
 }
@@ -22,6 +26,14 @@ impl Number for u32 {
     #[inline(always)]
     fn way(self, line: &Line) -> usize {
         line.place_16(signed(self))
+    }
+    #[inline(always)]
+    fn head(self) -> usize {
+        (self >> 16) as usize
+    }
+    fn ends(head: u16) -> [u32; 2] {
+        let first = u32::from(head) << 16;
+        [first, first | u32::MAX >> 16]
     }
     fn end_way(self, line: &mut Line, way: usize) {
         line.0[way] = signed(self);
@@ -33,6 +45,14 @@ impl Number for u64 {
     #[inline(always)]
     fn way(self, line: &Line) -> usize {
         line.place_8([signed((self >> 32) as u32), signed(self as u32)])
+    }
+    #[inline(always)]
+    fn head(self) -> usize {
+        (self >> 48) as usize
+    }
+    fn ends(head: u16) -> [u64; 2] {
+        let first = u64::from(head) << 48;
+        [first, first | u64::MAX >> 16]
     }
     fn end_way(self, line: &mut Line, way: usize) {
         line.0[way] = signed((self >> 32) as u32);
@@ -52,6 +72,9 @@ const ONE_WAY: Line = Line([i32::MAX; 16]);
 /// The word of a line that says nothing of a way.
 const FREE: usize = 15;
 
+/// Leaves from which on a tree is large: it costs a quarter of them at most to skip its upper floors.
+const LARGE: usize = 1 << 13;
+
 /// Ranges with their values; the free word of the line says which of them have one, a bit for each.
 #[repr(C)]
 struct Leaf<T, const N: usize> {
@@ -65,6 +88,8 @@ pub(super) struct Tree<K, T, const N: usize> {
     leaves: Box<[Leaf<T, N>]>,
     /// The number of nodes if every floor above the leaves were full; so that of the first leaf, if leaves were nodes.
     full: usize,
+    /// Of a large tree: for all numbers with the same first 16 bits, the lowest node that is above all of them.
+    starts: Box<[u32]>,
     key: PhantomData<K>,
 }
 
@@ -87,7 +112,19 @@ impl<K: Number, T: Copy, const N: usize> Tree<K, T, N> {
             nodes.extend(ends.chunks(span * N).map(|ends| node(ends, span)));
             full += N.pow(floor);
         }
-        Tree { nodes: nodes.into(), leaves, full, key: PhantomData }
+        let mut tree = Tree { nodes: nodes.into(), leaves, full, starts: Box::default(), key: PhantomData };
+        if tree.leaves.len() > LARGE {
+            tree.starts = (0..=u16::MAX).map(|head| tree.start(K::ends(head))).collect();
+        }
+        tree
+    }
+
+    fn start(&self, [first, last]: [K; 2]) -> u32 {
+        let mut at = 0;
+        while at < self.full && first.way(&self.nodes[at]) == last.way(&self.nodes[at]) {
+            at = at * N + 1 + first.way(&self.nodes[at]);
+        }
+        at as u32
     }
 
     /// The value of the range that holds a number.
@@ -110,7 +147,7 @@ impl<K: Number, T: Copy, const N: usize> Tree<K, T, N> {
 
     #[inline(always)]
     fn leaf_of(&self, number: K) -> usize {
-        let mut at = 0;
+        let mut at = self.starts.get(number.head()).map_or(0, |start| *start as usize);
         while at < self.full {
             at = at * N + 1 + number.way(&self.nodes[at]);
         }
@@ -119,7 +156,7 @@ impl<K: Number, T: Copy, const N: usize> Tree<K, T, N> {
 
     /// Bytes it holds.
     pub(super) fn memory(&self) -> usize {
-        size_of_val(&*self.nodes) + size_of_val(&*self.leaves)
+        size_of_val(&*self.nodes) + size_of_val(&*self.leaves) + size_of_val(&*self.starts)
     }
 }
 
