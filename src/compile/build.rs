@@ -1,16 +1,16 @@
 //! The compiler: from a valid model to a program, and from a program and a changed model to the next program.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::customer::Work;
 use super::earlier::Earlier;
 use super::names::Names;
+use super::nested::Nested;
 use super::program::*;
 use crate::model::{Customer, Model, Role};
 use crate::table::lpm::Lpm;
-use crate::table::prefix_map::PrefixMap;
 use crate::types::Prefix;
 
 /// Compiles a model. Names keep the numbers they have in `names`; new ones are added.
@@ -134,7 +134,6 @@ impl<'a> Next<'a> {
         let mut work = Work::new(self.after, customer, names);
         set(&mut self.present, work.id, true, || false);
         let earlier = earlier.map(|e| Earlier::new(self.previous, e, customer, self.port_names, self.tags));
-        let entries_alike = earlier.as_ref().is_some_and(Earlier::entries_alike);
         work.earlier = earlier;
 
         let mut changed = self.part(&work);
@@ -144,12 +143,10 @@ impl<'a> Next<'a> {
                 changed = true;
             }
         }
-        if !entries_alike {
-            for (number, entry) in work.entries(names) {
-                let vacant = &mut self.vacant;
-                set(self.entries.to_mut(), number, entry, || vacant.entry());
-                changed = true;
-            }
+        for (number, entry) in work.entries(names) {
+            let vacant = &mut self.vacant;
+            set(self.entries.to_mut(), number, entry, || vacant.entry());
+            changed = true;
         }
         for index in 0..customer.vnets.len() {
             let vnet = work.vnet(index, names);
@@ -295,26 +292,11 @@ fn broadcast_bits(vnets: &[Arc<Vnet>]) -> u32 {
 
 /// For every range of every VNet, whose the addresses are whose longest match it is.
 fn plain_owners(vnets: &[Arc<Vnet>]) -> Lpm<PlainOwner> {
-    let mut owners: BTreeMap<Prefix, Vec<u32>> = BTreeMap::new();
-    for vnet in vnets {
-        for range in &vnet.space {
-            owners.entry(*range).or_default().push(vnet.id);
-        }
-    }
-    let mut table: PrefixMap<PlainOwner> = PrefixMap::default();
-    // Shorter prefixes first, so that a longer one sees who owns what covers it.
-    let mut ranges: Vec<_> = owners.into_iter().collect();
-    ranges.sort_by_key(|(p, _)| p.len());
-    let owner = |(range, own): (Prefix, Vec<u32>)| {
-        let mut all: Vec<PlainOwner> = table.chain(range);
-        all.extend(own.into_iter().map(PlainOwner::One));
-        all.dedup();
-        let owner = match all.as_slice() {
-            [one] => *one,
-            _ => PlainOwner::Several,
-        };
-        table.insert(range, owner);
-        (range, owner)
-    };
-    ranges.into_iter().map(owner).collect()
+    let ranges = vnets.iter().flat_map(|vnet| vnet.space.iter().map(|range| (*range, vnet.id)));
+    let owners = Nested::new(ranges.collect()).inherit(|above, _, vnet| match above {
+        None => PlainOwner::One(vnet),
+        Some(owner) if owner == PlainOwner::One(vnet) => owner,
+        Some(_) => PlainOwner::Several,
+    });
+    owners.items().iter().copied().collect()
 }

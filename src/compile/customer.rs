@@ -4,13 +4,15 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use ahash::RandomState;
+
 use super::earlier::Earlier;
 use super::hosts::Hosts;
 use super::names::{Names, Party, TunnelName};
 use super::program::*;
 use super::routing::{Routing, gateway_key, key};
 use super::security::Group;
-use super::topology::{self, Learned, Way};
+use super::topology::{self, Learned, Sites, Source, Way};
 use crate::model::{ConnectionTo, Customer, Encapsulation, GATEWAY_SUBNET, Model, ServiceTags, TunnelTo};
 use crate::packet::Direction;
 use crate::table::ecmp;
@@ -31,6 +33,7 @@ pub(super) struct Work<'a> {
     pub tunnels: Vec<u32>,
     /// What it was before.
     pub earlier: Option<Earlier<'a>>,
+    sites: OnceCell<Sites<'a>>,
     hosts: Vec<OnceCell<Hosts>>,
 }
 
@@ -73,8 +76,13 @@ impl<'a> Work<'a> {
             vnets: customer.vnets.iter().map(|v| names.vnet(id, &v.name)).collect(),
             tunnels: customer.tunnels.iter().map(|t| names.tunnel(tunnel(t))).collect(),
             earlier: None,
+            sites: OnceCell::new(),
             hosts: customer.vnets.iter().map(|_| OnceCell::new()).collect(),
         }
+    }
+
+    fn sites(&self) -> &Sites<'a> {
+        self.sites.get_or_init(|| Sites::new(self.customer))
     }
 
     /// The hosts and NICs of a VNet.
@@ -107,14 +115,23 @@ impl<'a> Work<'a> {
         self.customer.tunnels.iter().zip(&self.tunnels).map(end).collect()
     }
 
-    /// What its circuit links and VPN connections lead to, each with the number of its tunnel.
+    /// What its circuit links and VPN connections lead to where that changed, each with the number of its tunnel.
     pub fn entries(&self, names: &mut Names) -> Vec<(u32, Arc<Entry>)> {
         type Tables = (Arc<Lpm<u32>>, Arc<Lpm<()>>, Arc<Lpm<()>>);
         let mut of_peerings: HashMap<(usize, usize), Tables> = HashMap::new();
+        let alike = self.earlier.as_ref().filter(|e| e.entries_alike());
         let mut entries = Vec::new();
         for (tunnel, &number) in self.customer.tunnels.iter().zip(&self.tunnels) {
+            let source = match tunnel.to {
+                TunnelTo::Link { circuit, peering, .. } => Source::Peering(circuit, peering),
+                TunnelTo::Connection(c) => Source::Connection(c),
+                TunnelTo::Vnet(_) | TunnelTo::Internet(_) => continue,
+            };
+            if alike.is_some_and(|e| e.is_as_learned(source)) {
+                continue;
+            }
             let make = || {
-                let site = topology::site(self.customer, tunnel.to);
+                let site = self.sites().site(tunnel.to);
                 let enter = site.enter.iter().map(|(p, v)| (*p, self.vnets[*v])).collect();
                 let inside = site.inside.iter().map(|p| (*p, ())).collect();
                 let learned = site.learned.iter().map(|p| (*p, ())).collect();
@@ -161,7 +178,7 @@ impl<'a> Work<'a> {
         let vnet = &customer.vnets[index];
         let id = self.vnets[index];
         let gateways = topology::gateways(customer, index);
-        let learned = topology::learned(customer, &gateways);
+        let learned = self.sites().learned(&gateways);
         let mut ways = WayTable::new(self);
         let of_learned: BTreeMap<Prefix, u32> = learned.iter().map(|(p, w)| (*p, ways.number(w))).collect();
         let (vpn, vpn_default) = self.vpn(&gateways, &mut ways);
@@ -187,7 +204,7 @@ impl<'a> Work<'a> {
             max_flows: vnet.max_flows,
             around: self.around(index),
             space: vnet.address_space.clone(),
-            places: hosts.places.iter().copied().collect(),
+            places: hosts.places.items().iter().copied().collect(),
             subnets,
             forwarders: hosts.forwarders(customer),
             nics,
@@ -246,7 +263,7 @@ impl<'a> Work<'a> {
         if gateways.is_empty() {
             return (Lpm::default(), None);
         }
-        let learned: Learned = topology::learned(customer, &gateways);
+        let learned: Learned = self.sites().learned(&gateways);
         let table = learned.iter().map(|(p, w)| (*p, ways.number(w))).collect();
         let sites: Vec<usize> =
             gateways.iter().filter_map(|g| customer.gateways.get(*g)?.default_site).collect();
@@ -292,7 +309,9 @@ fn asked(subnet: &crate::model::Subnet, nsg: Option<usize>) -> Option<usize> {
 struct WayTable<'w, 'a> {
     work: &'w Work<'a>,
     items: Vec<Ways>,
-    numbers: HashMap<Ways, u32>,
+    numbers: HashMap<Ways, u32, RandomState>,
+    /// What was asked for last, for neighbours are mostly alike.
+    last: (Vec<Way>, u32),
     /// For each tunnel of the customer, the number of its way.
     ids: Vec<OnceCell<u64>>,
 }
@@ -300,11 +319,20 @@ struct WayTable<'w, 'a> {
 impl<'w, 'a> WayTable<'w, 'a> {
     fn new(work: &'w Work<'a>) -> Self {
         let ids = work.customer.tunnels.iter().map(|_| OnceCell::new()).collect();
-        WayTable { work, items: Vec::new(), numbers: HashMap::new(), ids }
+        WayTable { work, items: Vec::new(), numbers: HashMap::default(), last: (Vec::new(), 0), ids }
     }
 
     /// The number of the best of these ways.
     fn number(&mut self, ways: &[Way]) -> u32 {
+        if !ways.is_empty() && self.last.0 == ways {
+            return self.last.1;
+        }
+        let number = self.number_of_best(ways);
+        self.last = (ways.to_vec(), number);
+        number
+    }
+
+    fn number_of_best(&mut self, ways: &[Way]) -> u32 {
         let Work { customer, tunnels, .. } = self.work;
         let id =
             |t: usize| *self.ids[t].get_or_init(|| ecmp::way_id(&way_name(customer, customer.tunnels[t].to)));

@@ -5,10 +5,14 @@
 //! the same index. Where that is in doubt, something counts as changed and is compiled again.
 
 use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use ahash::RandomState;
+
 use super::program::{Program, Vnet};
-use crate::model::{Customer, Nsg, RouteTable};
+use super::topology::{self, Sites, Source};
+use crate::model::{ConnectionTo, Customer, LearnedRoute, Nsg, RouteTable};
 
 /// A customer as it was compiled before.
 pub(super) struct Earlier<'a> {
@@ -19,9 +23,12 @@ pub(super) struct Earlier<'a> {
     /// The application security groups have the same indices.
     pub asgs: bool,
     program: &'a Program,
-    /// Everything between gateways and far sites is as it was, and so are the numbers of its tunnels.
+    /// Everything between gateways and far sites is as it was, and so are the numbers of its tunnels; but perhaps what
+    /// was learned from these sources.
     sites: bool,
+    sources: HashSet<Source, RandomState>,
     vnets: Vec<Earliest>,
+    of_sites: OnceCell<Sites<'a>>,
     nsgs: Vec<OnceCell<Option<usize>>>,
     route_tables: Vec<OnceCell<Option<usize>>>,
 }
@@ -49,10 +56,10 @@ impl<'a> Earlier<'a> {
             && customer.gateways == after.gateways
             && customer.local_network_gateways == after.local_network_gateways
             && customer.connections == after.connections
-            && customer.tunnels == after.tunnels
-            && customer.learned_routes == after.learned_routes;
+            && customer.tunnels == after.tunnels;
         Earlier {
             vnets: vnets(customer, after),
+            of_sites: OnceCell::new(),
             nsgs: after.nsgs.iter().map(|_| OnceCell::new()).collect(),
             route_tables: after.route_tables.iter().map(|_| OnceCell::new()).collect(),
             asgs: customer.asgs == after.asgs,
@@ -60,6 +67,7 @@ impl<'a> Earlier<'a> {
             tags,
             program,
             sites,
+            sources: changed_sources(&customer.learned_routes, &after.learned_routes),
         }
     }
 
@@ -68,6 +76,11 @@ impl<'a> Earlier<'a> {
         let before = self.vnets.get(index)?.index?;
         let vnet = self.program.vnets.get(number as usize).filter(|v| !v.is_vacant())?;
         Some((before, vnet))
+    }
+
+    /// What was learned then, by site.
+    pub fn sites(&self) -> &Sites<'a> {
+        self.of_sites.get_or_init(|| Sites::new(self.customer))
     }
 
     /// A VNet, its NICs and hosts are as they were.
@@ -79,12 +92,38 @@ impl<'a> Earlier<'a> {
     pub fn routes_alike(&self, after: &Customer, index: usize) -> bool {
         let mut remotes =
             after.vnets.get(index).into_iter().flat_map(|v| &v.peerings).filter_map(|p| p.remote);
-        self.sites && self.tags && self.is_same(index) && remotes.all(|r| self.is_same(r))
+        self.sites
+            && self.tags
+            && self.is_same(index)
+            && remotes.all(|r| self.is_same(r))
+            && self.learned_alike(after, index)
     }
 
-    /// Nothing changed that circuit links and connections lead to.
+    /// Nothing changed of what the gateways of a VNet have learned.
+    fn learned_alike(&self, after: &Customer, index: usize) -> bool {
+        if self.sources.is_empty() {
+            return true;
+        }
+        let gateways = topology::gateways(after, index);
+        let mut connections =
+            after.connections.iter().enumerate().filter(|(_, c)| gateways.contains(&c.gateway));
+        connections.all(|(i, connection)| match connection.to {
+            ConnectionTo::Circuit { circuit, .. } => {
+                let peerings = after.circuits.get(circuit).map_or(0, |c| c.peerings.len());
+                (0..peerings).all(|p| self.is_as_learned(Source::Peering(circuit, p)))
+            }
+            ConnectionTo::Site { .. } => self.is_as_learned(Source::Connection(i)),
+        })
+    }
+
+    /// What circuit links and connections lead to is as it was, but perhaps where something else was learned.
     pub fn entries_alike(&self) -> bool {
         self.sites && self.vnets.len() == self.customer.vnets.len() && self.vnets.iter().all(|v| v.same)
+    }
+
+    /// What was learned there is as it was.
+    pub fn is_as_learned(&self, source: Source) -> bool {
+        !self.sources.contains(&source)
     }
 
     /// Nothing changed that a VNet depends on.
@@ -112,6 +151,15 @@ impl<'a> Earlier<'a> {
         };
         *self.route_tables.get(index)?.get_or_init(found)
     }
+}
+
+/// The sources of what stands in only one of the lists, or in another order.
+fn changed_sources(before: &[LearnedRoute], after: &[LearnedRoute]) -> HashSet<Source, RandomState> {
+    let same = before.iter().zip(after).take_while(|(a, b)| a == b).count();
+    let (before, after) = (&before[same..], &after[same..]);
+    let same = before.iter().rev().zip(after.iter().rev()).take_while(|(a, b)| a == b).count();
+    let changed = before[..before.len() - same].iter().chain(&after[..after.len() - same]);
+    changed.map(Source::of).collect()
 }
 
 /// Where the same thing stood: at the same index, or under the same name.

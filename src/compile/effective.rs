@@ -1,13 +1,15 @@
 //! Effective routes of a subnet: system, learned and user-defined routes merged as Azure does (virtual network traffic
 //! routing, "How Azure selects a route"; contract section 3, "Routes").
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
+use ahash::RandomState;
+
+use super::nested::Nested;
 use super::topology::{self, Learned};
 use crate::model::{Customer, RouteNextHop, RouteTarget, ServiceEndpoint, ServiceTags};
 use crate::packet::NextHopType;
-use crate::table::prefix_map::PrefixMap;
 use crate::types::Prefix;
 
 /// Who made a route, in Azure's words.
@@ -219,7 +221,8 @@ fn default_routes(customer: &Customer, vnet: usize, routes: &mut Vec<EffectiveRo
 
 /// Of the routes of one prefix, the best stays Active.
 fn settle(routes: &mut [EffectiveRoute<'_>]) {
-    let mut winners: HashMap<Prefix, usize> = HashMap::with_capacity(routes.len());
+    let mut winners: HashMap<Prefix, usize, RandomState> =
+        HashMap::with_capacity_and_hasher(routes.len(), Default::default());
     for (i, route) in routes.iter().enumerate() {
         let winner = winners.entry(route.prefix).or_insert(i);
         if route.rank() < routes[*winner].rank() {
@@ -239,21 +242,21 @@ fn settle(routes: &mut [EffectiveRoute<'_>]) {
 /// to a user-defined one that overrides learned routes, else to a system route for the VNet, a peering or a service
 /// endpoint, wherever one of these holds its prefix (semantics 2.2).
 pub fn resolve(routes: &[EffectiveRoute<'_>]) -> Vec<(Prefix, usize)> {
-    let (mut overriding, mut protected) = (PrefixMap::default(), PrefixMap::default());
-    for (i, route) in routes.iter().enumerate().filter(|(_, r)| r.is_active()) {
-        if route.source == RouteSource::User && route.has_bgp_override {
-            overriding.insert(route.prefix, i);
-        } else if route.is_protected() {
-            protected.insert(route.prefix, i);
-        }
-    }
-    let active = routes.iter().enumerate().filter(|(_, r)| r.is_active());
-    active
+    let active = || routes.iter().enumerate().filter(|(_, r)| r.is_active());
+    let stronger = active().filter_map(|(i, r)| {
+        let overrides = r.source == RouteSource::User && r.has_bgp_override;
+        (overrides || r.is_protected()).then_some((r.prefix, (overrides, i)))
+    });
+    let stronger = Nested::new(stronger.collect());
+    let instead = |p: &Prefix| {
+        let mut found = stronger.covering(*p).map(|item| item.1);
+        let first = found.next()?;
+        let overriding = if first.0 { Some(first) } else { found.find(|(overrides, _)| *overrides) };
+        Some(overriding.unwrap_or(first).1)
+    };
+    active()
         .map(|(i, route)| match route.source {
-            RouteSource::VirtualNetworkGateway => {
-                let p = route.prefix;
-                (p, overriding.covering(p).or_else(|| protected.covering(p)).unwrap_or(i))
-            }
+            RouteSource::VirtualNetworkGateway => (route.prefix, instead(&route.prefix).unwrap_or(i)),
             _ => (route.prefix, i),
         })
         .collect()
@@ -268,7 +271,8 @@ pub fn virtual_network_tag(space: &[Prefix], routes: &[EffectiveRoute<'_>]) -> V
         r.source != RouteSource::Default || r.next_hop_type == NextHopType::VNetPeering
     };
     prefixes.extend(routes.iter().filter(counts).map(|r| r.prefix));
-    let mut seen = std::collections::HashSet::new();
+    let mut seen: HashSet<Prefix, RandomState> =
+        HashSet::with_capacity_and_hasher(prefixes.len(), Default::default());
     prefixes.retain(|p| seen.insert(*p));
     prefixes
 }

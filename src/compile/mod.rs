@@ -8,6 +8,7 @@ pub mod effective;
 mod hosts;
 mod memory;
 pub mod names;
+mod nested;
 mod program;
 mod routing;
 pub mod security;

@@ -84,11 +84,10 @@ impl<'c, 'a> Before<'c, 'a> {
 
     /// What the tags stood for at endpoints with this key.
     fn scope(&mut self, work: &Work<'a>, key: Key<'a>) -> Rc<Scope> {
-        let customer = self.earlier.customer;
-        let index = self.index;
-        let learned = self
-            .learned
-            .get_or_insert_with(|| topology::learned(customer, &topology::gateways(customer, index)));
+        let (earlier, index) = (self.earlier, self.index);
+        let customer = earlier.customer;
+        let learned =
+            self.learned.get_or_insert_with(|| earlier.sites().learned(&topology::gateways(customer, index)));
         let make = || {
             let routing = SubnetRouting { route_table: key.0, service_endpoints: key.1 };
             let routes = effective::effective_routes(customer, work.tags, index, routing, learned);
@@ -202,9 +201,8 @@ impl<'c, 'a> Routing<'c, 'a> {
         let before = self.before.as_ref().filter(|b| b.earlier.tags)?;
         let earlier = before.earlier;
         let at = earlier.nsg(customer, nsg)?;
-        let names_asgs = |m: &model::AddressMatch| !m.asgs.is_empty();
         if !(earlier.asgs && earlier.is_same(self.vnet))
-            && customer.nsgs[nsg].rules.iter().any(|r| names_asgs(&r.source) || names_asgs(&r.destination))
+            && customer.nsgs[nsg].rules.iter().any(|r| r.names_asgs())
         {
             return None;
         }
@@ -223,16 +221,15 @@ impl<'c, 'a> Routing<'c, 'a> {
 
     fn compile_fib(&mut self, routes: &[EffectiveRoute<'a>]) -> Fib {
         let used = effective::resolve(routes);
-        let mut numbers: HashMap<usize, u32> = HashMap::new();
-        let mut compiled = Vec::new();
-        let table = used.into_iter().map(|(prefix, index)| {
-            let number = *numbers.entry(index).or_insert_with(|| {
+        let mut numbers: Vec<Option<u32>> = vec![None; routes.len()];
+        let mut compiled = Vec::with_capacity(used.len());
+        let mut number = |index: usize| {
+            *numbers[index].get_or_insert_with(|| {
                 compiled.push(self.route(&routes[index]));
                 compiled.len() as u32 - 1
-            });
-            (prefix, number)
-        });
-        let table = table.collect();
+            })
+        };
+        let table = used.into_iter().map(|(prefix, index)| (prefix, number(index))).collect();
         Fib::new(table, compiled)
     }
 
@@ -272,7 +269,7 @@ impl<'c, 'a> Routing<'c, 'a> {
         let usable = topology::peers(self.work.customer, self.vnet).filter(|p| p.is_usable());
         near.extend(usable.map(|p| p.vnet));
         let found = near.into_iter().find_map(|v| {
-            let place = self.work.hosts(v).lookup.lookup(address)?;
+            let place = self.work.hosts(v).places.lookup(address)?;
             place.subnet.map(|_| (v, place))
         });
         let Some((vnet, place)) = found else {

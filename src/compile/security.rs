@@ -47,7 +47,14 @@ pub struct RankedRule<'a> {
 impl RankedRule<'_> {
     /// As flow logs write it: `UserRule_NAME` or `DefaultRule_NAME`.
     pub fn log_name(&self) -> String {
-        format!("{}_{}", if self.is_default { "DefaultRule" } else { "UserRule" }, self.rule.name)
+        let mut name = String::new();
+        self.write_log_name(&mut name);
+        name
+    }
+
+    fn write_log_name(&self, name: &mut String) {
+        name.push_str(if self.is_default { "DefaultRule_" } else { "UserRule_" });
+        name.push_str(&self.rule.name);
     }
 }
 
@@ -119,18 +126,22 @@ fn subtract(prefix: Prefix, without: &[Prefix], out: &mut Vec<Prefix>) {
     if without.iter().any(|w| w.covers(&prefix)) {
         return;
     }
-    if !without.iter().any(|w| prefix.covers(w)) {
+    let inside: Vec<Prefix> = without.iter().copied().filter(|w| prefix.covers(w)).collect();
+    if inside.is_empty() {
         out.push(prefix);
         return;
     }
     let low = Prefix::new(prefix.first(), prefix.len() + 1);
     let high = Prefix::new(prefix.last(), prefix.len() + 1);
-    subtract(low, without, out);
-    subtract(high, without, out);
+    subtract(low, &inside, out);
+    subtract(high, &inside, out);
 }
 
 /// The addresses of the NICs of a VNet that are members of any of these application security groups.
 pub fn asg_addresses(customer: &Customer, vnet: usize, asgs: &[usize]) -> Vec<Prefix> {
+    if asgs.is_empty() {
+        return Vec::new();
+    }
     let members = customer.nics.iter().filter(|n| n.vnet == vnet && n.asgs.iter().any(|a| asgs.contains(a)));
     members.flat_map(|n| n.addresses.iter().map(|a| Prefix::host(*a))).collect()
 }
@@ -207,12 +218,13 @@ impl Rules {
                 destination_ports: r.rule.destination_ports.clone(),
             })
             .collect();
+        let mut name = String::new();
         let decisions = ranked
             .iter()
-            .map(|r| Decision {
-                name: names.rule(&r.log_name()),
-                priority: r.rule.priority,
-                access: r.rule.access,
+            .map(|r| {
+                name.clear();
+                r.write_log_name(&mut name);
+                Decision { name: names.rule(&name), priority: r.rule.priority, access: r.rule.access }
             })
             .collect();
         fn remote_side(r: &Rule, direction: Direction) -> &AddressMatch {
@@ -223,14 +235,13 @@ impl Rules {
                 |i| matches!(i, AddressItem::Tag(t) if PLATFORM_TAGS.iter().any(|p| p.eq_ignore_ascii_case(t))),
             )
         });
-        let named = |r: &Rule| [&r.source.asgs[..], &r.destination.asgs[..]].concat();
         let of_members: Vec<(usize, Vec<usize>)> = ranked
             .iter()
             .enumerate()
-            .map(|(i, r)| (i, named(&r.rule)))
-            .filter(|(_, asgs)| !asgs.is_empty())
+            .filter(|(_, r)| r.rule.names_asgs())
+            .map(|(i, r)| (i, [&r.rule.source.asgs[..], &r.rule.destination.asgs[..]].concat()))
             .collect();
-        let of_all = (!of_members.is_empty()).then(|| bits_where(&ranked, |r| named(&r.rule).is_empty()));
+        let of_all = (!of_members.is_empty()).then(|| bits_where(&ranked, |r| !r.rule.names_asgs()));
         Rules {
             classifier: Classifier::new(&patterns),
             decisions,

@@ -1,9 +1,13 @@
 //! Who reaches whom: peerings that count, gateways in use, and the ways to every learned prefix.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+
+use ahash::RandomState;
 
 use crate::model::{
-    Connection, ConnectionTo, Customer, GatewayKind, LearnedFrom, Peering, PeeringKind, TunnelTo,
+    Connection, ConnectionTo, Customer, GatewayKind, LearnedFrom, LearnedRoute, Link, Peering, PeeringKind,
+    TunnelTo,
 };
 use crate::types::Prefix;
 
@@ -72,62 +76,169 @@ pub type Learned = BTreeMap<Prefix, Vec<Way>>;
 
 /// What these gateways have learned over tunnels that are up.
 pub fn learned(customer: &Customer, gateways: &[usize]) -> Learned {
-    let mut learned = Learned::new();
-    for (index, connection) in customer.connections.iter().enumerate() {
-        if gateways.contains(&connection.gateway) {
-            learn(customer, index, connection, &mut learned);
-        }
-    }
-    learned
+    Sites::new(customer).learned(gateways)
 }
 
-fn learn(customer: &Customer, index: usize, connection: &Connection, learned: &mut Learned) {
-    let up = customer.tunnels.iter().enumerate().filter(|(_, t)| t.enabled);
-    for (number, tunnel) in up {
-        match (connection.to, tunnel.to) {
-            (
-                ConnectionTo::Circuit { circuit, routing_weight },
-                TunnelTo::Link { circuit: c, peering, link },
-            ) if c == circuit && is_private(customer, circuit, peering) => {
-                for route in &customer.learned_routes {
-                    let LearnedFrom::Peering { circuit: rc, peering: rp, link: rl } = route.from else {
-                        continue;
-                    };
-                    if (rc, rp) == (circuit, peering) && rl.is_none_or(|l| l == link) {
-                        let as_path = route.as_path.len();
-                        let way =
-                            Way { tunnel: number, express_route: true, weight: routing_weight, as_path };
-                        learned.entry(route.prefix).or_default().push(way);
-                    }
-                }
-            }
-            (ConnectionTo::Site { routing_weight, .. }, TunnelTo::Connection(c)) if c == index => {
-                for (prefix, as_path) in site_routes(customer, index, connection) {
-                    let way = Way { tunnel: number, express_route: false, weight: routing_weight, as_path };
-                    learned.entry(prefix).or_default().push(way);
-                }
-            }
-            _ => {}
+/// Where routes are learned, links of a peering together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Source {
+    /// On this circuit and peering.
+    Peering(usize, usize),
+    /// On this connection.
+    Connection(usize),
+}
+
+impl Source {
+    /// Where this one was learned.
+    pub fn of(route: &LearnedRoute) -> Source {
+        match route.from {
+            LearnedFrom::Peering { circuit, peering, .. } => Source::Peering(circuit, peering),
+            LearnedFrom::Connection(connection) => Source::Connection(connection),
         }
     }
 }
 
-/// What is known of a VPN connection: learned routes and the prefixes of its local network gateway.
-fn site_routes<'a>(
+/// The tunnels of a customer's sites, and what was learned from there, by site.
+pub(super) struct Sites<'a> {
     customer: &'a Customer,
-    index: usize,
-    connection: &Connection,
-) -> impl Iterator<Item = (Prefix, usize)> + 'a {
-    let site = match connection.to {
-        ConnectionTo::Site { local_network_gateway: Some(site), .. } => {
-            customer.local_network_gateways.get(site)
+    /// Of each circuit: tunnels that are up, with their peering and link.
+    links: HashMap<usize, Vec<(usize, usize, Link)>, RandomState>,
+    /// Of each connection: tunnels that are up.
+    tunnels: HashMap<usize, Vec<usize>, RandomState>,
+    /// Where what was learned from each source stands among the learned routes.
+    routes: HashMap<Source, Vec<Range<usize>>, RandomState>,
+}
+
+impl<'a> Sites<'a> {
+    /// Sorts a customer's tunnels and learned routes by their sites.
+    pub fn new(customer: &'a Customer) -> Sites<'a> {
+        let mut sites = Sites {
+            customer,
+            links: HashMap::default(),
+            tunnels: HashMap::default(),
+            routes: HashMap::default(),
+        };
+        for (number, tunnel) in customer.tunnels.iter().enumerate().filter(|(_, t)| t.enabled) {
+            match tunnel.to {
+                TunnelTo::Link { circuit, peering, link } => {
+                    sites.links.entry(circuit).or_default().push((number, peering, link));
+                }
+                TunnelTo::Connection(c) => sites.tunnels.entry(c).or_default().push(number),
+                TunnelTo::Vnet(_) | TunnelTo::Internet(_) => {}
+            }
         }
-        _ => None,
-    };
-    let fixed = site.into_iter().flat_map(|s| &s.prefixes).map(|p| (*p, 0));
-    let routes = customer.learned_routes.iter();
-    let told = routes.filter(move |r| r.from == LearnedFrom::Connection(index));
-    told.map(|r| (r.prefix, r.as_path.len())).chain(fixed)
+        let mut start = 0;
+        for run in customer.learned_routes.chunk_by(|a, b| Source::of(a) == Source::of(b)) {
+            if let Some(first) = run.first() {
+                sites.routes.entry(Source::of(first)).or_default().push(start..start + run.len());
+            }
+            start += run.len();
+        }
+        sites
+    }
+
+    fn routes_of(&self, source: Source) -> impl Iterator<Item = &'a LearnedRoute> {
+        let all: &'a [LearnedRoute] = &self.customer.learned_routes;
+        let runs = self.routes.get(&source).into_iter().flatten();
+        runs.flat_map(|run| all.get(run.clone()).into_iter().flatten())
+    }
+
+    /// What these gateways have learned over tunnels that are up.
+    pub fn learned(&self, gateways: &[usize]) -> Learned {
+        let mut learned = Vec::new();
+        for (index, connection) in self.customer.connections.iter().enumerate() {
+            if gateways.contains(&connection.gateway) {
+                self.learn(index, connection, &mut learned);
+            }
+        }
+        learned.sort_by_key(|(prefix, _)| *prefix);
+        let prefixes = learned.chunk_by(|a, b| a.0 == b.0);
+        prefixes.filter_map(|of| Some((of.first()?.0, of.iter().map(|(_, way)| *way).collect()))).collect()
+    }
+
+    fn learn(&self, index: usize, connection: &Connection, learned: &mut Vec<(Prefix, Way)>) {
+        match connection.to {
+            ConnectionTo::Circuit { circuit, routing_weight } => {
+                for &(tunnel, peering, link) in self.links.get(&circuit).into_iter().flatten() {
+                    if !is_private(self.customer, circuit, peering) {
+                        continue;
+                    }
+                    let routes = self.routes_of(Source::Peering(circuit, peering));
+                    let routes = routes.filter(|r| r.on_link().is_none_or(|l| l == link));
+                    learned.extend(routes.map(|r| {
+                        let as_path = r.as_path.len();
+                        (r.prefix, Way { tunnel, express_route: true, weight: routing_weight, as_path })
+                    }));
+                }
+            }
+            ConnectionTo::Site { routing_weight, .. } => {
+                for &tunnel in self.tunnels.get(&index).into_iter().flatten() {
+                    learned.extend(self.site_routes(index, connection).map(|(prefix, as_path)| {
+                        (prefix, Way { tunnel, express_route: false, weight: routing_weight, as_path })
+                    }));
+                }
+            }
+        }
+    }
+
+    /// What is known of a VPN connection: learned routes and the prefixes of its local network gateway.
+    fn site_routes(&self, index: usize, connection: &Connection) -> impl Iterator<Item = (Prefix, usize)> {
+        let site = match connection.to {
+            ConnectionTo::Site { local_network_gateway: Some(site), .. } => {
+                self.customer.local_network_gateways.get(site)
+            }
+            _ => None,
+        };
+        let fixed = site.into_iter().flat_map(|s| &s.prefixes).map(|p| (*p, 0));
+        let told = self.routes_of(Source::Connection(index));
+        told.map(|r| (r.prefix, r.as_path.len())).chain(fixed)
+    }
+
+    /// The prefixes learned on a peering, over those of its links that are up.
+    fn learned_on(&self, circuit: usize, peering: usize) -> impl Iterator<Item = Prefix> {
+        let links = self.links.get(&circuit).into_iter().flatten().filter(move |l| l.1 == peering);
+        let links: Vec<Link> = links.map(|l| l.2).collect();
+        self.routes_of(Source::Peering(circuit, peering)).filter_map(move |route| {
+            let up = route.on_link().map_or(!links.is_empty(), |l| links.contains(&l));
+            up.then_some(route.prefix)
+        })
+    }
+
+    /// What lies behind a tunnel of a link or connection; nothing of other tunnels.
+    pub fn site(&self, to: TunnelTo) -> Site {
+        let customer = self.customer;
+        let mut site = Site::default();
+        for (index, connection) in customer.connections.iter().enumerate() {
+            let leads_here = match (connection.to, to) {
+                (ConnectionTo::Circuit { circuit, .. }, TunnelTo::Link { circuit: c, peering, .. }) => {
+                    c == circuit && is_private(customer, c, peering)
+                }
+                (ConnectionTo::Site { .. }, TunnelTo::Connection(c)) => c == index,
+                _ => false,
+            };
+            let Some(gateway) = customer.gateways.get(connection.gateway).filter(|_| leads_here) else {
+                continue;
+            };
+            let home = gateway.vnet;
+            let ranges =
+                |v: usize| customer.vnets.get(v).map_or(&[][..], |v| &v.address_space).iter().copied();
+            site.enter.extend(ranges(home).map(|p| (p, home)));
+            site.inside.extend(ranges(home));
+            for peer in peers(customer, home) {
+                site.inside.extend(ranges(peer.vnet));
+                if peer.lends_gateways() {
+                    site.enter.extend(ranges(peer.vnet).map(|p| (p, home)));
+                }
+            }
+            if let TunnelTo::Connection(_) = to {
+                site.learned.extend(self.site_routes(index, connection).map(|(p, _)| p));
+            }
+        }
+        if let TunnelTo::Link { circuit, peering, .. } = to {
+            site.learned.extend(self.learned_on(circuit, peering));
+        }
+        site
+    }
 }
 
 /// True of AzurePrivatePeering.
@@ -156,59 +267,6 @@ pub struct Site {
     pub inside: BTreeSet<Prefix>,
     /// Prefixes learned from there; a source lies in one.
     pub learned: BTreeSet<Prefix>,
-}
-
-/// What lies behind a tunnel of a link or connection; nothing of other tunnels.
-pub fn site(customer: &Customer, to: TunnelTo) -> Site {
-    let mut site = Site::default();
-    for (index, connection) in customer.connections.iter().enumerate() {
-        let leads_here = match (connection.to, to) {
-            (ConnectionTo::Circuit { circuit, .. }, TunnelTo::Link { circuit: c, peering, .. }) => {
-                c == circuit && is_private(customer, c, peering)
-            }
-            (ConnectionTo::Site { .. }, TunnelTo::Connection(c)) => c == index,
-            _ => false,
-        };
-        let Some(gateway) = customer.gateways.get(connection.gateway).filter(|_| leads_here) else {
-            continue;
-        };
-        let home = gateway.vnet;
-        let ranges = |v: usize| customer.vnets.get(v).map_or(&[][..], |v| &v.address_space).iter().copied();
-        site.enter.extend(ranges(home).map(|p| (p, home)));
-        site.inside.extend(ranges(home));
-        for peer in peers(customer, home) {
-            site.inside.extend(ranges(peer.vnet));
-            if peer.lends_gateways() {
-                site.enter.extend(ranges(peer.vnet).map(|p| (p, home)));
-            }
-        }
-        if let TunnelTo::Connection(_) = to {
-            site.learned.extend(site_routes(customer, index, connection).map(|(p, _)| p));
-        }
-    }
-    if let TunnelTo::Link { circuit, peering, .. } = to {
-        site.learned.extend(learned_on(customer, circuit, peering));
-    }
-    site
-}
-
-/// The prefixes learned on a peering, over those of its links that are up.
-fn learned_on(customer: &Customer, circuit: usize, peering: usize) -> impl Iterator<Item = Prefix> + '_ {
-    let mut links = Vec::new();
-    for tunnel in customer.tunnels.iter().filter(|t| t.enabled) {
-        if let TunnelTo::Link { circuit: c, peering: p, link } = tunnel.to
-            && (c, p) == (circuit, peering)
-        {
-            links.push(link);
-        }
-    }
-    customer.learned_routes.iter().filter_map(move |route| match route.from {
-        LearnedFrom::Peering { circuit: c, peering: p, link } if (c, p) == (circuit, peering) => {
-            let up = link.map_or(!links.is_empty(), |l| links.contains(&l));
-            up.then_some(route.prefix)
-        }
-        _ => None,
-    })
 }
 
 /// True if the gateway is a VPN gateway.

@@ -246,6 +246,13 @@ pub struct Rule {
     pub destination_ports: Vec<(u16, u16)>,
 }
 
+impl Rule {
+    /// True if it names an application security group, on either side.
+    pub fn names_asgs(&self) -> bool {
+        !self.source.asgs.is_empty() || !self.destination.asgs.is_empty()
+    }
+}
+
 /// The addresses one side of a rule names: any of these items, or any of these application security groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressMatch {
@@ -556,6 +563,16 @@ pub struct LearnedRoute {
     pub from: LearnedFrom,
     /// AS path; empty when unsaid.
     pub as_path: Vec<u32>,
+}
+
+impl LearnedRoute {
+    /// The only link that it was learned on; absent when that is both, or none.
+    pub fn on_link(&self) -> Option<Link> {
+        match self.from {
+            LearnedFrom::Peering { link, .. } => link,
+            LearnedFrom::Connection(_) => None,
+        }
+    }
 }
 
 /// Where a route was learned.
