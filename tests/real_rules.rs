@@ -38,7 +38,7 @@ fn pattern(line: &str) -> Pattern {
     let side = |text: &str| {
         let (address, length) = text.split_once('/').expect("a prefix");
         let prefix = Prefix::new(address.parse().expect("an address"), length.parse().expect("a length"));
-        if prefix.is_default() { Addresses::Any } else { Addresses::Prefixes(vec![prefix]) }
+        if prefix.is_default() { Addresses::Any } else { Addresses::Prefixes(vec![prefix].into()) }
     };
     let port = |text: &str| text.parse().expect("a port");
     let protocols = match protocol.split_once('/') {

@@ -14,6 +14,9 @@ mod routing;
 pub mod security;
 pub mod topology;
 
+#[cfg(test)]
+mod tests;
+
 pub use build::{compile, recompile};
 pub use program::{
     Entry, Fib, FibRoute, Hop, InternetWay, Neighbour, Nic, Place, PlainOwner, Port, Program, Reaches,

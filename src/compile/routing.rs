@@ -99,8 +99,8 @@ impl<'c, 'a> Before<'c, 'a> {
 
 fn scope(vnet: &model::Vnet, index: usize, routes: &[EffectiveRoute<'_>]) -> Scope {
     let space = &vnet.address_space;
-    let virtual_network = effective::virtual_network_tag(space, routes);
-    Scope { virtual_network, internet: internet_tag(space), vnet: index }
+    let virtual_network = effective::virtual_network_tag(space, routes).into();
+    Scope { virtual_network, internet: internet_tag(space).into(), vnet: index }
 }
 
 impl<'c, 'a> Routing<'c, 'a> {

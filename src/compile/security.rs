@@ -1,7 +1,11 @@
 //! Network security groups compiled for the endpoints of one subnet: user rules by priority, then Azure's six default
 //! rules, with every tag and application security group turned into prefixes.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use ahash::RandomState;
 
 use super::names::Names;
 use crate::model::{Access, AddressItem, AddressMatch, Customer, Nsg, Rule, RuleProtocol, ServiceTags};
@@ -28,9 +32,9 @@ fn load_balancer() -> Prefix {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Scope {
     /// VirtualNetwork.
-    pub virtual_network: Vec<Prefix>,
+    pub virtual_network: Arc<[Prefix]>,
     /// Internet.
-    pub internet: Vec<Prefix>,
+    pub internet: Arc<[Prefix]>,
     /// The VNet whose NICs are members of application security groups.
     pub vnet: usize,
 }
@@ -169,6 +173,34 @@ pub fn expand(
     Some(prefixes)
 }
 
+/// The prefixes of the sides of a group's rules. Those that stand for the same are one list, because a tag may hold
+/// thousands.
+struct Sides<'a> {
+    customer: &'a Customer,
+    tags: &'a ServiceTags,
+    scope: &'a Scope,
+    of_tags: HashMap<&'a str, Arc<[Prefix]>, RandomState>,
+    of_asgs: HashMap<&'a [usize], Arc<[Prefix]>, RandomState>,
+}
+
+impl<'a> Sides<'a> {
+    fn addresses(&mut self, side: &'a AddressMatch) -> Addresses {
+        let Sides { customer, tags, scope, of_tags, of_asgs } = self;
+        let expanded = || Some(Arc::from(expand(side, customer, tags, scope)?));
+        let prefixes = match (side.items.as_slice(), side.asgs.as_slice()) {
+            ([AddressItem::Any], _) => None,
+            ([AddressItem::VirtualNetwork], []) => Some(scope.virtual_network.clone()),
+            ([AddressItem::Internet], []) => Some(scope.internet.clone()),
+            ([AddressItem::Tag(name)], []) => {
+                Some(of_tags.entry(name).or_insert_with(|| expanded().unwrap_or_default()).clone())
+            }
+            ([], asgs) => Some(of_asgs.entry(asgs).or_insert_with(|| expanded().unwrap_or_default()).clone()),
+            _ => expanded(),
+        };
+        prefixes.map_or(Addresses::Any, Addresses::Prefixes)
+    }
+}
+
 /// What a compiled rule says.
 #[derive(Clone, Copy, Debug)]
 pub struct Decision {
@@ -195,25 +227,18 @@ pub struct Rules {
 }
 
 impl Rules {
-    fn new(
-        nsg: &Nsg,
+    fn new<'a>(
+        ranked: &'a [RankedRule<'a>],
         direction: Direction,
-        customer: &Customer,
-        tags: &ServiceTags,
-        scope: &Scope,
+        sides: &mut Sides<'a>,
         names: &mut Names,
     ) -> Rules {
-        let ranked = ranked(nsg, direction);
-        let side = |m: &AddressMatch| match expand(m, customer, tags, scope) {
-            None => Addresses::Any,
-            Some(prefixes) => Addresses::Prefixes(prefixes),
-        };
         let patterns: Vec<Pattern> = ranked
             .iter()
             .map(|r| Pattern {
                 protocols: protocols(r.rule.protocol),
-                source: side(&r.rule.source),
-                destination: side(&r.rule.destination),
+                source: sides.addresses(&r.rule.source),
+                destination: sides.addresses(&r.rule.destination),
                 source_ports: r.rule.source_ports.clone(),
                 destination_ports: r.rule.destination_ports.clone(),
             })
@@ -230,7 +255,7 @@ impl Rules {
         fn remote_side(r: &Rule, direction: Direction) -> &AddressMatch {
             if direction == Direction::Inbound { &r.source } else { &r.destination }
         }
-        let platform = bits_where(&ranked, |r| {
+        let platform = bits_where(ranked, |r| {
             remote_side(&r.rule, direction).items.iter().any(
                 |i| matches!(i, AddressItem::Tag(t) if PLATFORM_TAGS.iter().any(|p| p.eq_ignore_ascii_case(t))),
             )
@@ -241,7 +266,7 @@ impl Rules {
             .filter(|(_, r)| r.rule.names_asgs())
             .map(|(i, r)| (i, [&r.rule.source.asgs[..], &r.rule.destination.asgs[..]].concat()))
             .collect();
-        let of_all = (!of_members.is_empty()).then(|| bits_where(&ranked, |r| !r.rule.names_asgs()));
+        let of_all = (!of_members.is_empty()).then(|| bits_where(ranked, |r| !r.rule.names_asgs()));
         Rules {
             classifier: Classifier::new(&patterns),
             decisions,
@@ -330,11 +355,14 @@ impl Group {
         scope: &Scope,
         names: &mut Names,
     ) -> Group {
+        let [inbound, outbound] = [Direction::Inbound, Direction::Outbound].map(|d| (ranked(nsg, d), d));
+        let (of_tags, of_asgs) = (HashMap::default(), HashMap::default());
+        let mut sides = Sides { customer, tags, scope, of_tags, of_asgs };
         Group {
             name: nsg.name.clone(),
             flush: nsg.flush_connection,
-            inbound: Rules::new(nsg, Direction::Inbound, customer, tags, scope, names),
-            outbound: Rules::new(nsg, Direction::Outbound, customer, tags, scope, names),
+            inbound: Rules::new(&inbound.0, inbound.1, &mut sides, names),
+            outbound: Rules::new(&outbound.0, outbound.1, &mut sides, names),
         }
     }
 

@@ -71,7 +71,8 @@ pub fn nearly(model: &Model, program: &Program, denied: &Denied, packet: Fields)
     let Some(nsg) = at.customer.nsgs.iter().find(|n| n.name == denied.group) else { return Vec::new() };
     let space = at.customer.vnets.get(at.vnet).map_or(&[][..], |v| &v.address_space);
     let virtual_network = virtual_network_tag(space, &at.routes(&at.learned()));
-    let scope = Scope { virtual_network, internet: internet_tag(space), vnet: at.vnet };
+    let (virtual_network, internet) = (virtual_network.into(), internet_tag(space).into());
+    let scope = Scope { virtual_network, internet, vnet: at.vnet };
     let holds = |side, address: IpAddr| {
         let prefixes = expand(side, at.customer, &at.model.tags, &scope);
         prefixes.is_none_or(|prefixes| prefixes.iter().any(|p| p.contains(address)))

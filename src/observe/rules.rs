@@ -41,7 +41,8 @@ impl<'a> EffectiveRules<'a> {
         let space = at.customer.vnets.get(at.vnet).map_or(&[][..], |v| &v.address_space);
         let routes = at.routes(&at.learned());
         let virtual_network = virtual_network_tag(space, &routes);
-        let scope = Scope { virtual_network, internet: internet_tag(space), vnet: at.vnet };
+        let (virtual_network, internet) = (virtual_network.into(), internet_tag(space).into());
+        let scope = Scope { virtual_network, internet, vnet: at.vnet };
         EffectiveRules { at, nic, scope }
     }
 

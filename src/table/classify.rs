@@ -18,6 +18,7 @@ mod build;
 mod search;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use self::build::Shape;
 use self::search::{Lines, Tree};
@@ -29,8 +30,8 @@ use crate::wire::protocol;
 pub enum Addresses {
     /// Every address of both families.
     Any,
-    /// These prefixes.
-    Prefixes(Vec<Prefix>),
+    /// These prefixes. A list that several rules share is looked at once.
+    Prefixes(Arc<[Prefix]>),
 }
 
 /// The protocols a rule matches.

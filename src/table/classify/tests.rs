@@ -147,9 +147,9 @@ fn every_edge_is_found_in_trees_of_any_depth() {
         // Every second address, so that each is an interval of its own, and as many ports up to the highest.
         let rules: Vec<Pattern> = (0..count)
             .map(|n| Pattern {
-                source: Addresses::Prefixes(vec![Prefix::host(IpAddr::from(
-                    (u32::MAX - 2 * n).to_be_bytes(),
-                ))]),
+                source: Addresses::Prefixes(
+                    vec![Prefix::host(IpAddr::from((u32::MAX - 2 * n).to_be_bytes()))].into(),
+                ),
                 destination_ports: vec![(u16::MAX - 2 * n as u16, u16::MAX - 2 * n as u16)],
                 ..everything()
             })

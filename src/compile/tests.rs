@@ -1,0 +1,206 @@
+//! What a change of configuration shares with the program before it. That the shared program means the same as one
+//! compiled from nothing is what the property test shows, whose swaps recompile.
+
+use std::sync::Arc;
+
+use super::names::Names;
+use super::{Program, Vnet, compile, recompile};
+use crate::model::{self, Access, Customer, Model, RouteNextHop, RouteTarget};
+
+/// Two customers alike but for their names and keys, each with a hub and a spoke.
+fn configuration() -> Model {
+    let mut text = String::from(
+        "apiVersion: clearway/v1\nports:\n  fabric: {role: fabric, address: 198.51.100.2}\n  \
+         edge-a: {role: edge, address: 192.0.2.1}\n  edge-b: {role: edge, address: 192.0.2.5}\n  \
+         internet: {role: internet, address: 203.0.113.2}\ncustomers:\n",
+    );
+    for (name, key) in [("contoso", 0xa0), ("fabrikam", 0xb0)] {
+        let customer = CUSTOMER.replace("NAME", name).replace("KEY", &format!("{key:#x}"));
+        text.push_str(&customer.replace("REMOTE", &format!("{key}")));
+    }
+    model::from_bytes("test.yaml", text.as_bytes(), None)
+        .unwrap_or_else(|faults| panic!("the configuration of the test is refused: {}", faults[0]))
+}
+
+const CUSTOMER: &str = r#"
+  - name: NAME
+    virtualNetworks:
+      - name: hub
+        addressSpace: {addressPrefixes: [10.1.0.0/16]}
+        subnets:
+          - {name: web, addressPrefix: 10.1.0.0/24, networkSecurityGroup: web, routeTable: table}
+          - {name: db, addressPrefix: 10.1.1.0/24, networkSecurityGroup: db}
+          - {name: GatewaySubnet, addressPrefix: 10.1.255.0/27}
+        virtualNetworkPeerings:
+          - {name: to-spoke, remoteVirtualNetwork: spoke, allowGatewayTransit: true}
+      - name: spoke
+        addressSpace: {addressPrefixes: [10.2.0.0/16]}
+        subnets: [{name: app, addressPrefix: 10.2.0.0/24, networkSecurityGroup: db}]
+        virtualNetworkPeerings: [{name: to-hub, remoteVirtualNetwork: hub}]
+    networkSecurityGroups:
+      - name: web
+        securityRules:
+          - {name: In, priority: 200, direction: Inbound, access: Allow, protocol: Tcp, sourceAddressPrefix: VirtualNetwork,
+             sourcePortRange: "*", destinationAddressPrefix: "*", destinationPortRange: "443"}
+      - name: db
+        securityRules:
+          - {name: In, priority: 200, direction: Inbound, access: Deny, protocol: Tcp, sourceAddressPrefix: Internet,
+             sourcePortRange: "*", destinationAddressPrefix: "*", destinationPortRange: "1433"}
+    routeTables:
+      - {name: table, routes: [{name: out, addressPrefix: 20.0.0.0/24, nextHopType: Internet}]}
+    networkInterfaces:
+      - {name: nic, networkSecurityGroup: db, ipConfigurations: [{privateIPAddress: 10.1.0.4, subnet: hub/web}]}
+    expressRouteCircuits:
+      - name: er
+        sku: {tier: Standard, family: MeteredData}
+        serviceProviderProperties: {serviceProviderName: p, peeringLocation: l, bandwidthInMbps: 1000}
+        serviceProviderProvisioningState: Provisioned
+        peerings: [{name: AzurePrivatePeering, peeringType: AzurePrivatePeering, peerASN: 65001, vlanId: 100,
+                    primaryPeerAddressPrefix: 192.168.255.0/30, secondaryPeerAddressPrefix: 192.168.255.4/30}]
+    virtualNetworkGateways: [{name: gw, gatewayType: ExpressRoute, virtualNetwork: hub}]
+    connections: [{name: c, connectionType: ExpressRoute, virtualNetworkGateway1: gw, peer: er}]
+    tunnels:
+      - {vnet: hub, port: fabric, key: KEY1}
+      - {vnet: spoke, port: fabric, key: KEY2}
+      - {circuit: er, peering: AzurePrivatePeering, link: primary, port: edge-a, remote: 192.0.2.REMOTE, key: KEY3}
+      - {circuit: er, peering: AzurePrivatePeering, link: secondary, port: edge-b, remote: 192.0.2.REMOTE, key: KEY4}
+    hosts: [{address: 198.51.100.11, vnet: hub, prefixes: [10.1.0.0/16]}]
+    learnedRoutes: [{prefix: 192.168.0.0/16, circuit: er, peering: AzurePrivatePeering}]
+"#;
+
+struct Change {
+    names: Names,
+    before: Model,
+    after: Model,
+    old: Program,
+    new: Program,
+}
+
+/// Changes the second customer.
+fn change(edit: impl FnOnce(&mut Customer)) -> Change {
+    let before = configuration();
+    let mut names = Names::default();
+    let old = compile(&before, &mut names);
+    let mut after = before.clone();
+    edit(Arc::make_mut(&mut after.customers[1]));
+    let new = recompile(&old, &before, &after, &mut names);
+    Change { names, before, after, old, new }
+}
+
+impl Change {
+    fn vnets(&self, customer: &str, vnet: &str) -> (&Arc<Vnet>, &Arc<Vnet>) {
+        let number = self.old.vnet(customer, vnet).unwrap();
+        assert_eq!(self.new.vnet(customer, vnet), Some(number));
+        (&self.old.vnets[number as usize], &self.new.vnets[number as usize])
+    }
+
+    /// The first customer is shared, and of the second this VNet.
+    fn shares(&self, vnet: &str) -> bool {
+        for vnet in ["hub", "spoke"] {
+            let (old, new) = self.vnets("contoso", vnet);
+            assert!(Arc::ptr_eq(old, new));
+        }
+        assert_eq!(self.new.generations[0], 1);
+        let (old, new) = self.vnets("fabrikam", vnet);
+        Arc::ptr_eq(old, new)
+    }
+}
+
+fn fibs(vnet: &Vnet) -> Vec<*const super::Fib> {
+    vnet.subnets.iter().map(|s| Arc::as_ptr(&s.fib)).collect()
+}
+
+fn groups(vnet: &Vnet) -> Vec<*const super::security::Group> {
+    let of_nics = vnet.nics.iter().filter_map(|n| n.group.as_ref());
+    vnet.subnets.iter().filter_map(|s| s.group.as_ref()).chain(of_nics).map(Arc::as_ptr).collect()
+}
+
+#[test]
+fn nothing_new_is_all_shared() {
+    let change = change(|_| {});
+    assert!(change.shares("hub") && change.shares("spoke"));
+    assert!(Arc::ptr_eq(&change.old.tunnels, &change.new.tunnels));
+    assert!(
+        Arc::ptr_eq(&change.old.names, &change.new.names)
+            && Arc::ptr_eq(&change.old.plain, &change.new.plain)
+    );
+    assert_eq!((change.new.generations.as_slice(), change.new.generation), (&[1, 1][..], 2));
+}
+
+#[test]
+fn another_rule_leaves_routes_and_other_groups() {
+    let change = change(|c| Arc::make_mut(&mut c.nsgs[0]).rules[0].access = Access::Deny);
+    assert!(change.shares("spoke") && !change.shares("hub"));
+    let (old, new) = change.vnets("fabrikam", "hub");
+    assert_eq!(fibs(old), fibs(new));
+    let (old, new) = (groups(old), groups(new));
+    assert_eq!((old.len(), old[0] == new[0], &old[1..] == &new[1..]), (3, false, true));
+    assert_eq!(change.new.generations, [1, 2]);
+}
+
+#[test]
+fn another_route_leaves_groups_unless_it_is_in_a_tag() {
+    let next_hop = change(|c| Arc::make_mut(&mut c.route_tables[0]).routes[0].next_hop = RouteNextHop::None);
+    assert!(next_hop.shares("spoke") && !next_hop.shares("hub"));
+    let (old, new) = next_hop.vnets("fabrikam", "hub");
+    assert_eq!(groups(old), groups(new));
+    let (old, new) = (fibs(old), fibs(new));
+    assert_eq!((old[0] == new[0], &old[1..] == &new[1..]), (false, true));
+
+    let prefix = "20.0.1.0/24".parse().unwrap();
+    let tag =
+        change(|c| Arc::make_mut(&mut c.route_tables[0]).routes[0].target = RouteTarget::Prefix(prefix));
+    let (old, new) = tag.vnets("fabrikam", "hub");
+    // Of the subnet with the table, and of the NIC in it.
+    let same: Vec<bool> = groups(old).iter().zip(groups(new)).map(|(a, b)| *a == b).collect();
+    assert_eq!(same, [false, true, false]);
+}
+
+#[test]
+fn a_learned_route_changes_the_vnets_that_use_the_gateway() {
+    let change = change(|c| c.learned_routes[0].as_path = vec![65001, 65002]);
+    assert!(change.shares("spoke") && !change.shares("hub"));
+    let (old, new) = change.vnets("fabrikam", "hub");
+    assert_eq!(groups(old), groups(new), "the prefixes are the same");
+    assert!(Arc::ptr_eq(&change.old.tunnels, &change.new.tunnels));
+    let entry =
+        change.new.tunnels.iter().find(|t| t.customer == 0 && t.remote.is_some()).unwrap().id as usize;
+    assert!(Arc::ptr_eq(&change.old.entries[entry], &change.new.entries[entry]));
+}
+
+#[test]
+fn what_goes_is_vacant_and_comes_back_at_its_number() {
+    let mut change = change(|_| {});
+    let number = change.old.vnet("contoso", "spoke").unwrap() as usize;
+    let mut without = change.after.clone();
+    without.customers.remove(0);
+    let gone = recompile(&change.new, &change.after, &without, &mut change.names);
+    assert_eq!((gone.vnet("contoso", "spoke"), gone.generations.as_slice()), (None, &[0, 1][..]));
+    assert!(gone.vnets[number].is_vacant() && gone.tunnels.iter().filter(|t| t.is_vacant()).count() == 4);
+    assert_eq!(gone.by_key.len(), 4);
+    let back = recompile(&gone, &without, &change.before, &mut change.names);
+    assert_eq!(back.vnet("contoso", "spoke"), Some(number as u32));
+    assert_eq!((back.generations.as_slice(), back.by_key.len()), (&[4, 1][..], 8));
+    assert_eq!(back.names.vnet_count(), 4);
+}
+
+#[test]
+fn ports_are_everybodys() {
+    let mut change = change(|_| {});
+    let mut after = change.after.clone();
+    after.ports[0].mtu += 1;
+    let new = recompile(&change.new, &change.after, &after, &mut change.names);
+    assert_eq!(new.generations, [3, 3]);
+    assert!(change.new.vnets.iter().zip(&new.vnets).all(|(a, b)| Arc::ptr_eq(a, b)));
+    after.ports.swap(1, 2);
+    for customer in &mut after.customers {
+        let swapped = |port: usize| [0, 2, 1, 3][port];
+        Arc::make_mut(customer).tunnels.iter_mut().for_each(|t| t.port = swapped(t.port));
+    }
+    let moved = recompile(&change.new, &change.after, &after, &mut change.names);
+    assert_eq!(moved.generations, [3, 3]);
+    let ids =
+        |p: &Program| p.tunnels.iter().map(|t| (t.id, p.ports[usize::from(t.port)].name.clone())).collect();
+    let (old, new): (Vec<_>, Vec<_>) = (ids(&change.new), ids(&moved));
+    assert_eq!(old, new);
+}
