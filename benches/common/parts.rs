@@ -140,8 +140,8 @@ fn rewrite_ours() -> impl Fn(&(ip::Inner, &[u8]), &mut Output) {
 fn patterns(count: usize) -> Vec<Pattern> {
     let rule = |n: usize| Pattern {
         protocols: Protocols::Numbers(vec![if n.is_multiple_of(2) { 6 } else { 17 }]),
-        source: Addresses::Prefixes(vec![Prefix::v4(10, (n / 250) as u8, (n % 250) as u8, 0, 24)]),
-        destination: Addresses::Prefixes(vec![Prefix::v4(10, 1, (n % 200) as u8, 0, 24)]),
+        source: Addresses::Prefixes(vec![Prefix::v4(10, (n / 250) as u8, (n % 250) as u8, 0, 24)].into()),
+        destination: Addresses::Prefixes(vec![Prefix::v4(10, 1, (n % 200) as u8, 0, 24)].into()),
         source_ports: vec![(0, u16::MAX)],
         destination_ports: vec![(1000 + n as u16, 1010 + n as u16)],
     };

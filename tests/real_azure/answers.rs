@@ -143,7 +143,7 @@ fn scope(model: &Model, vnet: usize, subnet: usize) -> Scope {
     let routing = SubnetRouting { route_table: own.subnets[subnet].route_table, service_endpoints: &[] };
     let routes = effective_routes(customer, &model.tags, vnet, routing, &Learned::new());
     let virtual_network = virtual_network_tag(&own.address_space, &routes);
-    Scope { virtual_network, internet: internet_tag(&own.address_space), vnet }
+    Scope { virtual_network: virtual_network.into(), internet: internet_tag(&own.address_space).into(), vnet }
 }
 
 #[test]
