@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
 
 use clearway::packet::Direction;
 use clearway::table::classify::{Addresses, Classifier, Pattern, Protocols};
@@ -9,7 +10,8 @@ use clearway::table::ecmp;
 use clearway::table::flows::{FlowKey, Flows, Owner, Record};
 use clearway::table::lpm::Lpm;
 use clearway::table::prefix_map::PrefixMap;
-use clearway::types::Prefix;
+use clearway::table::records::Records;
+use clearway::types::{Nanos, Prefix, SECOND};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Routes of a customer: a default route, private ranges and some of the Internet; or mostly /24 prefixes of all of it.
@@ -159,5 +161,120 @@ fn flows(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, lpm, classify, flows);
+/// Packets of [`key`], as the path knows them: hash, then slot, then record.
+#[derive(Clone, Copy)]
+struct Asked {
+    remote: u32,
+    ports: u32,
+    hash: u32,
+    slot: u32,
+}
+
+const LOCAL: u32 = 0x0a01_0004;
+
+/// Records of the first keys, and the time: a record opens every 10 µs at most, so that they live for as long as all of
+/// them take to open.
+struct Table {
+    records: Records,
+    opened: u32,
+    now: Nanos,
+    step: Nanos,
+}
+
+impl Table {
+    fn new(count: u32) -> Table {
+        let step = 240 * SECOND / Nanos::from(count);
+        let records = Records::new(Default::default());
+        let mut table = Table { records, opened: 0, now: 1_700_000_000 * SECOND, step };
+        for _ in 0..count / 32 {
+            table.open();
+        }
+        table
+    }
+
+    fn hash(&self, n: u32) -> u32 {
+        self.records.hash_ipv4(1, LOCAL, 0x0800_0000 + (n >> 16), 443 << 16 | n & 0xffff, 6)
+    }
+
+    /// Opens a batch of 32.
+    fn open(&mut self) {
+        let batch = self.opened..self.opened + 32;
+        batch.clone().for_each(|n| self.records.prefetch_bucket(self.hash(n)));
+        for n in batch {
+            let opened = self.records.open(&key(n), self.now, 4, n, Direction::Inbound);
+            assert!(opened.is_some());
+            self.now += self.step;
+        }
+        self.opened += 32;
+    }
+
+    /// A batch of packets in stages, as the path asks; how many met their record.
+    fn hit(&mut self, batch: &mut [Asked]) -> usize {
+        for asked in &mut *batch {
+            asked.hash = self.records.hash_ipv4(1, LOCAL, asked.remote, asked.ports, 6);
+            self.records.prefetch_bucket(asked.hash);
+        }
+        for asked in &mut *batch {
+            asked.slot = self.records.probe(asked.hash, false);
+            self.records.prefetch_record(asked.slot);
+        }
+        let mut met = 0;
+        for asked in batch {
+            let record = self.records.record_mut(asked.slot);
+            if record.is_live_ipv4(LOCAL, asked.remote, asked.ports, 6) && record.fresh(self.now) {
+                record.touch(self.now);
+                met += 1;
+            }
+        }
+        met
+    }
+}
+
+fn records(c: &mut Criterion) {
+    let tried = std::env::args().any(|a| a == "--test");
+    let mut group = c.benchmark_group("table");
+    for count in if tried { &[640_u32][..] } else { &[10_016, 1_000_000, 8_000_000] } {
+        let mut table = Table::new(*count);
+        let turn = |n: u32| ((u64::from(n.wrapping_mul(0x9e37_79b9)) * u64::from(*count)) >> 32) as u32;
+        for size in [32, 64, 256_u32] {
+            let asked = (0..4096 * 64).map(|n| {
+                let n = turn(n);
+                Asked { remote: 0x0800_0000 + (n >> 16), ports: 443 << 16 | n & 0xffff, hash: 0, slot: 0 }
+            });
+            let mut asked: Vec<Asked> = asked.collect();
+            let mut batches = (0..asked.len() / size as usize).cycle();
+            group.throughput(Throughput::Elements(u64::from(size)));
+            group.bench_function(format!("records-hit-{count}-by-{size}"), |b| {
+                b.iter(|| {
+                    let start = batches.next().unwrap_or(0) * size as usize;
+                    table.hit(&mut asked[start..start + size as usize])
+                });
+            });
+        }
+        group.throughput(Throughput::Elements(32));
+        for what in ["open", "reap"] {
+            group.bench_function(format!("records-{what}-{count}"), |b| {
+                b.iter_custom(|rounds| {
+                    let mut taken = Duration::ZERO;
+                    for _ in 0..rounds {
+                        let began = Instant::now();
+                        table.open();
+                        let opened = Instant::now();
+                        table.records.reap(table.now, 64, |_| ());
+                        taken += if what == "open" { opened - began } else { opened.elapsed() };
+                    }
+                    taken
+                });
+            });
+        }
+        let each = table.records.memory() as f64 / table.records.len() as f64;
+        println!(
+            "table/records-{count}: {each:.1} bytes per record, {}",
+            if table.records.huge_pages() { "huge pages" } else { "small pages" }
+        );
+    }
+    group.finish();
+}
+
+criterion_group!(benches, lpm, classify, flows, records);
 criterion_main!(benches);
