@@ -9,8 +9,8 @@ use super::prefetch::prefetch_pointer;
 /// The least that is taken from the system.
 const LEAST: usize = 4096;
 
-/// By how much the first block grows until it is a whole one.
-const GROWTH: usize = 8;
+/// Up to this size the first block doubles; then it becomes a whole one, which a huge page can back.
+const DOUBLED: usize = 512 << 10;
 
 /// An array of at least one element. No index is wrong: one that is out of range means the first element, so that
 /// looking up an element needs no branch. The size of an element is a power of two.
@@ -64,7 +64,7 @@ impl<T: Copy> Arena<T> {
             self.blocks.push(take(BLOCK).cast());
             return;
         }
-        let bytes = (self.first * GROWTH).min(BLOCK);
+        let bytes = if self.first < DOUBLED { self.first * 2 } else { BLOCK };
         let block: NonNull<T> = take(bytes).cast();
         if let Some(old) = self.blocks.first_mut() {
             // SAFETY: both blocks have room for the elements, all of which are in the only, first block; nothing

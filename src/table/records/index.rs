@@ -192,12 +192,20 @@ impl Segment {
         }
     }
 
+    #[inline]
     fn remove(&mut self, tag: u32, value: u32) -> bool {
-        let home = first(tag);
-        if let Some(n) = self.buckets[home].position(tag, value) {
-            self.buckets[home].put(n, 0, 0);
+        let home = &mut self.buckets[first(tag)];
+        if let Some(n) = home.position(tag, value) {
+            home.put(n, 0, 0);
             return true;
         }
+        self.remove_away(tag, value)
+    }
+
+    /// Removes an entry that is not in its first bucket.
+    #[inline(never)]
+    fn remove_away(&mut self, tag: u32, value: u32) -> bool {
+        let home = first(tag);
         let second = &mut self.buckets[other(tag, home)];
         let Some(n) = second.position(tag, value) else { return false };
         second.put(n, 0, 0);
@@ -350,6 +358,7 @@ impl Index {
     }
 
     /// Removes an entry.
+    #[inline]
     pub fn remove(&mut self, hash: u32, value: u32) {
         let number = self.number(hash);
         if self.segments.get_mut(number).remove(hash, value)

@@ -184,7 +184,12 @@ impl Records {
     /// Whose record it is.
     #[inline]
     pub fn owner(&self, slot: u32) -> Owner {
-        let packed = self.record(slot).owner;
+        self.owner_of(self.record(slot))
+    }
+
+    #[inline]
+    fn owner_of(&self, record: &Record) -> Owner {
+        let packed = record.owner;
         let endpoint = packed & !(1 << 31);
         if packed >> 31 == 0 {
             return Owner { vnet: packed, endpoint: 0 };
@@ -207,9 +212,8 @@ impl Records {
 
     /// The hash by which a record is found.
     #[inline]
-    fn hash_of(&self, slot: u32) -> u32 {
-        let record = self.record(slot);
-        let scope = self.owner(slot).vnet;
+    fn hash_of(&self, record: &Record) -> u32 {
+        let scope = self.owner_of(record).vnet;
         if record.flags & WIDE == 0 {
             return self.hash_ipv4(scope, record.local, record.remote, record.ports, record.protocol);
         }
@@ -353,15 +357,17 @@ impl Records {
             return;
         }
         self.timers.unset(&mut self.slab.records, slot);
-        self.discard(slot, self.hash_of(slot));
+        self.discard(slot, self.hash_of(self.record(slot)));
     }
 
     /// Removes a record that has no timer.
     #[inline]
     fn discard(&mut self, slot: u32, hash: u32) {
-        self.unlink(slot);
         self.index.remove(hash, slot);
         let &Record { alias, flags, local, .. } = self.record(slot);
+        if flags & LINKED != 0 {
+            self.unlink(slot);
+        }
         if alias != 0 {
             self.index.remove(alias, slot | REVERSED);
         }
@@ -477,17 +483,19 @@ impl Records {
         let (mut slots, mut hashes) = ([0; ROOM as usize], [0; ROOM as usize]);
         let room = budget.min(slots.len());
         let count = self.timers.take(list, &mut slots[..room]);
-        let taken = slots.iter().zip(&mut hashes).take(count);
-        for (&slot, hash) in taken {
-            *hash = self.hash_of(slot);
+        for (&slot, hash) in slots.iter().zip(&mut hashes).take(count) {
+            let record = self.record(slot);
+            if record.gone_after(record.last) > now {
+                continue;
+            }
+            *hash = self.hash_of(record);
             self.index.prefetch(*hash);
-            if let Some(partner) = self.record(slot).partner() {
+            if let Some(partner) = record.partner() {
                 self.prefetch_record(partner);
             }
         }
         self.fetch_block(list);
         for (&slot, &hash) in slots.iter().zip(&hashes).take(count) {
-            self.record_mut(slot).timer = 0;
             self.settle_hashed(slot, hash, now, gone);
         }
         count
@@ -504,10 +512,11 @@ impl Records {
     /// Removes a record that has no timer if it is gone, else sets its timer.
     fn settle(&mut self, slot: u32, now: Nanos, gone: &mut impl FnMut(Owner)) {
         if self.record(slot).is_used() {
-            self.settle_hashed(slot, self.hash_of(slot), now, gone);
+            self.settle_hashed(slot, self.hash_of(self.record(slot)), now, gone);
         }
     }
 
+    /// As [`Records::settle`]; the hash is not used if the record itself, without its partner, is not gone.
     #[inline]
     fn settle_hashed(&mut self, slot: u32, hash: u32, now: Nanos, gone: &mut impl FnMut(Owner)) {
         let gone_at = self.gone_at(slot);

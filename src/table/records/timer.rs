@@ -93,7 +93,7 @@ impl Timers {
     #[inline]
     #[must_use]
     pub fn set(&mut self, slot: u32, at: Nanos) -> u32 {
-        let tick = tick(at).clamp(self.cursor, self.cursor + TICKS as u64 - 1);
+        let tick = tick(at).min(self.cursor + TICKS as u64 - 1).max(self.cursor);
         let list = tick as usize % TICKS;
         let mut block = self.heads[list];
         let mut words = self.blocks.get_mut(block as usize);
