@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use clearway::packet::Direction;
 use clearway::table::classify::{Addresses, Classifier, Pattern, Protocols};
 use clearway::table::ecmp;
-use clearway::table::flows::{FlowKey, Flows, Owner, Record};
 use clearway::table::lpm::Lpm;
 use clearway::table::prefix_map::PrefixMap;
-use clearway::table::records::Records;
+use clearway::table::records::{FlowKey, Owner, Records};
 use clearway::types::{Nanos, Prefix, SECOND};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -132,18 +131,10 @@ fn key(n: u32) -> FlowKey {
 fn flows(c: &mut Criterion) {
     let mut group = c.benchmark_group("table");
     group.throughput(Throughput::Elements(1));
-    let record = Record {
-        last: 1,
-        ended: false,
-        idle_seconds: 240,
-        rule: 7,
-        opened_by: Direction::Inbound,
-        fin: (false, false),
-    };
     for count in [1000_u32, 1_000_000] {
-        let mut flows = Flows::new(Default::default());
+        let mut flows = Records::new(Default::default());
         for n in 0..count {
-            flows.open(key(n), record);
+            flows.open(&key(n), 1, 4, 7, Direction::Inbound);
         }
         let mut turn = 0_u32;
         group.bench_function(format!("flows-{count}"), |b| {

@@ -37,7 +37,7 @@ impl Dataplane {
 
     /// What became of a packet of the last batch.
     pub fn outcome(&self, packet: usize) -> Outcome {
-        self.results.outcome(packet)
+        self.results.outcome(&self.program, packet)
     }
 
     /// From the bytes of received frames to those of the frames that leave.
@@ -45,6 +45,6 @@ impl Dataplane {
         self.results.clear();
         let context = Context { program: &self.program, occupancy: &self.occupancy, quoted: None };
         let (received, shard, results) = (&mut self.received, &mut self.shard, &mut self.results);
-        process(context, received, shard, &batch.bytes, &batch.inputs, results);
+        process(context, Some(received), shard, &batch.bytes, &batch.inputs, results);
     }
 }

@@ -52,8 +52,13 @@ fn parse() -> Case {
                 let (program, mut received) = (ours(), Received::default());
                 work(move || {
                     for (frame, _) in batch.frames() {
-                        let _ =
-                            black_box(ingress(&program, &mut received, FABRIC, frame, frame.len() as u32));
+                        let _ = black_box(ingress(
+                            &program,
+                            Some(&mut received),
+                            FABRIC,
+                            frame,
+                            frame.len() as u32,
+                        ));
                     }
                 })
             }
@@ -70,7 +75,7 @@ fn parse() -> Case {
     let check = move || {
         let (program, plain, mut received) = (ours(), plain(), Received::default());
         for (frame, _) in batch().frames() {
-            assert!(ingress(&program, &mut received, FABRIC, frame, frame.len() as u32).is_ok());
+            assert!(ingress(&program, Some(&mut received), FABRIC, frame, frame.len() as u32).is_ok());
             assert!(plain.parse(usize::from(FABRIC), frame).is_ok());
         }
     };

@@ -96,8 +96,9 @@ impl Outputs {
         self.line.clear();
         let port = self.ports.get(usize::from(packet.port)).map_or("", String::as_str);
         let time = Time { at: packet.time, digits: packet.digits };
-        VerdictLine::new(packet.number, time, port, &packet.done.outcome, packet.program)
-            .write(&mut self.line);
+        if let Some(outcome) = &packet.outcome {
+            VerdictLine::new(packet.number, time, port, outcome, packet.program).write(&mut self.line);
+        }
         if let Some(expectations) = self.expectations.as_mut().filter(|_| expected) {
             expectations.compare(packet.number, &self.line, &mut self.differences);
         }

@@ -24,6 +24,9 @@ pub fn run(args: &ReplayArgs, terminal: &mut Terminal) -> Result<Exit, Refused> 
     let expected = expectations.as_ref().map(Expectations::len);
     let merge = Merge::new(open(&args.inputs)?);
     let mut replay = Replay::new(&model, workers(args), swaps);
+    if args.no_verdicts && !args.annotate && expectations.is_none() {
+        replay = replay.terse();
+    }
     let wanted =
         Wanted { folder: &args.out, verdicts: !args.no_verdicts, annotate: args.annotate, expectations };
     let ports = replay.ports().to_vec();

@@ -8,7 +8,7 @@ use super::flow::{Endpoint, flushes, judge_again};
 use super::state::{Occupancy, Shard};
 use crate::compile::names::Party;
 use crate::compile::{Nic, Program, Vnet};
-use crate::table::flows::FlowKey;
+use crate::table::records::FlowKey;
 use crate::types::{Nanos, Prefix};
 
 /// The VNets, in ascending order, some of whose records may not live on as they are: the VNet or an endpoint of it is no
@@ -58,7 +58,7 @@ pub fn adopt(shard: &mut Shard, occupancy: &Occupancy, program: &Program, affect
     if affected.is_empty() {
         return;
     }
-    shard.reap(occupancy, now);
+    shard.reap_all(occupancy, now);
     let vnets: HashMap<u32, Option<&Vnet>> = affected
         .iter()
         .map(|number| (*number, program.vnets.get(*number as usize).map(|v| &**v).filter(|v| !v.is_vacant())))
@@ -73,7 +73,7 @@ pub fn adopt(shard: &mut Shard, occupancy: &Occupancy, program: &Program, affect
             let Some(endpoint) = endpoint_of(program, vnet, &nics, key).filter(Endpoint::has_group) else {
                 return false;
             };
-            record.idle_seconds = vnet.idle_seconds();
+            record.idle_minutes = vnet.flow_timeout_minutes as u8;
             if record.ended || !flushes(&endpoint) {
                 return true;
             }
@@ -85,7 +85,7 @@ pub fn adopt(shard: &mut Shard, occupancy: &Occupancy, program: &Program, affect
                 None => false,
             }
         },
-        |key| occupancy.release(key.owner),
+        |owner| occupancy.release(owner),
     );
 }
 

@@ -51,24 +51,69 @@ pub struct Frame {
     pub start: u32,
     /// Where it ends.
     pub end: u32,
-    /// The tunnel's number and remote whose next sequence number is to be written at this offset.
-    pub sequence: Option<(u32, IpAddr, u32)>,
+}
+
+/// A place where the next sequence number of a tunnel and remote is to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbered {
+    /// Index of the frame.
+    pub frame: u32,
+    /// The tunnel's number.
+    pub tunnel: u32,
+    /// The outer destination.
+    pub remote: IpAddr,
+    /// Where in [`Output::bytes`].
+    pub at: u32,
 }
 
 /// The frames of one batch, in the order of the packets that caused them.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// All bytes, one frame behind the other.
+    /// All bytes, one frame behind the other; what is behind the last one means nothing.
     pub bytes: Vec<u8>,
+    used: usize,
     /// Where each frame is.
     pub frames: Vec<Frame>,
+    /// The frames that wait for a sequence number, in order.
+    pub numbered: Vec<Numbered>,
+    /// A frame that is being put together.
+    scratch: Vec<u8>,
 }
+
+/// Free bytes behind every frame, so that a writer may write whole blocks.
+const SLACK: usize = 128;
 
 impl Output {
     /// Forgets the frames; memory stays.
     pub fn clear(&mut self) {
-        self.bytes.clear();
+        self.used = 0;
         self.frames.clear();
+        self.numbered.clear();
+    }
+
+    /// Adds a frame of `length` bytes; `write` gets them and at least [`SLACK`] more.
+    #[inline(always)]
+    pub fn add(&mut self, port: u16, length: usize, write: impl FnOnce(&mut [u8])) {
+        let (start, end) = (self.used, self.used + length);
+        if self.bytes.len() < end + SLACK {
+            self.grow(end + SLACK);
+        }
+        if let Some(bytes) = self.bytes.get_mut(start..end + SLACK) {
+            write(bytes);
+        }
+        self.used = end;
+        self.frames.push(Frame { port, start: start as u32, end: end as u32 });
+    }
+
+    /// Makes room; only until the largest batch has been seen.
+    #[cold]
+    fn grow(&mut self, least: usize) {
+        self.bytes.resize((2 * least).max(1 << 16), 0);
+    }
+
+    /// What has been put together.
+    pub fn written(&self) -> &[u8] {
+        &self.scratch
     }
 
     /// Sends a packet with a new TTL and type of service, in fragments if it is larger than `room`.
@@ -169,49 +214,64 @@ impl Output {
         length: usize,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
-        let port = &program.ports[usize::from(sending.port)];
-        let start = self.bytes.len();
-        let mut sequence = None;
-        let next = sending.tunnel.map(|(_, remote)| remote).or(port.next_hop).unwrap_or(destination);
-        self.bytes.extend_from_slice(&ethernet::mac_of(next));
-        self.bytes.extend_from_slice(&ethernet::mac_of(port.address));
-        let inner_type = if ipv4 { ethernet::IPV4 } else { ethernet::IPV6 };
-        match sending.tunnel {
-            None => self.bytes.extend_from_slice(&inner_type.to_be_bytes()),
-            Some((number, remote)) => {
-                let tunnel = &program.tunnels[number as usize];
-                let with_sequence = tunnel.sequence != Sequence::Off;
-                let inner_header = if tunnel.nvgre { ethernet::HEADER } else { 0 };
-                let payload = if with_sequence { 12 } else { 8 } + inner_header + length;
-                match (port.address, remote) {
-                    (IpAddr::V4(from), IpAddr::V4(to)) => {
-                        self.bytes.extend_from_slice(&ethernet::IPV4.to_be_bytes());
-                        ip::emit_v4(&mut self.bytes, from, to, protocol::GRE, tos, payload);
-                    }
-                    (IpAddr::V6(from), IpAddr::V6(to)) => {
-                        self.bytes.extend_from_slice(&ethernet::IPV6.to_be_bytes());
-                        ip::emit_v6(&mut self.bytes, from, to, protocol::GRE, tos, payload);
-                    }
-                    _ => {
-                        self.bytes.truncate(start);
-                        return;
-                    }
-                }
-                let gre_type = if tunnel.nvgre { gre::ETHERNET } else { inner_type };
-                gre::emit(&mut self.bytes, gre_type, tunnel.wire_key, with_sequence);
-                if with_sequence {
-                    sequence = Some((tunnel.id, remote, (self.bytes.len() - 4) as u32));
-                }
-                if tunnel.nvgre {
-                    self.bytes.extend_from_slice(&sending.inner_mac);
-                    self.bytes.extend_from_slice(&INNER_SOURCE);
-                    self.bytes.extend_from_slice(&inner_type.to_be_bytes());
-                }
-            }
+        let Some(sequence) = self.head(program, sending, destination, ipv4, tos, length) else { return };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        write(&mut scratch);
+        if let (Some(at), Some((tunnel, remote))) = (sequence, sending.tunnel) {
+            let (frame, at) = (self.frames.len() as u32, (self.used + at) as u32);
+            let tunnel = program.tunnels[tunnel as usize].id;
+            self.numbered.push(Numbered { frame, tunnel, remote, at });
         }
-        write(&mut self.bytes);
-        let (start, end) = (start as u32, self.bytes.len() as u32);
-        self.frames.push(Frame { port: sending.port, start, end, sequence });
+        self.add(sending.port, scratch.len(), |bytes| bytes[..scratch.len()].copy_from_slice(&scratch));
+        self.scratch = scratch;
+    }
+
+    /// Writes what is in front of a packet of `length` bytes; where the sequence number goes, if there is one. `None` if
+    /// port and remote are of different families.
+    pub fn head(
+        &mut self,
+        program: &Program,
+        sending: Sending,
+        destination: IpAddr,
+        ipv4: bool,
+        tos: u8,
+        length: usize,
+    ) -> Option<Option<usize>> {
+        let port = &program.ports[usize::from(sending.port)];
+        let next = sending.tunnel.map(|(_, remote)| remote).or(port.next_hop).unwrap_or(destination);
+        let bytes = &mut self.scratch;
+        bytes.clear();
+        bytes.extend_from_slice(&ethernet::mac_of(next));
+        bytes.extend_from_slice(&ethernet::mac_of(port.address));
+        let inner_type = if ipv4 { ethernet::IPV4 } else { ethernet::IPV6 };
+        let Some((number, remote)) = sending.tunnel else {
+            bytes.extend_from_slice(&inner_type.to_be_bytes());
+            return Some(None);
+        };
+        let tunnel = &program.tunnels[number as usize];
+        let with_sequence = tunnel.sequence != Sequence::Off;
+        let inner_header = if tunnel.nvgre { ethernet::HEADER } else { 0 };
+        let payload = if with_sequence { 12 } else { 8 } + inner_header + length;
+        match (port.address, remote) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                bytes.extend_from_slice(&ethernet::IPV4.to_be_bytes());
+                ip::emit_v4(bytes, from, to, protocol::GRE, tos, payload);
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                bytes.extend_from_slice(&ethernet::IPV6.to_be_bytes());
+                ip::emit_v6(bytes, from, to, protocol::GRE, tos, payload);
+            }
+            _ => return None,
+        }
+        let gre_type = if tunnel.nvgre { gre::ETHERNET } else { inner_type };
+        gre::emit(bytes, gre_type, tunnel.wire_key, with_sequence);
+        let sequence = with_sequence.then(|| bytes.len() - 4);
+        if tunnel.nvgre {
+            bytes.extend_from_slice(&sending.inner_mac);
+            bytes.extend_from_slice(&INNER_SOURCE);
+            bytes.extend_from_slice(&inner_type.to_be_bytes());
+        }
+        Some(sequence)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::compile::security::{Decision, Group, is_platform};
 use crate::compile::{Nic, Subnet, Vnet};
 use crate::model::Access;
 use crate::packet::{Direction, FlowState, Reason};
-use crate::table::flows::{FlowKey, Owner, Record, Slot};
+use crate::table::records::{FlowKey, Owner};
 use crate::types::Nanos;
 use crate::wire::ip::Inner;
 use crate::wire::{icmp, protocol, tcp_flags};
@@ -70,8 +70,8 @@ pub enum Plan {
     /// Nothing.
     #[default]
     Nothing,
-    /// A live record is refreshed.
-    Refresh(Slot),
+    /// The live record in this slot is refreshed.
+    Refresh(u32),
     /// A record is opened, in place of an ended one of the same key if there is one.
     Open {
         /// Its key.
@@ -81,6 +81,17 @@ pub enum Plan {
         /// An ended record of the same key makes room for it.
         replaces: bool,
     },
+}
+
+impl Plan {
+    /// The record that is refreshed.
+    #[inline]
+    pub fn slot(self) -> Option<u32> {
+        match self {
+            Plan::Refresh(slot) => Some(slot),
+            Plan::Nothing | Plan::Open { .. } => None,
+        }
+    }
 }
 
 /// What an endpoint said of a packet.
@@ -131,7 +142,7 @@ fn key(owner: Owner, inner: &Inner, direction: Direction) -> FlowKey {
 pub fn ask(
     endpoint: &Endpoint<'_>,
     asked: Asked<'_>,
-    shard: &Shard,
+    shard: &mut Shard,
     occupancy: &Occupancy,
     names: &Names,
     trace: &mut Trace,
@@ -151,12 +162,14 @@ pub fn ask(
     let tracks = endpoint.tracks_tcp() && inner.protocol == protocol::TCP;
     let opens = !tracks || is_opening(inner.tcp_flags);
     let found = shard.flows.find(&key, now);
-    if let Some((slot, record)) = found
-        && (!record.ended || !is_opening(inner.tcp_flags) || inner.protocol != protocol::TCP)
-    {
-        let plan = if !record.ended { Plan::Refresh(slot) } else { Plan::Nothing };
-        note(trace, direction, || format!("established flow that {} opened", names.rule_name(record.rule)));
-        return Said { flow: FlowState::Established, rule: Some(record.rule), plan, refused: None };
+    if let Some(slot) = found {
+        let record = shard.flows.record(slot);
+        if !record.ended() || !is_opening(inner.tcp_flags) || inner.protocol != protocol::TCP {
+            let plan = if record.ended() { Plan::Nothing } else { Plan::Refresh(slot) };
+            let rule = record.rule;
+            note(trace, direction, || format!("established flow that {} opened", names.rule_name(rule)));
+            return Said { flow: FlowState::Established, rule: Some(rule), plan, refused: None };
+        }
     }
     if let Plan::Open { key: opening, rule, .. } = asked.pending
         && opening == key
@@ -168,7 +181,10 @@ pub fn ask(
     if !opens {
         note(trace, direction, || "the TCP segment belongs to no flow and is no SYN".to_owned());
         said.refused = Some(Reason::TcpNoFlow);
-    } else if is_full(endpoint, found.is_some(), asked.pending, occupancy) {
+    } else if is_full(endpoint, found.is_some(), asked.pending, occupancy) && {
+        shard.reap_all(occupancy, now);
+        is_full(endpoint, shard.flows.find(&key, now).is_some(), asked.pending, occupancy)
+    } {
         note(trace, direction, || "the table of flow records is full".to_owned());
         said.refused = Some(Reason::FlowTableFull);
     } else {
@@ -291,8 +307,8 @@ fn related(endpoint: &Endpoint<'_>, asked: Asked<'_>, shard: &Shard) -> Option<u
         return None;
     }
     let key = FlowKey { owner, protocol: quote.protocol, ports, local, remote };
-    let (_, record) = shard.flows.find(&key, now)?;
-    (!record.ended).then_some(record.rule)
+    let record = shard.flows.record(shard.flows.find(&key, now)?);
+    (!record.ended()).then_some(record.rule)
 }
 
 /// True if one more record would be too many. A record that is replaced does not count, and one that the other endpoint
@@ -313,56 +329,51 @@ fn is_full(endpoint: &Endpoint<'_>, replaces: bool, pending: Plan, occupancy: &O
     held - u32::from(replaces).min(held) >= nic.max_flows
 }
 
-/// Carries out a plan for a forwarded packet; the record it belongs to now, and whether one was opened.
-pub fn commit(
+/// Opens the record that is planned, in place of an ended one of the same key; its slot. `Err` if the table has no room
+/// where the key belongs, which takes a collision attack.
+pub fn open(
     plan: Plan,
-    endpoint: Option<&Endpoint<'_>>,
-    inner: &Inner,
+    endpoint: &Endpoint<'_>,
     direction: Direction,
     shard: &mut Shard,
     occupancy: &Occupancy,
     now: Nanos,
-) -> (Option<Slot>, bool) {
-    let Some(endpoint) = endpoint else { return (None, false) };
-    match plan {
-        Plan::Nothing => (None, false),
-        Plan::Refresh(slot) => {
-            refresh(slot, inner, direction, endpoint.tracks_tcp(), shard, now);
-            (Some(slot), false)
-        }
-        Plan::Open { key, rule, .. } => {
-            shard.remove(occupancy, &key);
-            let record = Record {
-                last: now,
-                ended: false,
-                idle_seconds: endpoint.vnet.idle_seconds(),
-                rule,
-                opened_by: direction,
-                fin: (false, false),
-            };
-            let slot = shard.flows.open(key, record);
-            occupancy.take(key.owner);
-            (Some(slot), true)
-        }
-    }
+) -> Result<Option<u32>, Reason> {
+    let Plan::Open { key, rule, .. } = plan else { return Ok(None) };
+    shard.remove(occupancy, &key);
+    let minutes = endpoint.vnet.flow_timeout_minutes as u8;
+    let slot = shard.flows.open(&key, now, minutes, rule, direction).ok_or(Reason::FlowTableFull)?;
+    occupancy.take(key.owner);
+    Ok(Some(slot))
 }
 
-/// Refreshes a record; FIN from both sides, or RST, ends it.
-fn refresh(slot: Slot, inner: &Inner, direction: Direction, tracks: bool, shard: &mut Shard, now: Nanos) {
-    let Some(record) = shard.flows.at(slot, now).filter(|r| !r.ended) else { return };
-    record.last = now;
-    if !tracks || inner.protocol != protocol::TCP {
-        return;
+/// Refreshes the record that is planned; FIN from both sides, or RST, ends it. Its slot, if it lives on.
+pub fn refresh(
+    plan: Plan,
+    endpoint: &Endpoint<'_>,
+    inner: &Inner,
+    direction: Direction,
+    shard: &mut Shard,
+    now: Nanos,
+) -> Option<u32> {
+    let Plan::Refresh(slot) = plan else { return None };
+    // It may have been ended by the packet itself, which met it at its other endpoint, too.
+    if shard.flows.record(slot).ended() {
+        return None;
     }
+    shard.flows.refresh(slot, now);
+    if !endpoint.tracks_tcp() || inner.protocol != protocol::TCP {
+        return Some(slot);
+    }
+    let mut ends = inner.tcp_flags & tcp_flags::RST != 0;
     if inner.tcp_flags & tcp_flags::FIN != 0 {
-        match direction {
-            Direction::Outbound => record.fin.0 = true,
-            Direction::Inbound => record.fin.1 = true,
-        }
+        ends |= shard.flows.record_mut(slot).see_fin(direction);
     }
-    if record.fin == (true, true) || inner.tcp_flags & tcp_flags::RST != 0 {
+    if ends {
         shard.flows.end(slot, now);
+        return None;
     }
+    Some(slot)
 }
 
 /// Judges a live record again, as the packet that opened it: the rule that allows it now, or `None`.

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
+use super::origins::PLAIN;
 use super::state::Received;
+use super::usual::Usual;
 use crate::compile::{PlainOwner, Port, Program, Reaches};
 use crate::model::{Role, Sequence};
 use crate::packet::{FlowState, Outcome, Reason, Verdict};
@@ -54,10 +56,10 @@ impl Outcome {
 }
 
 /// Checks a frame that was `original` bytes long when it was received, step by step; the outcome of a packet that ends
-/// here.
+/// here. Without `received`, sequence numbers have been checked before.
 pub fn ingress(
     program: &Program,
-    received: &mut Received,
+    received: Option<&mut Received>,
     port_index: u16,
     frame: &[u8],
     original: u32,
@@ -119,7 +121,7 @@ fn addressed(port: &Port, packet: &[u8], ipv4: bool) -> Result<Addressed, Reason
 /// Steps 2 to 4, then the inner packet.
 fn tunnelled(
     program: &Program,
-    received: &mut Received,
+    received: Option<&mut Received>,
     port_index: u16,
     frame: &[u8],
     outer_at: usize,
@@ -149,7 +151,7 @@ fn tunnelled(
     let known = |reason| Outcome { customer: Some(end.customer), vnet: end.vnet, ..Outcome::ended(reason) };
     if end.sequence == Sequence::Strict
         && let Some(sequence) = header.sequence
-        && !received.accept(end.id, outer.source, sequence)
+        && received.is_some_and(|r| !r.accept(end.id, outer.source, sequence))
     {
         return Err(known(Reason::GreSequence));
     }
@@ -227,6 +229,49 @@ fn inner(
     let Some(ecn) = ip::decapsulate_ecn(inner.tos, arrived.outer_ecn.unwrap_or(inner.tos & 3)) else {
         return ended(Reason::EcnIllegal);
     };
+    let tos = inner.tos & !3 | ecn;
+    admit(program, arrived, at, inner, tos, known)
+}
+
+/// Steps 1 to 5 for a packet of the usual shape from a known origin: its headers are in order, its tunnel is `tunnel`.
+pub fn usual(program: &Program, port: u16, tunnel: u32, packet: &Usual) -> Result<Arrival, Outcome> {
+    let mut known = Outcome::ended(Reason::InnerMalformed);
+    let mut via = Via::Plain;
+    if tunnel != PLAIN {
+        let end = &program.tunnels[tunnel as usize];
+        (known.customer, known.vnet) = (Some(end.customer), end.vnet);
+        via = Via::Tunnel(tunnel, IpAddr::from(packet.outer_source.to_be_bytes()));
+    }
+    let inner = Inner {
+        source: IpAddr::from(packet.source.to_be_bytes()),
+        destination: IpAddr::from(packet.destination.to_be_bytes()),
+        protocol: packet.protocol,
+        total: u32::from(packet.total),
+        header: ip::V4_HEADER as u8,
+        transport: ip::V4_HEADER as u32,
+        tos: packet.received_tos,
+        ttl: packet.ttl,
+        dont_fragment: packet.dont_fragment,
+        fragment: None,
+        ports: ((packet.ports >> 16) as u16, packet.ports as u16),
+        tcp_flags: packet.tcp_flags,
+        icmp_type: packet.icmp_type,
+    };
+    let arrived = Arrived { port, via, outer_ecn: None, inner_mac: [0; 6] };
+    admit(program, arrived, usize::from(packet.at), inner, packet.tos, known)
+}
+
+/// The end of step 5: what depends on addresses, ports and the configuration.
+#[inline(always)]
+fn admit(
+    program: &Program,
+    arrived: Arrived,
+    at: usize,
+    inner: Inner,
+    tos: u8,
+    known: Outcome,
+) -> Result<Arrival, Outcome> {
+    let ended = |reason| Err(Outcome { verdict: Verdict::of(reason), ..known });
     let vnet = match arrived.via {
         Via::Plain => match program.plain.lookup(inner.destination) {
             Some(PlainOwner::One(vnet)) => Some(vnet),
@@ -256,7 +301,7 @@ fn inner(
         via: arrived.via,
         at: at as u32,
         inner,
-        tos: inner.tos & !3 | ecn,
+        tos,
         inner_mac: arrived.inner_mac,
         vnet,
     })

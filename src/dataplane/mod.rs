@@ -13,18 +13,21 @@
 //! the records of one shard. What must be counted over all packets in their order (sequence numbers sent, ICMP errors
 //! per second) is left to whoever puts the results of all shards back in order: see [`state`].
 
+mod adjacency;
 pub mod change;
 pub mod emit;
 mod flow;
 pub mod ingress;
+mod origins;
 pub mod path;
 pub mod pipeline;
 pub mod state;
 pub mod trace;
+mod usual;
 
 pub use emit::{Frame, Output};
 pub use ingress::{Arrival, Via};
-pub use path::{Input, Results, process, spread, spread_of_frame};
+pub use path::{Brief, Input, Results, process, spread, spread_of_frame};
 pub use pipeline::{Context, Done, forward};
 pub use state::{Occupancy, Shard};
 pub use trace::Trace;

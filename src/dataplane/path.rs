@@ -3,14 +3,20 @@
 use std::net::IpAddr;
 
 use super::emit::Output;
-use super::ingress::ingress;
+use super::ingress::{self, ingress};
+use super::origins::OriginKey;
 use super::pipeline::{Context, Done, forward};
-use super::state::{Received, Shard};
+use super::state::{ErrorsOf, Received, Shard};
 use super::trace::Trace;
-use crate::packet::Outcome;
+use super::usual::{self, Usual};
+use crate::compile::{PlainOwner, Port, Program};
+use crate::model::Role;
+use crate::packet::{Egress, FlowState, Generated, NextHopType, Outcome, Verdict};
+use crate::sys;
 use crate::table::ecmp::mix;
-use crate::types::Nanos;
-use crate::wire::protocol;
+use crate::table::records::NONE;
+use crate::types::{Nanos, Prefix};
+use crate::wire::{be32, protocol};
 
 /// One received frame, as a range of the bytes of its batch.
 #[derive(Clone, Copy, Debug)]
@@ -27,13 +33,39 @@ pub struct Input {
     pub now: Nanos,
 }
 
+/// What became of a packet, in short.
+#[derive(Clone, Copy, Debug)]
+pub struct Brief {
+    /// How it ended.
+    pub verdict: Verdict,
+    /// What the flow records said.
+    pub flow: FlowState,
+    /// How many records it opened.
+    pub opened: u8,
+    /// The frames it caused, as indices into [`Output::frames`].
+    pub frames: (u32, u32),
+    facts: Facts,
+}
+
+/// Where the rest of what is known of a packet stands.
+#[derive(Clone, Copy, Debug)]
+enum Facts {
+    /// It went step by step: index into the outcomes.
+    Told(u32),
+    /// It took a stored way: the route as [`pack_route`] packs it, and the rule. The rest is in the frame that left.
+    Way { route: u32, rule: u32, in_gre: bool },
+}
+
 /// What became of a batch. Reused, so that nothing is allocated once it has grown.
 #[derive(Default)]
 pub struct Results {
     /// For each packet, in order.
-    pub done: Vec<Done>,
+    pub done: Vec<Brief>,
     /// The frames that they caused.
     pub output: Output,
+    /// ICMP errors among the frames: the packet, the kind, and whose they are.
+    pub errors: Vec<(u32, Generated, ErrorsOf)>,
+    outcomes: Vec<Outcome>,
 }
 
 impl Results {
@@ -41,11 +73,33 @@ impl Results {
     pub fn clear(&mut self) {
         self.done.clear();
         self.output.clear();
+        self.errors.clear();
+        self.outcomes.clear();
     }
 
-    /// The verdict and the facts about a packet.
-    pub fn outcome(&self, packet: usize) -> Outcome {
-        self.done[packet].outcome
+    /// The verdict and the facts about a packet; `program` is the one that was in force.
+    pub fn outcome(&self, program: &Program, packet: usize) -> Outcome {
+        let brief = self.done[packet];
+        match brief.facts {
+            Facts::Told(index) => self.outcomes[index as usize],
+            Facts::Way { route, rule, in_gre } => {
+                let (vnet, next_hop_type, length) = unpack_route(route);
+                let frame = self.frames(packet).next().unwrap_or_default();
+                let word = |at: usize| IpAddr::from(be32(frame, at).to_be_bytes());
+                let destination = word(if in_gre { 58 } else { 30 });
+                let port = self.output.frames[brief.frames.0 as usize].port;
+                let tunnel = in_gre.then(|| (word(30), be32(frame, 38)));
+                Outcome {
+                    verdict: brief.verdict,
+                    customer: program.names.customer_of(vnet),
+                    vnet: Some(vnet),
+                    flow: brief.flow,
+                    rule: Some(rule),
+                    route: Some((next_hop_type, Prefix::new(destination, length))),
+                    egress: Some(Egress { port, tunnel }),
+                }
+            }
+        }
     }
 
     /// The frames that a packet caused.
@@ -54,29 +108,223 @@ impl Results {
         let frames = &self.output.frames[first as usize..end as usize];
         frames.iter().map(|f| &self.output.bytes[f.start as usize..f.end as usize])
     }
+
+    /// Adds what became of a packet that went step by step.
+    pub fn push(&mut self, done: &Done) {
+        if let Some((kind, of)) = done.error {
+            self.errors.push((self.done.len() as u32, kind, of));
+        }
+        let facts = Facts::Told(self.outcomes.len() as u32);
+        let Done { outcome, frames, opened, .. } = *done;
+        self.outcomes.push(outcome);
+        self.done.push(Brief { verdict: outcome.verdict, flow: outcome.flow, opened, frames, facts });
+    }
 }
 
-/// Runs frames through steps 1 to 13, in their order; results are appended.
+/// Packets that go through the stages together. Fewer leave memory idle, more do not fit into the nearest cache.
+pub const VECTOR: usize = 64;
+
+/// How far ahead of the parser frames are fetched.
+const AHEAD: usize = 6;
+
+/// A packet between the stages.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Lane {
+    /// Its fields, if it is of the usual shape.
+    packet: Option<Usual>,
+    /// The number of its origin; 0 if that is not known.
+    origin: u32,
+    /// The tunnel of its origin.
+    tunnel: u32,
+    /// Its place in the index of flows.
+    hash: u32,
+    /// Perhaps its record.
+    slot: u32,
+    /// The record is that of its receiver.
+    reversed: bool,
+}
+
+/// What is addressed to a port.
+#[derive(Clone, Copy)]
+pub(super) enum Listens {
+    /// Only GRE to this address.
+    Tunnels(u32),
+    /// GRE to this address, and everything plain that is not.
+    Both(u32),
+    /// Everything plain that is not to this address.
+    Plain(u32),
+    /// IPv6 underlay: every frame goes step by step.
+    Unusual,
+}
+
+impl Listens {
+    fn new(port: &Port) -> Listens {
+        match (port.address, port.role) {
+            (IpAddr::V4(a), Role::Fabric | Role::Edge) => Listens::Tunnels(a.to_bits()),
+            (IpAddr::V4(a), Role::Internet) => Listens::Both(a.to_bits()),
+            (IpAddr::V4(a), Role::Services) => Listens::Plain(a.to_bits()),
+            (IpAddr::V6(_), _) => Listens::Unusual,
+        }
+    }
+}
+
+/// Runs the frames of one worker through steps 1 to 13, in their order; results are appended.
+///
+/// Packets of the usual shape whose flow is known take three stages, each for a vector of packets, so that the memory
+/// that a stage needs is on its way while it works on other packets. All others go step by step, in their turn: what is
+/// done in the third stage is exactly what `forward` would do. Without `received`, sequence numbers have been checked
+/// before.
+///
+/// ```text
+///   parse ──► fields, origin, hash │ probe ──► perhaps a record │ decide ──► refresh, send
+///             fetch index bucket   │           fetch record     │      └──► ingress, forward, keep the way
+/// ```
 pub fn process(
     context: Context<'_>,
-    received: &mut Received,
+    mut received: Option<&mut Received>,
     shard: &mut Shard,
     bytes: &[u8],
     inputs: &[Input],
     results: &mut Results,
 ) {
+    let Some(first) = inputs.first() else { return };
+    shard.origins.keep(context.program);
+    shard.reap(context.occupancy, first.now, 2 * inputs.len() + 64);
+    let mut lanes = std::mem::take(&mut shard.lanes);
+    shard.listens.clear();
+    shard.listens.extend(context.program.ports.iter().map(Listens::new));
+    lanes.resize(VECTOR, Lane::default());
     let mut trace = Trace::off();
-    for input in inputs {
-        shard.reap(context.occupancy, input.now);
-        let frame = bytes.get(input.start as usize..input.end as usize).unwrap_or_default();
-        let done = match ingress(context.program, received, input.port, frame, input.original) {
-            Err(outcome) => Done::early(outcome),
-            Ok(arrival) => {
-                forward(context, shard, &arrival, frame, input.now, &mut results.output, &mut trace)
+    for vector in inputs.chunks(VECTOR) {
+        for (i, (input, lane)) in vector.iter().zip(&mut lanes).enumerate() {
+            if let Some(later) = vector.get(i + AHEAD) {
+                sys::prefetch_index(bytes, later.start as usize);
+                sys::prefetch_index(bytes, later.start as usize + 64);
             }
-        };
-        results.done.push(done);
+            *lane = parse(context.program, shard, input, frame_of(bytes, input));
+            shard.flows.prefetch_bucket(lane.hash);
+        }
+        for lane in lanes.iter_mut().take(vector.len()) {
+            lane.slot = shard.flows.probe(lane.hash, lane.reversed);
+            if lane.slot == NONE && !lane.reversed {
+                // On the fabric, too, an endpoint without groups leaves the record to the receiver.
+                lane.slot = shard.flows.probe(lane.hash, true);
+                lane.reversed = true;
+            }
+            shard.flows.prefetch_record(lane.slot);
+        }
+        for (input, lane) in vector.iter().zip(&lanes) {
+            let frame = frame_of(bytes, input);
+            if hit(shard, lane, frame, input.now, results) {
+                continue;
+            }
+            let arrival = match &lane.packet {
+                Some(packet) if lane.origin != 0 => {
+                    ingress::usual(context.program, input.port, lane.tunnel, packet)
+                }
+                _ => {
+                    let received = received.as_deref_mut();
+                    ingress(context.program, received, input.port, frame, input.original)
+                }
+            };
+            let done = match arrival {
+                Err(outcome) => Done::early(outcome),
+                Ok(arrival) => {
+                    if lane.packet.is_some() && lane.origin == 0 {
+                        shard.origins.learn(context.program, &arrival);
+                    }
+                    forward(context, shard, &arrival, frame, input.now, &mut results.output, &mut trace)
+                }
+            };
+            results.push(&done);
+        }
     }
+    shard.lanes = lanes;
+}
+
+#[inline(always)]
+fn frame_of<'a>(bytes: &'a [u8], input: &Input) -> &'a [u8] {
+    bytes.get(input.start as usize..input.end as usize).unwrap_or_default()
+}
+
+/// The first stage: everything that can be said of a packet without its flow.
+#[inline(always)]
+fn parse(program: &Program, shard: &Shard, input: &Input, frame: &[u8]) -> Lane {
+    let (port, original) = (input.port, input.original);
+    let in_gre = |address| {
+        let packet = usual::in_gre(frame, original, address)?;
+        Some((packet, OriginKey::in_gre(port, packet.key, packet.outer_source)))
+    };
+    let plain = |address| {
+        let packet = usual::plain(frame, original, address)?;
+        match program.plain.lookup(IpAddr::from(packet.destination.to_be_bytes())) {
+            Some(PlainOwner::One(vnet)) => Some((packet, OriginKey::plain(port, vnet))),
+            _ => None,
+        }
+    };
+    let found = match shard.listens.get(usize::from(port)) {
+        Some(&Listens::Tunnels(address)) => in_gre(address),
+        Some(&Listens::Both(address)) => in_gre(address).or_else(|| plain(address)),
+        Some(&Listens::Plain(address)) => plain(address),
+        _ => None,
+    };
+    let Some((packet, key)) = found else { return Lane::default() };
+    let origin = shard.origins.find(key);
+    let hash =
+        shard.flows.hash_ipv4(origin.scope, packet.source, packet.destination, packet.ports, packet.protocol);
+    Lane {
+        packet: Some(packet),
+        origin: origin.number,
+        tunnel: origin.tunnel,
+        hash,
+        slot: NONE,
+        reversed: origin.is_outside(),
+    }
+}
+
+/// The third stage, for a packet whose record has the way that packets of its origin take: true if it was sent.
+#[inline(always)]
+fn hit(shard: &mut Shard, lane: &Lane, frame: &[u8], now: Nanos, results: &mut Results) -> bool {
+    let Some(packet) = &lane.packet else { return false };
+    if lane.slot == NONE || lane.origin == 0 || packet.changes_state() {
+        return false;
+    }
+    let record = shard.flows.record_mut(lane.slot);
+    let (way, same) = if lane.reversed {
+        let ports = packet.ports.rotate_left(16);
+        (record.back(), record.is_live_ipv4(packet.destination, packet.source, ports, packet.protocol))
+    } else {
+        (record.out, record.is_live_ipv4(packet.source, packet.destination, packet.ports, packet.protocol))
+    };
+    let Some(adjacency) = shard.adjacencies.get(way.adjacency) else { return false };
+    let holds = same & (way.arrival == lane.origin) & record.fresh(now) & adjacency.carries(packet);
+    if !holds {
+        return false;
+    }
+    let rule = if lane.reversed { record.rule } else { record.way_rule() };
+    record.touch(now);
+    let first = results.output.frames.len() as u32;
+    adjacency.send(frame, packet, &mut results.output);
+    let facts = Facts::Way { route: way.route, rule, in_gre: adjacency.is_in_gre() };
+    results.done.push(Brief {
+        verdict: Verdict::Forward,
+        flow: FlowState::Established,
+        opened: 0,
+        frames: (first, first + 1),
+        facts,
+    });
+    true
+}
+
+/// A route in 32 bits, as a stored way keeps it: the number of the VNet, the next hop type and the length of the prefix,
+/// which holds the packet's destination. `None` beyond eight million VNets.
+pub(super) fn pack_route(vnet: u32, next_hop_type: NextHopType, length: u8) -> Option<u32> {
+    (vnet < 1 << 23).then_some(vnet << 9 | (next_hop_type as u32) << 6 | u32::from(length & 63))
+}
+
+fn unpack_route(route: u32) -> (u32, NextHopType, u8) {
+    let next_hop_type = NextHopType::ALL[(route >> 6 & 7) as usize % NextHopType::ALL.len()];
+    (route >> 9, next_hop_type, (route & 63) as u8)
 }
 
 /// The number that says which worker a flow belongs to: the same for both directions and for all fragments.
@@ -97,7 +345,9 @@ pub fn spread_of_frame(frame: &[u8]) -> Option<u64> {
     let usual = head[12..15] == [0x08, 0x00, 0x45]
         && head[23] == protocol::GRE
         && head[34..38] == [0x20, 0x00, 0x08, 0x00]
-        && head[42] >> 4 == 4;
+        && head[42] >> 4 == 4
+        // An ICMP error may belong to a flow of other addresses.
+        && head[51] != protocol::ICMP;
     let addr = |at: usize| IpAddr::from([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     usual.then(|| spread(addr(54), addr(58)))
 }

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use super::emit::{Output, Sending};
 use super::flow::{self, Asked, Endpoint, Plan};
 use super::ingress::{Arrival, Via, own_range};
+use super::path::pack_route;
 use super::state::{ErrorsOf, Occupancy, Shard};
 use super::trace::{NO_GROUP, Trace};
 use crate::compile::effective::RouteSource;
@@ -18,8 +19,9 @@ use crate::model::{GATEWAY_SUBNET, Role};
 use crate::packet::{Direction, Egress, FlowState, Generated, NextHopType, Outcome, Reason, Verdict};
 use crate::table::ecmp;
 use crate::table::fragments::{Admission, CAPACITY, FragmentKey};
+use crate::table::records::Stored;
 use crate::types::{Nanos, Prefix};
-use crate::wire::icmp;
+use crate::wire::{icmp, protocol};
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +74,15 @@ enum Sender<'p> {
     /// A circuit link or VPN connection, by its number as a party.
     Site(u32),
     Internet,
+}
+
+impl<'p> Sender<'p> {
+    fn endpoint(&self) -> Option<&Endpoint<'p>> {
+        match self {
+            Sender::Endpoint(endpoint) => Some(endpoint),
+            Sender::Site(_) | Sender::Internet => None,
+        }
+    }
 }
 
 /// Where a packet is going.
@@ -174,8 +185,12 @@ impl<'p> Walk<'p, '_> {
             let error = icmp::Error::TooBig { mtu: room };
             return Err(self.ended_with(Reason::TooBig, error, sender, vnet, out)); //     12
         }
+        let opened = self.commit(vnet, sender, &way, plans, shard)?;
         self.egress(&way, decrements, room, out); //                                     13
-        Ok(self.commit(vnet, sender, way, plans, shard))
+        if opened == 0 {
+            self.keep_way(sender, &way, plans, shard);
+        }
+        Ok(opened)
     }
 
     /// Step 6: who sent the packet, and the VNet it is in.
@@ -310,7 +325,7 @@ impl<'p> Walk<'p, '_> {
         &mut self,
         endpoint: Endpoint<'p>,
         direction: Direction,
-        shard: &Shard,
+        shard: &mut Shard,
         plans: Plans,
     ) -> Result<Plan, Reason> {
         if plans.first.is_some() || !endpoint.has_group() {
@@ -521,39 +536,105 @@ impl<'p> Walk<'p, '_> {
         });
     }
 
-    /// The packet is forwarded: records are refreshed, opened and ended, later fragments admitted.
-    fn commit(&self, vnet: &Vnet, sender: Sender<'p>, way: Way<'p>, plans: Plans, shard: &mut Shard) -> u8 {
-        let inner = &self.arrival.inner;
+    /// The packet will be forwarded: records are opened, refreshed and ended, later fragments admitted.
+    fn commit(
+        &self,
+        vnet: &Vnet,
+        sender: Sender<'p>,
+        way: &Way<'p>,
+        plans: Plans,
+        shard: &mut Shard,
+    ) -> Result<u8, Reason> {
+        let (inner, now) = (&self.arrival.inner, self.now);
         if let Some(first) = plans.first {
-            for slot in first.slots.into_iter().flatten() {
-                if let Some(record) = shard.flows.at(slot, self.now).filter(|r| !r.ended) {
-                    record.last = self.now;
-                }
-            }
-            return 0;
+            let live = |slot: Option<(u32, u32)>| {
+                let (slot, generation) = slot?;
+                shard.flows.is_live(slot, generation, now).then_some(slot)
+            };
+            let slots = first.slots.map(live);
+            shard.flows.part(slots);
+            slots.into_iter().flatten().for_each(|slot| shard.flows.refresh(slot, now));
+            return Ok(0);
         }
-        let endpoint = match &sender {
-            Sender::Endpoint(endpoint) => Some(endpoint),
-            _ => None,
-        };
         let (out, inb) = (Direction::Outbound, Direction::Inbound);
-        let (source, opened) =
-            flow::commit(plans.source, endpoint, inner, out, shard, self.occupancy, self.now);
-        let endpoint = way.endpoint.as_ref();
-        let (destination, also) =
-            flow::commit(plans.destination, endpoint, inner, inb, shard, self.occupancy, self.now);
-        let opened = u8::from(opened) + u8::from(also);
+        let (source, destination) = (sender.endpoint(), way.endpoint.as_ref());
+        let mut slots = [None, None];
+        if let Some(endpoint) = source {
+            slots[0] = flow::open(plans.source, endpoint, out, shard, self.occupancy, now)?;
+        }
+        if let Some(endpoint) = destination {
+            let opened = flow::open(plans.destination, endpoint, inb, shard, self.occupancy, now);
+            if let (Err(_), Plan::Open { key, .. }) = (opened, plans.source) {
+                shard.remove(self.occupancy, &key);
+            }
+            slots[1] = opened?;
+        }
+        let opened = slots.iter().flatten().count() as u8;
+        shard.flows.part([plans.source.slot().or(slots[0]), plans.destination.slot().or(slots[1])]);
+        if let Some(endpoint) = source {
+            slots[0] = slots[0].or(flow::refresh(plans.source, endpoint, inner, out, shard, now));
+        }
+        if let Some(endpoint) = destination {
+            slots[1] = slots[1].or(flow::refresh(plans.destination, endpoint, inner, inb, shard, now));
+        }
         if inner.fragment.is_some()
             && let Some(key) = self.fragment_key(vnet, sender)
             && (self.occupancy.fragments() as usize) < CAPACITY
         {
             let has_flow = opened > 0 || self.outcome.flow != FlowState::None;
-            let (at, rule, slots) = (self.now, self.outcome.rule, [source, destination]);
+            let slots = slots.map(|s| s.map(|s| (s, shard.flows.generation(s))));
             let before = shard.fragments.len();
-            shard.fragments.admit(key, Admission { at, has_flow, rule, slots });
+            shard.fragments.admit(key, Admission { at: now, has_flow, rule: self.outcome.rule, slots });
             self.occupancy.change_fragments(before, shard.fragments.len());
         }
-        opened
+        Ok(opened)
+    }
+
+    /// Keeps the way of a packet whose flow is known, so that the next one takes it at once. The way of a flow depends
+    /// on nothing but its addresses, protocol and ports, where it arrives, and the customer's configuration.
+    fn keep_way(&self, sender: Sender<'p>, way: &Way<'p>, plans: Plans, shard: &mut Shard) -> Option<()> {
+        let (program, inner) = (self.program, &self.arrival.inner);
+        let echo = inner.protocol == protocol::ICMP && matches!(inner.icmp_type, 0 | 8);
+        let usual = echo || matches!(inner.protocol, protocol::TCP | protocol::UDP);
+        let (IpAddr::V4(from), IpAddr::V4(to)) = (inner.source, inner.destination) else { return None };
+        if !usual || inner.fragment.is_some() {
+            return None;
+        }
+        // Whoever has groups must have a record that lives on.
+        let slot = |endpoint: Option<&Endpoint<'_>>, plan: Plan| match endpoint.filter(|e| e.has_group()) {
+            None => Some(None),
+            Some(_) => plan.slot().filter(|s| !shard.flows.record(*s).ended()).map(Some),
+        };
+        let source = slot(sender.endpoint(), plans.source)?;
+        let destination = slot(way.endpoint.as_ref(), plans.destination)?;
+        if source == destination {
+            return None;
+        }
+        let (next_hop_type, prefix) = self.outcome.route?;
+        let route = pack_route(self.outcome.vnet?, next_hop_type, prefix.len())?;
+        shard.forget_ways_when_full();
+        let adjacency = shard.adjacencies.number(program, way.sending)?;
+        let origin = shard.origins.learn(program, self.arrival)?;
+        let stored = Stored { arrival: origin.number, adjacency, route };
+        match (source, destination) {
+            (Some(source), None) => shard.flows.record_mut(source).out = stored,
+            (Some(source), Some(destination)) => {
+                shard.flows.link(source, destination);
+                let record = shard.flows.record_mut(source);
+                record.out = stored;
+                record.set_way_rule(self.outcome.rule?);
+            }
+            (None, Some(destination)) => {
+                let ports = inner.ports_as_number();
+                let (from, to) = (from.to_bits(), to.to_bits());
+                let hash = shard.flows.hash_ipv4(origin.scope, from, to, ports, inner.protocol);
+                if shard.flows.alias(destination, hash) {
+                    shard.flows.record_mut(destination).keep_back(stored);
+                }
+            }
+            (None, None) => {}
+        }
+        Some(())
     }
 
     /// Ends the packet and writes the ICMP error about it, to the tunnel and outer source it came from.

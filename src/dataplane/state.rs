@@ -10,30 +10,54 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use ahash::RandomState;
 
+use super::adjacency::Adjacencies;
+use super::origins::Origins;
+use super::path::{Lane, Listens};
 use crate::compile::Program;
-use crate::table::flows::{FlowKey, Flows, Owner};
 use crate::table::fragments::Fragments;
+use crate::table::records::{FlowKey, Owner, Records};
 use crate::types::{Nanos, SECOND};
 use crate::wire::gre;
 
-/// The flow records and fragments of one worker.
+/// What one worker remembers: flow records and fragments, and how packets of known flows leave.
 pub struct Shard {
     /// Flow records.
-    pub flows: Flows,
+    pub flows: Records,
     /// First fragments that were forwarded.
     pub fragments: Fragments,
+    pub(super) origins: Origins,
+    pub(super) adjacencies: Adjacencies,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) listens: Vec<Listens>,
 }
 
 impl Shard {
     /// An empty shard with random hashing.
     pub fn new(hasher: RandomState) -> Shard {
-        Shard { flows: Flows::new(hasher.clone()), fragments: Fragments::new(hasher) }
+        Shard {
+            flows: Records::new(hasher.clone()),
+            origins: Origins::new(&hasher),
+            fragments: Fragments::new(hasher),
+            adjacencies: Adjacencies::default(),
+            lanes: Vec::new(),
+            listens: Vec::new(),
+        }
     }
 
-    /// Forgets what has expired.
+    /// Forgets what has expired, but looks at no more than `budget` records: a look-up does not find the others either.
     #[inline]
-    pub fn reap(&mut self, occupancy: &Occupancy, now: Nanos) {
-        self.flows.reap(now, |key| occupancy.release(key.owner));
+    pub fn reap(&mut self, occupancy: &Occupancy, now: Nanos, budget: usize) {
+        self.flows.reap(now, budget, |owner| occupancy.release(owner));
+        self.reap_fragments(occupancy, now);
+    }
+
+    /// Forgets everything that has expired, so that the counts are exact.
+    pub fn reap_all(&mut self, occupancy: &Occupancy, now: Nanos) {
+        self.flows.reap_all(now, |owner| occupancy.release(owner));
+        self.reap_fragments(occupancy, now);
+    }
+
+    fn reap_fragments(&mut self, occupancy: &Occupancy, now: Nanos) {
         let before = self.fragments.len();
         self.fragments.reap(now);
         occupancy.change_fragments(before, self.fragments.len());
@@ -41,9 +65,24 @@ impl Shard {
 
     /// Removes the record of this key, gone or not.
     pub fn remove(&mut self, occupancy: &Occupancy, key: &FlowKey) {
-        if self.flows.remove(key) {
+        if self.flows.remove_key(key) {
             occupancy.release(key.owner);
         }
+    }
+
+    /// Forgets all ways when the numbers for their parts run out, so that a number never means two things.
+    #[inline]
+    pub(super) fn forget_ways_when_full(&mut self) {
+        if self.adjacencies.is_full() || self.origins.is_full() {
+            self.flows.forget_ways();
+            self.adjacencies.clear();
+            self.origins.clear();
+        }
+    }
+
+    /// Bytes it holds.
+    pub fn memory(&self) -> usize {
+        self.flows.memory() + self.adjacencies.memory() + self.origins.memory()
     }
 }
 

@@ -43,7 +43,7 @@ impl Summary {
     /// Counts one more packet.
     pub fn count(&mut self, packet: &Finished<'_>) {
         self.packets += 1;
-        match packet.done.outcome.verdict {
+        match packet.verdict {
             Verdict::Forward => self.forwarded += 1,
             Verdict::Drop(reason) | Verdict::Punt(reason) => {
                 if let Some(count) = self.ended.get_mut(reason as usize) {
@@ -51,7 +51,7 @@ impl Summary {
                 }
             }
         }
-        if let Some((kind, _)) = packet.done.error
+        if let Some(kind) = packet.error
             && let Some(count) = self.generated.get_mut(kind as usize)
         {
             *count += 1;

@@ -217,7 +217,8 @@ impl<'m> Walker<'m> {
         self.now += SECOND / 1000;
         let frame = &arriving.frame;
         let mut trace = Trace::on();
-        let arrived = ingress(&self.program, &mut self.received, arriving.port, frame, frame.len() as u32);
+        let arrived =
+            ingress(&self.program, Some(&mut self.received), arriving.port, frame, frame.len() as u32);
         let outcome = match arrived {
             Err(outcome) => outcome,
             Ok(arrival) => {

@@ -102,6 +102,17 @@ pub enum NextHopType {
 }
 
 impl NextHopType {
+    /// Every type, in the order of their numbers.
+    pub const ALL: [NextHopType; 7] = [
+        NextHopType::VnetLocal,
+        NextHopType::VNetPeering,
+        NextHopType::VirtualAppliance,
+        NextHopType::VirtualNetworkGateway,
+        NextHopType::Internet,
+        NextHopType::VirtualNetworkServiceEndpoint,
+        NextHopType::None,
+    ];
+
     /// As Azure writes it.
     pub fn name(self) -> &'static str {
         match self {

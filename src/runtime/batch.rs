@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::compile::Program;
 use crate::dataplane::ingress::Arrival;
-use crate::dataplane::{Done, Output, spread};
+use crate::dataplane::{Input, spread};
 use crate::packet::Outcome;
 use crate::types::Nanos;
 use crate::wire::icmp;
@@ -15,34 +15,29 @@ pub const PACKETS: usize = 2048;
 /// Bytes in a batch at most, but for a single larger frame.
 pub const BYTES: usize = 1 << 20;
 
-/// One received frame.
+/// What the path does not need to know of a packet.
 #[derive(Clone, Copy, Debug)]
-pub struct Input {
+pub struct Stamp {
     /// Its port, as an index into the replay's ports.
     pub port: u16,
     /// Digits of its time.
     pub digits: u8,
-    /// Where its bytes begin in the batch.
-    pub start: u32,
-    /// Where they end.
-    pub end: u32,
-    /// How long it was when it was received.
-    pub original: u32,
+    /// Who answers for it.
+    pub whose: Whose,
     /// Its own time.
     pub time: Nanos,
-    /// The clock when it was received.
-    pub now: Nanos,
 }
 
-/// What steps 1 to 5 said of a frame.
-pub enum Checked {
-    /// It goes to this worker.
-    Arrived(Arrival, u16),
-    /// It has ended.
-    Ended(Outcome),
+/// Who answers for a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// This worker.
+    Worker(u16),
+    /// Nobody: steps 1 to 5, which were taken before the workers, have ended it. Index into [`Batch::ended`].
+    Ended(u32),
 }
 
-/// Frames that have passed steps 1 to 5 under one program.
+/// Frames under one program, spread over the workers.
 pub struct Batch {
     /// The program.
     pub program: Arc<Program>,
@@ -50,16 +45,22 @@ pub struct Batch {
     pub first: u64,
     /// All bytes.
     pub bytes: Vec<u8>,
-    /// The frames.
+    /// The frames, in order.
     pub inputs: Vec<Input>,
-    /// What steps 1 to 5 said of each.
-    pub checked: Vec<Checked>,
+    /// What else is known of each.
+    pub stamps: Vec<Stamp>,
+    /// For each worker its frames; empty if there is one worker and all are its.
+    pub shares: Vec<Vec<Input>>,
+    /// What was said of packets that have ended.
+    pub ended: Vec<Outcome>,
 }
 
 impl Batch {
-    /// An empty batch.
-    pub fn new(program: Arc<Program>, first: u64) -> Batch {
-        Batch { program, first, bytes: Vec::new(), inputs: Vec::new(), checked: Vec::new() }
+    /// An empty batch for this many workers; `whole` if all frames are the only worker's.
+    pub fn new(program: Arc<Program>, first: u64, workers: usize, whole: bool) -> Batch {
+        let shares = if whole { Vec::new() } else { vec![Vec::new(); workers] };
+        let (inputs, stamps) = (Vec::with_capacity(PACKETS), Vec::with_capacity(PACKETS));
+        Batch { program, first, bytes: Vec::new(), inputs, stamps, shares, ended: Vec::new() }
     }
 
     /// True if no further frame should be added.
@@ -67,19 +68,29 @@ impl Batch {
         self.inputs.len() >= PACKETS || self.bytes.len() >= BYTES
     }
 
+    /// Adds a frame; where its bytes are is filled in.
+    pub fn add(&mut self, mut input: Input, stamp: Stamp, frame: &[u8]) {
+        input.start = self.bytes.len() as u32;
+        input.end = (self.bytes.len() + frame.len()) as u32;
+        self.bytes.extend_from_slice(frame);
+        self.inputs.push(input);
+        self.stamps.push(stamp);
+        if let Whose::Worker(worker) = stamp.whose
+            && let Some(share) = self.shares.get_mut(usize::from(worker))
+        {
+            share.push(input);
+        }
+    }
+
+    /// The frames of a worker, in order.
+    pub fn share(&self, worker: u16) -> &[Input] {
+        self.shares.get(usize::from(worker)).unwrap_or(&self.inputs)
+    }
+
     /// The bytes of a frame.
     pub fn frame(&self, input: &Input) -> &[u8] {
         &self.bytes[input.start as usize..input.end as usize]
     }
-}
-
-/// What one worker made of its packets of a batch, in their order.
-#[derive(Default)]
-pub struct Results {
-    /// One for each of its packets.
-    pub done: Vec<Done>,
-    /// The frames they caused.
-    pub output: Output,
 }
 
 /// The worker of a packet: both directions of a flow, and all fragments, go to the same.

@@ -11,14 +11,15 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 
-use super::batch::{Batch, Checked, Input, Results, quoted_worker, worker_of};
+use super::batch::{Batch, Stamp, Whose, quoted_worker, worker_of};
 use super::worker::Worker;
 use crate::compile::names::Names;
 use crate::compile::{Program, compile, recompile};
 use crate::dataplane::ingress::ingress;
 use crate::dataplane::state::{ErrorRate, Received, Sent};
-use crate::dataplane::{Context, Done, Occupancy, Shard, Trace, change, forward};
-use crate::model::Model;
+use crate::dataplane::{Context, Input, Occupancy, Results, Shard, change, process, spread_of_frame};
+use crate::model::{Model, Sequence};
+use crate::packet::{Generated, Outcome, Verdict};
 use crate::table::fragments::CAPACITY;
 use crate::types::Nanos;
 
@@ -38,12 +39,29 @@ pub struct Finished<'a> {
     pub captured: &'a [u8],
     /// How long it was when it was received.
     pub original: u32,
-    /// What became of it.
-    pub done: Done,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// All that is known of it, unless the run is [terse](Replay::terse).
+    pub outcome: Option<Outcome>,
+    /// The ICMP error among its frames.
+    pub error: Option<Generated>,
     /// The frames it caused, each with its port as an index into [`Replay::ports`].
     pub frames: &'a [(u16, &'a [u8])],
     /// The program that was in force.
     pub program: &'a Program,
+}
+
+/// How far the results of a worker have been delivered.
+#[derive(Clone, Copy, Default)]
+struct Next {
+    packet: usize,
+    error: usize,
+    numbered: usize,
+}
+
+/// True if a tunnel checks the sequence numbers it receives.
+fn is_strict(program: &Program) -> bool {
+    program.tunnels.iter().any(|t| t.sequence == Sequence::Strict)
 }
 
 /// Counts at the end of a replay.
@@ -77,12 +95,16 @@ pub struct Replay {
     filling: Batch,
     running: VecDeque<Arc<Batch>>,
     spare: Vec<Results>,
+    terse: bool,
+    /// Some tunnel refuses old sequence numbers: arrivals are checked in order, before the workers.
+    strict: bool,
 }
 
 impl Replay {
     /// Prepares a run with this many workers. Each of `swaps` comes into force for packets at or after that many
     /// nanoseconds after the first packet.
     pub fn new(model: &Model, workers: usize, swaps: Vec<(Nanos, Model)>) -> Replay {
+        let workers = workers.clamp(1, 256);
         let mut names = Names::default();
         let program = Arc::new(compile(model, &mut names));
         let mut ports: Vec<String> = Vec::new();
@@ -99,12 +121,13 @@ impl Replay {
             names,
             model: model.clone(),
             ports,
-            filling: Batch::new(program.clone(), 1),
+            filling: Batch::new(program.clone(), 1, workers, workers == 1 && !is_strict(&program)),
+            strict: is_strict(&program),
             program,
             to_program: Vec::new(),
             from_program: Vec::new(),
             swaps: swaps.into(),
-            workers: (0..workers.clamp(1, 256) as u16).map(start).collect(),
+            workers: (0..workers as u16).map(start).collect(),
             occupancy: Arc::default(),
             received: Received::default(),
             sent: Sent::default(),
@@ -114,10 +137,17 @@ impl Replay {
             count: 0,
             running: VecDeque::new(),
             spare: Vec::new(),
+            terse: false,
         };
         replay.map_ports();
         replay.grow();
         replay
+    }
+
+    /// Leaves out [`Finished::outcome`], for who only counts.
+    pub fn terse(mut self) -> Replay {
+        self.terse = true;
+        self
     }
 
     /// The ports of all configurations of the run.
@@ -152,29 +182,45 @@ impl Replay {
             }
         }
         self.count += 1;
-        let input = Input { port, digits, start: 0, end: 0, original, time, now: self.now };
         let program_port = self.to_program.get(usize::from(port)).copied().unwrap_or(u16::MAX);
-        let result = ingress(&self.program, &mut self.received, program_port, captured, original);
-        let workers = self.workers.len();
-        let mut across = false;
-        let checked = match result {
-            Err(outcome) => Checked::Ended(outcome),
-            Ok(arrival) => {
-                let own = worker_of(arrival.inner.source, arrival.inner.destination, workers);
-                across = workers > 1 && quoted_worker(&arrival, captured, workers).is_some_and(|q| q != own);
-                Checked::Arrived(arrival, own)
-            }
-        };
+        let input = Input { start: 0, end: 0, original, port: program_port, now: self.now };
+        let (whose, across) = self.spread(&input, captured);
+        let stamp = Stamp { port, digits, whose, time };
         if across {
             self.submit(sink)?;
             self.drain(sink)?;
             // The drained batch began before this packet was counted.
             self.filling.first = self.count;
-            self.add(input, captured, checked);
+            self.filling.add(input, stamp, captured);
             return self.one_by_one(sink);
         }
-        self.add(input, captured, checked);
+        self.filling.add(input, stamp, captured);
         if self.filling.is_full() { self.submit(sink) } else { Ok(()) }
+    }
+
+    /// Who answers for a frame, and whether it, an ICMP error, quotes a flow of another worker.
+    fn spread(&mut self, input: &Input, captured: &[u8]) -> (Whose, bool) {
+        let workers = self.workers.len();
+        if !self.strict {
+            if workers == 1 {
+                return (Whose::Worker(0), false);
+            }
+            if let Some(spread) = spread_of_frame(captured) {
+                return (Whose::Worker((spread % workers as u64) as u16), false);
+            }
+        }
+        match ingress(&self.program, Some(&mut self.received), input.port, captured, input.original) {
+            Err(outcome) => {
+                self.filling.ended.push(outcome);
+                (Whose::Ended(self.filling.ended.len() as u32 - 1), false)
+            }
+            Ok(arrival) => {
+                let own = worker_of(arrival.inner.source, arrival.inner.destination, workers);
+                let across =
+                    workers > 1 && quoted_worker(&arrival, captured, workers).is_some_and(|q| q != own);
+                (Whose::Worker(own), across)
+            }
+        }
     }
 
     /// Waits for everything and counts.
@@ -190,17 +236,14 @@ impl Replay {
         Ok(totals)
     }
 
-    fn add(&mut self, mut input: Input, captured: &[u8], checked: Checked) {
-        input.start = self.filling.bytes.len() as u32;
-        input.end = (self.filling.bytes.len() + captured.len()) as u32;
-        self.filling.bytes.extend_from_slice(captured);
-        self.filling.inputs.push(input);
-        self.filling.checked.push(checked);
+    fn new_batch(&self) -> Batch {
+        let workers = self.workers.len();
+        Batch::new(self.program.clone(), self.count + 1, workers, workers == 1 && !self.strict)
     }
 
     /// The batch that was filled; a new one begins.
     fn take_batch(&mut self) -> Batch {
-        let next = Batch::new(self.program.clone(), self.count + 1);
+        let next = self.new_batch();
         std::mem::replace(&mut self.filling, next)
     }
 
@@ -218,7 +261,8 @@ impl Replay {
         }
         let batch = Arc::new(self.take_batch());
         for worker in &mut self.workers {
-            worker.run(&batch, &self.occupancy, self.spare.pop().unwrap_or_default());
+            let results = self.spare.pop().unwrap_or_default();
+            worker.run(&batch, &self.occupancy, results);
         }
         self.running.push_back(batch);
         if self.running.len() > 1 { self.collect(sink) } else { Ok(()) }
@@ -263,7 +307,7 @@ impl Replay {
         let Some(first) = self.filling.inputs.first().map(|i| i.now) else { return };
         for worker in &mut self.workers {
             let mut shard = worker.lend();
-            shard.reap(&self.occupancy, first);
+            shard.reap_all(&self.occupancy, first);
             worker.keep(shard);
         }
     }
@@ -273,23 +317,22 @@ impl Replay {
         let batch = self.take_batch();
         let mut shards: Vec<Box<Shard>> = self.workers.iter_mut().map(Worker::lend).collect();
         let mut results: Vec<Results> = shards.iter().map(|_| Results::default()).collect();
-        let mut trace = Trace::off();
-        for (input, checked) in batch.inputs.iter().zip(&batch.checked) {
-            let Checked::Arrived(arrival, own) = checked else { continue };
+        for (input, stamp) in batch.inputs.iter().zip(&batch.stamps) {
+            let Whose::Worker(own) = stamp.whose else { continue };
             for shard in &mut shards {
-                shard.reap(&self.occupancy, input.now);
+                shard.reap_all(&self.occupancy, input.now);
             }
-            let own = usize::from(*own);
+            let own = usize::from(own);
             let frame = batch.frame(input);
-            let quoted = quoted_worker(arrival, frame, shards.len()).map(usize::from).filter(|q| *q != own);
+            let arrival = ingress(&batch.program, None, input.port, frame, input.original).ok();
+            let quoted = arrival.and_then(|a| quoted_worker(&a, frame, shards.len())).map(usize::from);
+            let quoted = quoted.filter(|q| *q != own);
             let (before, rest) = shards.split_at_mut(own);
             let Some((shard, behind)) = rest.split_first_mut() else { continue };
             let quoted = quoted.and_then(|q| before.get(q).or_else(|| behind.get(q.wrapping_sub(own + 1))));
-            let context =
-                Context { program: &batch.program, occupancy: &self.occupancy, quoted: quoted.map(|s| &**s) };
-            let results = &mut results[own];
-            let done = forward(context, shard, arrival, frame, input.now, &mut results.output, &mut trace);
-            results.done.push(done);
+            let quoted = quoted.map(|s| &**s);
+            let context = Context { program: &batch.program, occupancy: &self.occupancy, quoted };
+            process(context, None, shard, &batch.bytes, std::slice::from_ref(input), &mut results[own]);
         }
         for (worker, shard) in self.workers.iter_mut().zip(shards) {
             worker.keep(shard);
@@ -304,61 +347,73 @@ impl Replay {
         results: &mut [Results],
         sink: &mut impl FnMut(Finished<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut next = vec![0usize; results.len()];
-        for (i, (input, checked)) in batch.inputs.iter().zip(&batch.checked).enumerate() {
-            let mut frames: [(u16, &[u8]); 1] = [(0, &[])];
-            let mut many: Vec<(u16, &[u8])> = Vec::new();
-            let (done, frames) = match checked {
-                Checked::Ended(outcome) => (Done::early(*outcome), &frames[..0]),
-                Checked::Arrived(_, worker) => {
-                    let worker = usize::from(*worker);
-                    let results = &mut results[worker];
-                    let mut done = results.done[next[worker]];
-                    next[worker] += 1;
-                    if let Some((_, of)) = done.error
-                        && !self.rate.allow(of, input.now)
-                    {
-                        done.error = None;
-                        done.frames.1 = done.frames.0;
-                    }
-                    let range = done.frames.0 as usize..done.frames.1 as usize;
-                    for frame in &results.output.frames[range.clone()] {
-                        if let Some((tunnel, remote, at)) = frame.sequence {
-                            let number = self.sent.next(tunnel, remote);
-                            results.output.bytes[at as usize..at as usize + 4]
-                                .copy_from_slice(&number.to_be_bytes());
-                        }
-                    }
-                    let output = &results.output;
-                    let slice = |f: &crate::dataplane::Frame| {
-                        let port = self.from_program.get(usize::from(f.port)).copied().unwrap_or_default();
-                        (port, &output.bytes[f.start as usize..f.end as usize])
-                    };
-                    match &output.frames[range] {
-                        [] => (done, &frames[..0]),
-                        [one] => {
-                            frames[0] = slice(one);
-                            (done, &frames[..])
-                        }
-                        all => {
-                            many.extend(all.iter().map(slice));
-                            (done, many.as_slice())
-                        }
-                    }
-                }
-            };
-            sink(Finished {
+        let mut next = vec![Next::default(); results.len()];
+        for (i, (input, stamp)) in batch.inputs.iter().zip(&batch.stamps).enumerate() {
+            let mut finished = Finished {
                 number: batch.first + i as u64,
-                port: input.port,
-                time: input.time,
-                digits: input.digits,
+                port: stamp.port,
+                time: stamp.time,
+                digits: stamp.digits,
                 now: input.now,
                 captured: batch.frame(input),
                 original: input.original,
-                done,
-                frames,
+                verdict: Verdict::Forward,
+                outcome: None,
+                error: None,
+                frames: &[],
                 program: &batch.program,
-            })?;
+            };
+            let worker = match stamp.whose {
+                Whose::Worker(worker) => usize::from(worker),
+                Whose::Ended(index) => {
+                    let outcome = batch.ended[index as usize];
+                    (finished.verdict, finished.outcome) = (outcome.verdict, Some(outcome));
+                    sink(finished)?;
+                    continue;
+                }
+            };
+            let (results, next) = (&mut results[worker], &mut next[worker]);
+            let number = next.packet;
+            next.packet += 1;
+            let brief = results.done[number];
+            let (first, end) = brief.frames;
+            let mut range = first as usize..end as usize;
+            if let Some((_, kind, of)) = results.errors.get(next.error).filter(|e| e.0 as usize == number) {
+                next.error += 1;
+                if self.rate.allow(*of, input.now) {
+                    finished.error = Some(*kind);
+                } else {
+                    range.end = range.start;
+                }
+            }
+            while let Some(numbered) = results.output.numbered.get(next.numbered).filter(|n| n.frame < end) {
+                next.numbered += 1;
+                if range.contains(&(numbered.frame as usize)) {
+                    let (at, number) =
+                        (numbered.at as usize, self.sent.next(numbered.tunnel, numbered.remote));
+                    results.output.bytes[at..at + 4].copy_from_slice(&number.to_be_bytes());
+                }
+            }
+            finished.verdict = brief.verdict;
+            finished.outcome = (!self.terse).then(|| results.outcome(&batch.program, number));
+            let output = &results.output;
+            let slice = |f: &crate::dataplane::Frame| {
+                let port = self.from_program.get(usize::from(f.port)).copied().unwrap_or_default();
+                (port, &output.bytes[f.start as usize..f.end as usize])
+            };
+            let (one, many): ([(u16, &[u8]); 1], Vec<(u16, &[u8])>);
+            finished.frames = match &output.frames[range] {
+                [] => &[],
+                [frame] => {
+                    one = [slice(frame)];
+                    &one
+                }
+                all => {
+                    many = all.iter().map(slice).collect();
+                    &many
+                }
+            };
+            sink(finished)?;
         }
         Ok(())
     }
@@ -368,7 +423,8 @@ impl Replay {
         let program = Arc::new(recompile(&self.program, &self.model, &model, &mut self.names));
         let affected = change::affected(&self.program, &program);
         (self.program, self.model) = (program, model);
-        self.filling = Batch::new(self.program.clone(), self.count + 1);
+        self.strict = is_strict(&self.program);
+        self.filling = self.new_batch();
         self.map_ports();
         self.grow();
         self.received.keep(&self.program);

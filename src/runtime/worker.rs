@@ -5,8 +5,8 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::batch::{Batch, Checked, Results};
-use crate::dataplane::{Context, Occupancy, Shard, Trace, forward};
+use super::batch::Batch;
+use crate::dataplane::{Context, Occupancy, Results, Shard, process};
 
 /// What a worker is asked to do.
 enum Job {
@@ -133,17 +133,8 @@ fn run(
     occupancy: &Occupancy,
     mut results: Results,
 ) -> Results {
-    results.done.clear();
-    results.output.clear();
+    results.clear();
     let context = Context { program: &batch.program, occupancy, quoted: None };
-    let mut trace = Trace::off();
-    for (input, checked) in batch.inputs.iter().zip(&batch.checked) {
-        let Checked::Arrived(arrival, worker) = checked else { continue };
-        if *worker == number {
-            shard.reap(occupancy, input.now);
-            let (frame, out) = (batch.frame(input), &mut results.output);
-            results.done.push(forward(context, shard, arrival, frame, input.now, out, &mut trace));
-        }
-    }
+    process(context, None, shard, &batch.bytes, batch.share(number), &mut results);
     results
 }

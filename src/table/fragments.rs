@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use ahash::RandomState;
 
-use super::flows::Slot;
 use crate::types::{Nanos, SECOND};
 
 /// How long a first fragment admits later ones.
@@ -42,8 +41,8 @@ pub struct Admission {
     pub has_flow: bool,
     /// The rule its verdict named.
     pub rule: Option<u32>,
-    /// The records it refreshed: of the source and of the destination endpoint.
-    pub slots: [Option<Slot>; 2],
+    /// The records it refreshed, of the source and of the destination endpoint: slot and generation.
+    pub slots: [Option<(u32, u32)>; 2],
 }
 
 /// A bounded table of admissions.

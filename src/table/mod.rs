@@ -2,7 +2,6 @@
 
 pub mod classify;
 pub mod ecmp;
-pub mod flows;
 pub mod fragments;
 pub mod lpm;
 pub mod prefix_map;

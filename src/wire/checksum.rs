@@ -39,6 +39,22 @@ pub fn is_right(bytes: &[u8]) -> bool {
     fold(add(0, bytes)) == 0xffff
 }
 
+/// True if the IPv4 header of 20 bytes at `at` holds its right checksum: the sum of its words, whatever their width and
+/// byte order, is a multiple of 65,535, and is not zero because a version is no zero.
+#[inline(always)]
+pub fn is_right_v4<const N: usize>(bytes: &[u8; N], at: usize) -> bool {
+    let word = |i: usize| u64::from(super::be32(bytes, at + i));
+    (word(0) + word(4) + word(8) + word(12) + word(16)) % 0xffff == 0
+}
+
+/// The checksum of a header in which words that summed up to `before` now sum up to `after` (RFC 1624 equation 3).
+#[inline(always)]
+pub fn updated(checksum: u16, before: u32, after: u32) -> u16 {
+    let sum = u32::from(!checksum) + (0x3_fffc - before) + after;
+    let sum = (sum >> 16) + (sum & 0xffff);
+    !((sum >> 16) + (sum & 0xffff)) as u16
+}
+
 /// The sum of an IPv6 pseudo header (RFC 8200 section 8.1), to which the upper layer is added.
 pub fn pseudo_v6(source: Ipv6Addr, destination: Ipv6Addr, length: u32, protocol: u8) -> u64 {
     add(add(0, &source.octets()), &destination.octets()) + u64::from(length) + u64::from(protocol)

@@ -334,7 +334,7 @@ pub fn icmp_identifier(ipv4: bool, message: &[u8]) -> u16 {
 
 /// The congestion bits of a packet after decapsulation (RFC 6040 section 4.2); `None` if it must be dropped.
 #[inline]
-pub fn decapsulate_ecn(inner: u8, outer: u8) -> Option<u8> {
+pub const fn decapsulate_ecn(inner: u8, outer: u8) -> Option<u8> {
     const NOT_ECT: u8 = 0;
     const ECT1: u8 = 1;
     const CE: u8 = 3;

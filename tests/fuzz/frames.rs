@@ -7,9 +7,9 @@ use clearway::compile::names::Names;
 use clearway::compile::{Program, compile};
 use clearway::dataplane::ingress::ingress;
 use clearway::dataplane::state::{ErrorRate, Received, Sent};
-use clearway::dataplane::{Context, Done, Occupancy, Output, Shard, Trace, forward};
+use clearway::dataplane::{Brief, Context, Done, Input, Occupancy, Results, Shard, Trace, forward, process};
 use clearway::model::{self, Model};
-use clearway::packet::{FlowState, Verdict};
+use clearway::packet::{FlowState, Outcome, Verdict};
 use clearway::runtime::Finished;
 use clearway::wire::{checksum, ethernet, gre, ip, protocol};
 
@@ -69,7 +69,7 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// The path with everything in one hand.
+/// The path with everything in one hand: all frames at once, or each told step by step.
 fn walk(frames: &[Frame<'_>], case: &Case, tell: bool) -> Vec<Expected> {
     let program = &*PROGRAM;
     let ports: Vec<String> = program.ports.iter().map(|p| p.name.clone()).collect();
@@ -77,63 +77,91 @@ fn walk(frames: &[Frame<'_>], case: &Case, tell: bool) -> Vec<Expected> {
     let mut occupancy = Occupancy::default();
     occupancy.grow(program);
     let (mut received, mut sent, mut rate) = (Received::default(), Sent::default(), ErrorRate::default());
-    let (mut said, mut now) = (Vec::new(), 0);
-    for (number, (frame, packet)) in (1..).zip(frames.iter().zip(&case.packets)) {
-        now = packet.time;
-        let mut out = Output::default();
-        let mut trace = if tell { Trace::on() } else { Trace::off() };
-        let opened = shard.flows.opened();
-        let mut done = match ingress(program, &mut received, frame.port, frame.bytes, frame.original) {
-            Err(outcome) => Done::early(outcome),
-            Ok(arrival) => {
-                shard.reap(&occupancy, now);
-                let context = Context { program, occupancy: &occupancy, quoted: None };
-                forward(context, &mut shard, &arrival, frame.bytes, now, &mut out, &mut trace)
-            }
+    let context = Context { program, occupancy: &occupancy, quoted: None };
+    let (mut results, mut bytes, mut inputs) = (Results::default(), Vec::new(), Vec::new());
+    for (frame, packet) in frames.iter().zip(&case.packets) {
+        let start = bytes.len() as u32;
+        bytes.extend_from_slice(frame.bytes);
+        let (end, now) = (bytes.len() as u32, packet.time);
+        inputs.push(Input { start, end, original: frame.original, port: frame.port, now });
+    }
+    if tell {
+        for (frame, input) in frames.iter().zip(&inputs) {
+            let opened = shard.flows.opened();
+            let (mut trace, now) = (Trace::on(), input.now);
+            let arrival = ingress(program, Some(&mut received), frame.port, frame.bytes, frame.original);
+            let done = match arrival {
+                Err(outcome) => Done::early(outcome),
+                Ok(arrival) => {
+                    shard.reap_all(&occupancy, now);
+                    let out = &mut results.output;
+                    forward(context, &mut shard, &arrival, frame.bytes, now, out, &mut trace)
+                }
+            };
+            assert_eq!(u64::from(done.opened), shard.flows.opened() - opened);
+            results.push(&done);
+        }
+    } else {
+        process(context, Some(&mut received), &mut shard, &bytes, &inputs, &mut results);
+    }
+    let mut said = Vec::new();
+    for (number, input) in inputs.iter().enumerate() {
+        let (brief, now) = (results.done[number], input.now);
+        let outcome = results.outcome(program, number);
+        let mut error = results.errors.iter().find(|e| e.0 as usize == number).map(|e| (e.1, e.2));
+        check_outcome(&outcome, &brief, error.is_some());
+        let mut range = brief.frames.0 as usize..brief.frames.1 as usize;
+        if error.is_some_and(|(_, of)| !rate.allow(of, now)) {
+            error = None;
+            range.end = range.start;
+        }
+        let out = &mut results.output;
+        for numbered in out.numbered.iter().filter(|n| range.contains(&(n.frame as usize))) {
+            let number = sent.next(numbered.tunnel, numbered.remote);
+            out.bytes[numbered.at as usize..][..4].copy_from_slice(&number.to_be_bytes());
+        }
+        let sent: Vec<(u16, &[u8])> = out.frames[range]
+            .iter()
+            .map(|f| (f.port, &out.bytes[f.start as usize..f.end as usize]))
+            .collect();
+        for (port, frame) in &sent {
+            check_frame(program, *port, frame);
+        }
+        let finished = Finished {
+            number: number as u64 + 1,
+            port: input.port,
+            time: now,
+            digits: 9,
+            now,
+            captured: frames[number].bytes,
+            original: input.original,
+            verdict: brief.verdict,
+            outcome: Some(outcome),
+            error: error.map(|e| e.0),
+            frames: &sent,
+            program,
         };
-        check_outcome(&done, shard.flows.opened() - opened);
-        if done.error.is_some_and(|(_, of)| !rate.allow(of, now)) {
-            (done.error, done.frames) = (None, (0, 0));
-            out.frames.clear();
-        }
-        let mut frames = Vec::new();
-        for sending in &out.frames {
-            let bytes = &mut out.bytes[sending.start as usize..];
-            if let Some((tunnel, remote, at)) = sending.sequence {
-                let at = (at - sending.start) as usize;
-                bytes[at..at + 4].copy_from_slice(&sent.next(tunnel, remote).to_be_bytes());
-            }
-        }
-        for sending in &out.frames {
-            let bytes = &out.bytes[sending.start as usize..sending.end as usize];
-            check_frame(program, sending.port, bytes);
-            frames.push((sending.port, bytes));
-        }
-        let (time, captured, original) = (now, frame.bytes, frame.original);
-        let (port, frames) = (frame.port, &frames[..]);
-        let finished =
-            Finished { number, port, time, digits: 9, now, captured, original, done, frames, program };
         said.push(compare::said(&finished, &ports));
     }
+    let now = inputs.last().map_or(0, |i| i.now);
     assert!(shard.flows.live(now) <= shard.flows.opened());
     said
 }
 
-fn check_outcome(done: &Done, opened: u64) {
-    let outcome = &done.outcome;
-    let sent = done.frames.1 - done.frames.0;
+fn check_outcome(outcome: &Outcome, brief: &Brief, error: bool) {
+    let sent = brief.frames.1 - brief.frames.0;
     assert!(outcome.vnet.is_none() || outcome.customer.is_some());
-    assert_eq!(u64::from(done.opened), opened);
+    assert_eq!((outcome.verdict, outcome.flow), (brief.verdict, brief.flow));
     match outcome.verdict {
         Verdict::Forward => {
             assert!(outcome.egress.is_some() && outcome.route.is_some() && outcome.vnet.is_some());
-            assert!(sent >= 1 && done.error.is_none());
-            assert_eq!(outcome.flow == FlowState::New, opened > 0);
+            assert!(sent >= 1 && !error);
+            assert_eq!(outcome.flow == FlowState::New, brief.opened > 0);
         }
         Verdict::Drop(reason) | Verdict::Punt(reason) => {
-            assert!(outcome.egress.is_none() && outcome.flow != FlowState::New && opened == 0);
+            assert!(outcome.egress.is_none() && outcome.flow != FlowState::New && brief.opened == 0);
             assert!(outcome.route.is_none() || reason.step() >= 8 || reason.step() == 7);
-            assert_eq!(sent, u32::from(done.error.is_some()));
+            assert_eq!(sent, u32::from(error));
             assert_eq!(reason.is_punt(), matches!(outcome.verdict, Verdict::Punt(_)));
         }
     }

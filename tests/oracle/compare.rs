@@ -119,7 +119,7 @@ fn read(seed: u64, text: &str, folder: &Path) -> Model {
 
 /// The fields of a finished packet, by name.
 pub fn said(finished: &Finished<'_>, ports: &[String]) -> Expected {
-    let outcome = &finished.done.outcome;
+    let outcome = finished.outcome.as_ref().expect("details");
     let names = &finished.program.names;
     let egress = outcome.egress;
     Expected {
@@ -138,7 +138,7 @@ pub fn said(finished: &Finished<'_>, ports: &[String]) -> Expected {
             .iter()
             .map(|(port, frame)| (ports[*port as usize].clone(), frame.to_vec()))
             .collect(),
-        generated: finished.done.error.as_ref().map(|(kind, ..)| *kind),
+        generated: finished.error,
     }
 }
 

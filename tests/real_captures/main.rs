@@ -100,7 +100,7 @@ fn replay(name: &str, model: &Model, inputs: &[Input], workers: usize) -> Result
         );
         check(name, &done, &mtus);
         let frames = done.frames.iter().map(|(port, frame)| (*port, frame.to_vec())).collect();
-        results.packets.push((done.done.outcome, done.done.error.map(|e| e.0), frames));
+        results.packets.push((done.outcome.expect("details"), done.error, frames));
         Ok::<(), Infallible>(())
     };
     for input in inputs {
@@ -115,11 +115,11 @@ fn replay(name: &str, model: &Model, inputs: &[Input], workers: usize) -> Result
 
 /// A packet leaves only if it is forwarded, or one ICMP error about it; what leaves is a right packet that fits.
 fn check(name: &str, done: &Finished<'_>, mtus: &[usize]) {
-    let outcome = &done.done.outcome;
+    let outcome = done.outcome.as_ref().expect("details");
     let forwarded = outcome.verdict == Verdict::Forward;
     assert_eq!(outcome.egress.is_some(), forwarded, "{name}: {outcome:?}");
     let frames = done.frames.len();
-    let expected = if forwarded { frames >= 1 } else { frames == usize::from(done.done.error.is_some()) };
+    let expected = if forwarded { frames >= 1 } else { frames == usize::from(done.error.is_some()) };
     assert!(expected, "{name}: {frames} frames, {outcome:?}");
     assert!(forwarded || outcome.verdict.reason().is_some());
     for (port, frame) in done.frames {

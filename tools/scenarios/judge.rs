@@ -133,7 +133,7 @@ fn compare(
 ) {
     let head = format!("packet {} ({})", finished.number, arrival.scene);
     let told = told(arrival).fields;
-    let found = found(&finished.done.outcome, finished).fields;
+    let found = found(finished.outcome.as_ref().expect("details"), finished).fields;
     for ((name, told), (_, found)) in told.into_iter().zip(found) {
         if told != found {
             let show = |v: Option<String>| v.unwrap_or_else(|| "null".to_owned());
@@ -144,7 +144,7 @@ fn compare(
             ));
         }
     }
-    let generated = finished.done.error.map(|(kind, _)| kind);
+    let generated = finished.error;
     let answer = arrival.fate.answer.as_ref().map(|(kind, _)| *kind);
     if generated != answer {
         faults.push(format!("{head}: the story's ICMP error is {answer:?}, the program's {generated:?}"));

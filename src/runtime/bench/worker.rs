@@ -439,7 +439,7 @@ impl Worker {
         }
         self.results.clear();
         let context = Context { program: &self.program, occupancy: &self.occupancy, quoted: None };
-        process(context, &mut self.received, &mut self.shard, &ring.bytes, inputs, &mut self.results);
+        process(context, Some(&mut self.received), &mut self.shard, &ring.bytes, inputs, &mut self.results);
         let took = begin.elapsed();
         self.figures.busy += took;
         self.bursts.add(inputs.len(), took);
@@ -463,20 +463,21 @@ impl Worker {
             return Err(format!("{} packets went into the path and {came} came out of it", inputs.len()));
         }
         for (i, input) in inputs.iter().enumerate() {
-            let outcome = self.results.outcome(i);
-            let kind = match outcome.verdict {
+            let brief = self.results.done[i];
+            let kind = match brief.verdict {
                 Verdict::Forward => 0,
                 Verdict::Drop(_) => 1,
                 Verdict::Punt(_) => 2,
             };
             self.figures.packets += 1;
             self.figures.verdicts[kind] += 1;
-            self.figures.opened += u64::from(outcome.flow == FlowState::New);
+            self.figures.opened += u64::from(brief.flow == FlowState::New);
             self.until_check -= 1;
             if self.until_check == 0 || self.check_all || kind != 0 {
                 self.until_check = CHECKED;
                 self.figures.checked += 1;
                 let (expected, names) = (&self.expected, &self.program.names);
+                let outcome = self.results.outcome(&self.program, i);
                 self.checker.check(expected, names, ring.packet(input), &outcome, self.results.frames(i))?;
             }
         }

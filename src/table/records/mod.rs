@@ -11,6 +11,7 @@
 //! the same can have no more than records refused that share his hashes.
 
 mod index;
+mod key;
 mod record;
 mod slab;
 #[cfg(test)]
@@ -22,11 +23,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ahash::RandomState;
 
 use self::index::{Index, REVERSED};
+pub use self::key::{ENDED, FlowKey, Owner};
 use self::record::{HAS_ENDED, LINKED, OPENED_INBOUND, USED, WIDE};
 pub use self::record::{Record, Stored};
 use self::slab::Slab;
 use self::timer::{ROOM, Timers};
-pub use super::flows::{FlowKey, Owner};
 use crate::packet::Direction;
 use crate::types::Nanos;
 
@@ -398,6 +399,7 @@ impl Records {
         for (slot, partner) in [(a, b), (b, a)] {
             let record = self.record_mut(slot);
             record.flags |= LINKED;
+            record.out = Stored::default();
             record.back = Stored { arrival: partner, ..Stored::default() };
         }
         self.settle_idle(a);
@@ -415,6 +417,34 @@ impl Records {
             record.out = Stored::default();
             record.back = Stored::default();
             record.way_idle_minutes = record.idle_minutes;
+        }
+    }
+
+    /// Parts the records of a packet from partners that the packet does not refresh with them.
+    pub fn part(&mut self, slots: [Option<u32>; 2]) {
+        for (slot, other) in [(slots[0], slots[1]), (slots[1], slots[0])] {
+            if let Some(slot) = slot
+                && self.record(slot).partner() != other
+            {
+                self.unlink(slot);
+            }
+        }
+    }
+
+    /// True if the slot still has the record of this generation, and that has neither ended nor is gone at `now`.
+    pub fn is_live(&self, slot: u32, generation: u32, now: Nanos) -> bool {
+        let record = self.record(slot);
+        self.generation(slot) == generation && record.is_used() && !record.ended() && self.gone_at(slot) > now
+    }
+
+    /// Forgets all stored ways.
+    pub fn forget_ways(&mut self) {
+        for slot in 0..self.slab.records.len() as u32 {
+            let record = self.record_mut(slot);
+            record.out = Stored::default();
+            if record.partner().is_none() {
+                record.back = Stored::default();
+            }
         }
     }
 

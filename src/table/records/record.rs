@@ -1,8 +1,8 @@
 //! One flow record: a cache line.
 
+use super::key::ENDED;
 use crate::packet::Direction;
 use crate::sys::Arena;
-use crate::table::flows::ENDED;
 use crate::types::{Nanos, SECOND};
 
 /// How packets of a flow leave, valid for packets of one arrival. All zero: none.
@@ -44,7 +44,7 @@ pub struct Record {
     pub out: Stored,
     /// The way of packets that arrive from elsewhere and meet this record first. Of a linked record, `arrival` is the
     /// partner's slot and this is no way.
-    pub back: Stored,
+    pub(super) back: Stored,
 }
 
 /// One cache line, neither more nor less.
@@ -103,6 +103,34 @@ impl Record {
     #[inline(always)]
     pub fn partner(&self) -> Option<u32> {
         (self.flags & LINKED != 0).then_some(self.back.arrival)
+    }
+
+    /// The way of packets that arrive from elsewhere and meet this record first; none of a linked record.
+    #[inline(always)]
+    pub fn back(&self) -> Stored {
+        if self.flags & LINKED != 0 { Stored::default() } else { self.back }
+    }
+
+    /// Keeps that way; nothing to a linked record.
+    #[inline]
+    pub fn keep_back(&mut self, way: Stored) {
+        if self.flags & LINKED == 0 {
+            self.back = way;
+        }
+    }
+
+    /// The rule that verdicts of packets that take the way `out` name: the one that opened the last record they meet.
+    #[inline(always)]
+    pub fn way_rule(&self) -> u32 {
+        if self.flags & LINKED != 0 { self.back.route } else { self.rule }
+    }
+
+    /// Sets the rule of the partner, which verdicts name.
+    #[inline]
+    pub fn set_way_rule(&mut self, rule: u32) {
+        if self.flags & LINKED != 0 {
+            self.back.route = rule;
+        }
     }
 
     /// The direction of the packet that opened it.

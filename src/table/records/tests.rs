@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use super::timer::TICK_NANOS;
 use super::*;
-use crate::table::flows::ENDED;
 use crate::types::SECOND;
 
 const MINUTE: Nanos = 60 * SECOND;
