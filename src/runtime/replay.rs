@@ -401,7 +401,8 @@ impl Replay {
                 let port = self.from_program.get(usize::from(f.port)).copied().unwrap_or_default();
                 (port, &output.bytes[f.start as usize..f.end as usize])
             };
-            let (one, many): ([(u16, &[u8]); 1], Vec<(u16, &[u8])>);
+            let one: [(u16, &[u8]); 1];
+            let many: Vec<(u16, &[u8])>;
             finished.frames = match &output.frames[range] {
                 [] => &[],
                 [frame] => {
