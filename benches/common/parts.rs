@@ -4,13 +4,12 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
 use clearway::dataplane::Output;
+use clearway::dataplane::adjacency::{Adjacencies, Adjacency};
 use clearway::dataplane::emit::Sending;
-use clearway::dataplane::ingress::ingress;
-use clearway::dataplane::state::Received;
+use clearway::dataplane::usual::{self, Usual};
 use clearway::table::classify::{Addresses, Classifier, Pattern, Protocols};
 use clearway::table::lpm::Lpm;
 use clearway::types::Prefix;
-use clearway::wire::ip;
 
 use super::cases::{Case, Run, Side, work};
 use super::configuration::{configuration, model};
@@ -41,104 +40,118 @@ fn batch() -> Batch {
     batch
 }
 
-/// Steps 1 to 5: from the bytes of a received frame to a checked packet of a known tunnel.
+/// Steps 1 to 3 and 5: from the bytes of a received frame to the fields of a checked packet. The plain version finds its
+/// tunnel as well.
 fn parse() -> Case {
-    let ours = || Dataplane::new(10, 10).program;
+    let ours = || {
+        let program = Dataplane::new(10, 10).program;
+        let address = program.ports[usize::from(FABRIC)].address;
+        move |frame: &[u8]| usual::in_gre(frame, frame.len() as u32, bits(address))
+    };
     let plain = || Plain::new(&model(&configuration(10, 10)), seed());
     let make = move |side| {
-        let batch = batch();
+        let frames = frames(Box::leak(Box::new(batch())));
         match side {
             Side::Clearway => {
-                let (program, mut received) = (ours(), Received::default());
-                work(move || {
-                    for (frame, _) in batch.frames() {
-                        let _ = black_box(ingress(
-                            &program,
-                            Some(&mut received),
-                            FABRIC,
-                            frame,
-                            frame.len() as u32,
-                        ));
-                    }
-                })
+                let ours = ours();
+                work(move || each(&frames, |f| ours(f)))
             }
             Side::Plain => {
                 let plain = plain();
                 work(move || {
-                    for (frame, _) in batch.frames() {
-                        let _ = black_box(plain.parse(usize::from(FABRIC), frame));
-                    }
+                    each(&frames, |f| {
+                        let _ = black_box(plain.parse(usize::from(FABRIC), f));
+                    });
                 })
             }
         }
     };
     let check = move || {
-        let (program, plain, mut received) = (ours(), plain(), Received::default());
-        for (frame, _) in batch().frames() {
-            assert!(ingress(&program, Some(&mut received), FABRIC, frame, frame.len() as u32).is_ok());
-            assert!(plain.parse(usize::from(FABRIC), frame).is_ok());
+        let (ours, plain, batch) = (ours(), plain(), batch());
+        for frame in frames(&batch) {
+            let (ours, plain) = (ours(frame), plain.parse(usize::from(FABRIC), frame).ok());
+            let ours = ours.map(|u| (u.source, u.destination, u.ports));
+            let plain = plain.map(|p| {
+                let (source, destination) = p.tuple.ports;
+                let ports = u32::from(source) << 16 | u32::from(destination);
+                (p.tuple.source.to_bits(), p.tuple.destination.to_bits(), ports)
+            });
+            assert!(ours.is_some());
+            assert_eq!(ours, plain);
         }
     };
     case("parse", make, check)
 }
 
+fn bits(address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(a) => a.to_bits(),
+        IpAddr::V6(_) => 0,
+    }
+}
+
+/// The bytes of the frames of a batch; of one that is leaked, as long as the run.
+fn frames(batch: &Batch) -> Vec<&[u8]> {
+    batch.frames().map(|(frame, _)| frame).collect()
+}
+
 /// Step 13: the frame that leaves, of a packet that is parsed and whose way is known.
 fn rewrite() -> Case {
-    // It lives as long as the run, and what is parsed points into it.
-    let kept = || -> &'static Batch { Box::leak(Box::new(batch())) };
-    let make = move |side| match side {
-        Side::Clearway => {
-            let (rewrite, packets, mut out) = (rewrite_ours(), parsed_ours(kept()), Output::default());
-            work(move || {
-                out.clear();
-                packets.iter().for_each(|p| rewrite(p, &mut out));
-                black_box(&out);
-            })
-        }
-        Side::Plain => {
-            let plain = Plain::new(&model(&configuration(10, 10)), seed());
-            let (packets, mut out) = (parsed_plain(&plain, kept()), Vec::new());
-            work(move || {
-                for packet in &packets {
-                    black_box(plain.rewrite(packet, NEIGHBOUR_HOST, &mut out)).ok();
-                }
-            })
+    let make = move |side| {
+        let frames = frames(Box::leak(Box::new(batch())));
+        match side {
+            Side::Clearway => {
+                let (adjacency, packets, mut out) = (adjacency(), parsed(frames), Output::default());
+                work(move || {
+                    out.clear();
+                    packets.iter().for_each(|(frame, packet)| adjacency.send(frame, packet, &mut out));
+                    black_box(&out);
+                })
+            }
+            Side::Plain => {
+                let plain = Plain::new(&model(&configuration(10, 10)), seed());
+                let (packets, mut out) = (parsed_plain(&plain, frames), Vec::new());
+                work(move || {
+                    for packet in &packets {
+                        black_box(plain.rewrite(packet, NEIGHBOUR_HOST, &mut out)).ok();
+                    }
+                })
+            }
         }
     };
     let check = move || {
         let plain = Plain::new(&model(&configuration(10, 10)), seed());
-        let (rewrite, mut output, mut out) = (rewrite_ours(), Output::default(), Vec::new());
+        let (adjacency, mut output, mut out) = (adjacency(), Output::default(), Vec::new());
         let batch = batch();
-        let parsed = parsed_ours(&batch).into_iter().zip(parsed_plain(&plain, &batch));
-        for (ours, theirs) in parsed {
+        let packets = parsed(frames(&batch)).into_iter().zip(parsed_plain(&plain, frames(&batch)));
+        for ((frame, ours), theirs) in packets {
             output.clear();
-            rewrite(&ours, &mut output);
+            adjacency.send(frame, &ours, &mut output);
             assert!(plain.rewrite(&theirs, NEIGHBOUR_HOST, &mut out).is_ok());
-            assert_eq!(output.bytes, out);
+            let sent = output.frames[0];
+            assert_eq!(output.bytes[sent.start as usize..sent.end as usize], out);
         }
     };
     case("rewrite", make, check)
 }
 
-fn parsed_ours(batch: &Batch) -> Vec<(ip::Inner, &[u8])> {
-    let packets = batch.frames().map(|(frame, _)| &frame[42..]);
-    packets.filter_map(|p| Some((ip::parse_inner(p, true)?, p))).collect()
+fn parsed(frames: Vec<&[u8]>) -> Vec<(&[u8], Usual)> {
+    let address = u32::from_be_bytes([198, 51, 100, 2]);
+    frames.into_iter().filter_map(|f| Some((f, usual::in_gre(f, f.len() as u32, address)?))).collect()
 }
 
-fn parsed_plain<'a>(plain: &Plain, batch: &'a Batch) -> Vec<Parsed<'a>> {
-    batch.frames().filter_map(|(frame, _)| plain.parse(usize::from(FABRIC), frame).ok()).collect()
+fn parsed_plain<'a>(plain: &Plain, frames: Vec<&'a [u8]>) -> Vec<Parsed<'a>> {
+    frames.into_iter().filter_map(|f| plain.parse(usize::from(FABRIC), f).ok()).collect()
 }
 
-/// Writes frames to the host of the neighbour.
-fn rewrite_ours() -> impl Fn(&(ip::Inner, &[u8]), &mut Output) {
+/// The way to the host of the neighbour.
+fn adjacency() -> Adjacency {
     let program = Dataplane::new(10, 10).program;
     let fabric = program.vnet("contoso", "hub").and_then(|v| program.vnets[v as usize].fabric);
     let tunnel = fabric.map(|t| (t, IpAddr::from(NEIGHBOUR_HOST)));
-    let sending = Sending { port: FABRIC, tunnel, inner_mac: [0; 6] };
-    let room = sending.room(&program);
-    move |(inner, packet), out| {
-        out.send(&program, sending, inner, packet, inner.tos, inner.ttl - 1, room);
-    }
+    let mut adjacencies = Adjacencies::default();
+    let number = adjacencies.number(&program, Sending { port: FABRIC, tunnel, inner_mac: [0; 6] });
+    *number.and_then(|n| adjacencies.get(n)).expect("GRE without sequence numbers has an adjacency")
 }
 
 /// Rules as they are written for a tier of servers: a range of sources, a small range of ports; the last takes the rest.

@@ -134,7 +134,7 @@ fn another_rule_leaves_routes_and_other_groups() {
     let (old, new) = change.vnets("fabrikam", "hub");
     assert_eq!(fibs(old), fibs(new));
     let (old, new) = (groups(old), groups(new));
-    assert_eq!((old.len(), old[0] == new[0], &old[1..] == &new[1..]), (3, false, true));
+    assert_eq!((old.len(), old[0] == new[0], old[1..] == new[1..]), (3, false, true));
     assert_eq!(change.new.generations, [1, 2]);
 }
 
@@ -145,7 +145,7 @@ fn another_route_leaves_groups_unless_it_is_in_a_tag() {
     let (old, new) = next_hop.vnets("fabrikam", "hub");
     assert_eq!(groups(old), groups(new));
     let (old, new) = (fibs(old), fibs(new));
-    assert_eq!((old[0] == new[0], &old[1..] == &new[1..]), (false, true));
+    assert_eq!((old[0] == new[0], old[1..] == new[1..]), (false, true));
 
     let prefix = "20.0.1.0/24".parse().unwrap();
     let tag =

@@ -13,7 +13,7 @@
 //! the records of one shard. What must be counted over all packets in their order (sequence numbers sent, ICMP errors
 //! per second) is left to whoever puts the results of all shards back in order: see [`state`].
 
-mod adjacency;
+pub mod adjacency;
 pub mod change;
 pub mod emit;
 mod flow;
@@ -23,7 +23,7 @@ pub mod path;
 pub mod pipeline;
 pub mod state;
 pub mod trace;
-mod usual;
+pub mod usual;
 
 pub use emit::{Frame, Output};
 pub use ingress::{Arrival, Via};

@@ -136,7 +136,7 @@ pub struct Parsed<'a> {
     header: Ipv4Header,
     /// The inner packet, without padding.
     packet: &'a [u8],
-    tuple: Tuple,
+    pub tuple: Tuple,
 }
 
 impl Plain {
