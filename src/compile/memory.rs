@@ -8,6 +8,7 @@ use super::names::Names;
 use super::program::{Entry, Fib, FibRoute, Nic, Port, Program, Subnet, TunnelEnd, Vnet, Ways};
 use super::security::Group;
 use crate::packet::Direction;
+use crate::table::lpm::Lpm;
 
 /// What a slot of a hash table costs beside its key and value: a control byte, and an eighth left empty.
 const fn hashed<K, V>(entries: usize) -> usize {
@@ -30,7 +31,7 @@ impl Program {
             + keys
             + listed(&self.entries)
             + self.entries.iter().map(|e| e.memory(&mut seen)).sum::<usize>()
-            + self.plain.memory()
+            + once(&mut seen, &self.plain)
             + listed(&self.vnets)
             + self.vnets.iter().filter(|v| !v.is_vacant()).map(|v| v.memory(&mut seen)).sum::<usize>()
             + self.parts.iter().map(|p| listed(&p.vnets) + listed(&p.tunnels)).sum::<usize>()
@@ -43,11 +44,13 @@ type Seen = HashSet<usize>;
 
 impl Entry {
     fn memory(&self, seen: &mut Seen) -> usize {
-        let mut once = |at: usize, bytes: usize| if seen.insert(at) { bytes } else { 0 };
-        once(Arc::as_ptr(&self.enter).addr(), self.enter.memory())
-            + once(Arc::as_ptr(&self.inside).addr(), self.inside.memory())
-            + once(Arc::as_ptr(&self.learned).addr(), self.learned.memory())
+        once(seen, &self.enter) + once(seen, &self.inside) + once(seen, &self.learned)
     }
+}
+
+/// A shared table, unless it has been counted.
+fn once<T: Copy>(seen: &mut Seen, table: &Arc<Lpm<T>>) -> usize {
+    if seen.insert(Arc::as_ptr(table).addr()) { size_of::<Lpm<T>>() + table.memory() } else { 0 }
 }
 
 impl Vnet {
