@@ -34,8 +34,7 @@ pub fn run(args: &BenchArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
     };
     let profile = profile(args).name();
     if args.json {
-        terminal.print(json::document(&bench::document(profile, &settings, &report)));
-        terminal.line("");
+        terminal.line(json::document(&bench::document(profile, &settings, &report)));
     } else {
         terminal.print(bench::tables(profile, &settings, &report, terminal.style));
     }
