@@ -60,6 +60,11 @@ fn rounded(value: f64) -> Value {
     json!((value * 1000.0).round() / 1000.0)
 }
 
+/// Bytes of the tables of all workers for each of their flows.
+fn bytes_per_flow(figures: &[Figures]) -> f64 {
+    sum(figures, |f| f.table) as f64 / sum(figures, |f| f.flows).max(1) as f64
+}
+
 fn sum(figures: &[Figures], field: impl Fn(&Figures) -> u64) -> u64 {
     figures.iter().map(field).sum()
 }
@@ -72,10 +77,9 @@ pub fn document(profile: &str, settings: &Settings, report: &Report) -> Value {
     let worker = |number: usize| {
         let own: Vec<Figures> = report.repeats.iter().filter_map(|r| r.get(number)).copied().collect();
         let figures: Vec<Rates> = own.iter().map(|f| rates(f.packets, f.busy, settings.size)).collect();
-        let flows = own.last().map_or(0, |f| f.flows);
-        run_json(&figures, &own, flows, report.bytes_per_flow)
+        run_json(&figures, &own, own.last().map_or(&[], std::slice::from_ref))
     };
-    let mut document = run_json(&repeats, &all, sum(last, |f| f.flows), report.bytes_per_flow);
+    let mut document = run_json(&repeats, &all, last);
     let changes = changes(report);
     let facts = json!({
         "profile": profile,
@@ -89,6 +93,7 @@ pub fn document(profile: &str, settings: &Settings, report: &Report) -> Value {
             "program_bytes": report.program,
             "resident_bytes": report.resident,
             "huge_page_bytes": report.huge,
+            "flow_table_in_huge_pages": last.iter().all(|f| f.huge_pages),
             "peak_bytes": report.peak,
             "checked_packets": report.checked_before,
         },
@@ -106,7 +111,7 @@ pub fn document(profile: &str, settings: &Settings, report: &Report) -> Value {
 }
 
 /// What is said of the whole and of each worker.
-fn run_json(repeats: &[Rates], figures: &[Figures], flows: u64, bytes_per_flow: f64) -> Value {
+fn run_json(repeats: &[Rates], figures: &[Figures], last: &[Figures]) -> Value {
     let [ns, ns_min, ns_max] = spread(repeats, |r| r.ns_per_packet);
     let [mpps, mpps_min, mpps_max] = spread(repeats, |r| r.mpps);
     let [gbps, gbps_min, gbps_max] = spread(repeats, |r| r.gbps);
@@ -115,8 +120,8 @@ fn run_json(repeats: &[Rates], figures: &[Figures], flows: u64, bytes_per_flow: 
         "ns_per_packet": rounded(ns),
         "mpps": rounded(mpps),
         "gbps": rounded(gbps),
-        "flows": flows,
-        "bytes_per_flow": rounded(bytes_per_flow),
+        "flows": sum(last, |f| f.flows),
+        "bytes_per_flow": rounded(bytes_per_flow(last)),
         "packets": sum(figures, |f| f.packets),
         "verdicts": {"forward": verdict(0), "drop": verdict(1), "punt": verdict(2)},
         "median_burst_ns": rounded(median(figures.iter().map(|f| f.median_burst))),
@@ -287,7 +292,7 @@ fn run_table(settings: &Settings, report: &Report, style: Style) -> Table {
         ">punt",
     ];
     let mut table = Table::new(style, &heads);
-    let mut row = |name: String, rates: Rates, figures: &[Figures], flows: u64| {
+    let mut row = |name: String, rates: Rates, figures: &[Figures], last: &[Figures]| {
         let verdict = |kind: usize| thousands(sum(figures, |f| f.verdicts[kind]));
         table.row([
             name,
@@ -295,8 +300,8 @@ fn run_table(settings: &Settings, report: &Report, style: Style) -> Table {
             format!("{:.2}", median(figures.iter().map(|f| f.median_burst))),
             format!("{:.2}", rates.mpps),
             format!("{:.2}", rates.gbps),
-            thousands(flows),
-            format!("{:.0}", report.bytes_per_flow),
+            thousands(sum(last, |f| f.flows)),
+            format!("{:.0}", bytes_per_flow(last)),
             verdict(0),
             verdict(1),
             verdict(2),
@@ -304,7 +309,7 @@ fn run_table(settings: &Settings, report: &Report, style: Style) -> Table {
     };
     let all: Vec<Rates> = report.repeats.iter().map(|r| whole(r, settings.size)).collect();
     for (i, (repeat, rates)) in report.repeats.iter().zip(&all).enumerate() {
-        row(format!("run {}", i + 1), *rates, repeat, sum(repeat, |f| f.flows));
+        row(format!("run {}", i + 1), *rates, repeat, repeat);
     }
     let of_all = |all: &[Rates], which: usize| Rates {
         ns_per_packet: spread(all, |r| r.ns_per_packet)[which],
@@ -315,11 +320,15 @@ fn run_table(settings: &Settings, report: &Report, style: Style) -> Table {
     for number in (0..workers).filter(|_| workers > 1) {
         let own: Vec<Figures> = report.repeats.iter().filter_map(|r| r.get(number)).copied().collect();
         let figures: Vec<Rates> = own.iter().map(|f| rates(f.packets, f.busy, settings.size)).collect();
-        row(format!("worker {number}"), of_all(&figures, 0), &own, own.last().map_or(0, |f| f.flows));
+        row(
+            format!("worker {number}"),
+            of_all(&figures, 0),
+            &own,
+            own.last().map_or(&[], std::slice::from_ref),
+        );
     }
     let figures: Vec<Figures> = report.repeats.iter().flatten().copied().collect();
-    let flows = report.repeats.last().map_or(0, |r| sum(r, |f| f.flows));
-    row("median".to_owned(), of_all(&all, 0), &figures, flows);
+    row("median".to_owned(), of_all(&all, 0), &figures, report.repeats.last().map_or(&[], Vec::as_slice));
     let [_, least, most] = spread(&all, |r| r.ns_per_packet);
     let [_, slow, fast] = spread(&all, |r| r.mpps);
     let [_, narrow, wide] = spread(&all, |r| r.gbps);

@@ -51,8 +51,6 @@ pub struct Report {
     pub huge: u64,
     /// Bytes that it had in memory at most so far.
     pub peak: u64,
-    /// Bytes of a flow record with everything that belongs to it.
-    pub bytes_per_flow: f64,
     /// Packets that were checked one by one before anything was measured.
     pub checked_before: u64,
     /// What the machine allows.
@@ -122,20 +120,17 @@ fn run_expecting(
     let expected = Arc::new(Traffic::new(believed, settings.size as usize));
     let mut workers = worker::workers(settings, &traffic, &expected, &in_force, &Arc::new(occupancy));
     progress(Step::Opening);
-    let before = resident();
     let opened = run_part(&mut workers, Part::Open)?;
     report.resident = resident();
     report.huge = of_process("smaps_rollup", "AnonHugePages:");
     report.peak = of_process("status", "VmHWM:");
-    let live: u64 = opened.iter().map(|f| f.flows).sum();
-    report.bytes_per_flow = report.resident.saturating_sub(before) as f64 / live.max(1) as f64;
     report.checked_before = opened.iter().map(|f| f.checked).sum();
     if settings.new_flows == 0.0 {
         let confirmed = run_part(&mut workers, Part::Confirm)?;
         report.checked_before += confirmed.iter().map(|f| f.checked).sum::<u64>();
     }
     progress(Step::Calibration);
-    report.calibration = calibration::measure((report.bytes_per_flow * live as f64) as u64);
+    report.calibration = calibration::measure(opened.iter().map(|f| f.table).sum());
     let until = Duration::from_secs_f64(settings.seconds);
     let warm = until.mul_f64(0.2).min(Duration::from_secs(1));
     for repeat in 0..settings.repeats {
