@@ -46,7 +46,10 @@ fn parse() -> Case {
     let ours = || {
         let program = Dataplane::new(10, 10).program;
         let address = program.ports[usize::from(FABRIC)].address;
-        move |frame: &[u8]| usual::in_gre(frame, frame.len() as u32, bits(address))
+        move |frame: &[u8]| {
+            let mut packet = Usual::default();
+            usual::in_gre(frame, frame.len() as u32, bits(address).to_be(), &mut packet).then_some(packet)
+        }
     };
     let plain = || Plain::new(&model(&configuration(10, 10)), seed());
     let make = move |side| {
@@ -136,8 +139,12 @@ fn rewrite() -> Case {
 }
 
 fn parsed(frames: Vec<&[u8]>) -> Vec<(&[u8], Usual)> {
-    let address = u32::from_be_bytes([198, 51, 100, 2]);
-    frames.into_iter().filter_map(|f| Some((f, usual::in_gre(f, f.len() as u32, address)?))).collect()
+    let address = u32::from_ne_bytes([198, 51, 100, 2]);
+    let parse = |frame| {
+        let mut packet = Usual::default();
+        usual::in_gre(frame, frame.len() as u32, address, &mut packet).then_some((frame, packet))
+    };
+    frames.into_iter().filter_map(parse).collect()
 }
 
 fn parsed_plain<'a>(plain: &Plain, frames: Vec<&'a [u8]>) -> Vec<Parsed<'a>> {

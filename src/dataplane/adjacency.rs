@@ -9,7 +9,7 @@ use super::emit::{Output, Sending};
 use super::usual::Usual;
 use crate::compile::Program;
 use crate::model::Sequence;
-use crate::wire::checksum;
+use crate::wire::{be16, checksum};
 
 /// Ethernet, IPv4 and GRE with a key are 42 bytes; the rest is over-copied and overwritten.
 const TEMPLATE: usize = 48;
@@ -75,35 +75,38 @@ impl Adjacency {
 
     /// True if the packet fits and may leave with its time to live less one.
     #[inline(always)]
-    pub fn carries(&self, packet: &Usual) -> bool {
-        (u32::from(packet.total) <= self.room) & (packet.ttl > 1)
+    pub fn carries(&self, frame: &[u8], packet: &Usual) -> bool {
+        let ttl = frame.get(usize::from(packet.at) + 8).copied().unwrap_or(0);
+        (u32::from(packet.total) <= self.room) & (ttl > 1)
     }
 
     /// Writes the frame around a packet that it [carries](Self::carries).
     #[inline(always)]
     pub fn send(&self, frame: &[u8], packet: &Usual, out: &mut Output) {
-        let (at, total, length) =
-            (usize::from(packet.at), usize::from(packet.total), usize::from(self.length));
+        let (total, length) = (usize::from(packet.total), usize::from(self.length));
+        let from = frame.get(usize::from(packet.at)..).unwrap_or_default();
         let whole = length + total;
         out.add(self.port, whole, |bytes| {
             let Some(head) = bytes.first_chunk_mut::<TEMPLATE>() else { return };
             *head = self.template;
-            if self.in_gre {
-                let outer_length = (whole - OUTER) as u16;
-                let sum = self.sum + u32::from(outer_length) + u32::from(packet.tos);
-                let sum = (sum >> 16) + (sum & 0xffff);
-                let sum = !((sum >> 16) + sum) as u16;
-                head[15] = packet.tos;
-                head[16..18].copy_from_slice(&outer_length.to_be_bytes());
-                head[24..26].copy_from_slice(&sum.to_be_bytes());
-            }
-            let (Some(from), Some(to)) = (frame.get(at..), bytes.get_mut(length..)) else { return };
+            // Where there is no outer header, the packet overwrites it.
+            let outer_length = (whole - OUTER) as u16;
+            let sum = self.sum + u32::from(outer_length) + u32::from(packet.tos);
+            let sum = (sum >> 16) + (sum & 0xffff);
+            let sum = !((sum >> 16) + sum) as u16;
+            head[15] = packet.tos;
+            head[16..18].copy_from_slice(&outer_length.to_be_bytes());
+            head[24..26].copy_from_slice(&sum.to_be_bytes());
+            let Some(to) = bytes.get_mut(length..) else { return };
             copy(from, to, total);
-            let Some(header) = to.first_chunk_mut::<20>() else { return };
-            let before = u32::from(packet.received_tos) + 0x100;
+            // One less to live, and the type of service: what that makes of the checksum.
+            let (Some(header), Some(from)) = (to.first_chunk_mut::<20>(), from.first_chunk::<20>()) else {
+                return;
+            };
+            let before = u32::from(from[1]) + 0x100;
+            let sum = checksum::updated(be16(from, 10), before, u32::from(packet.tos));
             header[1] = packet.tos;
-            header[8] = packet.ttl - 1;
-            let sum = checksum::updated(packet.checksum, before, u32::from(packet.tos));
+            header[8] = from[8].wrapping_sub(1);
             header[10..12].copy_from_slice(&sum.to_be_bytes());
         });
     }

@@ -66,10 +66,10 @@ pub fn adopt(shard: &mut Shard, occupancy: &Occupancy, program: &Program, affect
     let there = affected.iter().filter_map(|number| vnets.get(number).copied().flatten());
     let nics = there.flat_map(|v| v.nics.iter().enumerate().map(|(i, n)| (n.party, i as u32)));
     let nics: HashMap<u32, u32> = nics.collect();
-    shard.flows.retain(
+    shard.flows.retain_of(
+        |owner| vnets.contains_key(&owner.vnet),
         |key, record| {
-            let Some(vnet) = vnets.get(&key.owner.vnet) else { return true };
-            let Some(vnet) = vnet else { return false };
+            let Some(Some(vnet)) = vnets.get(&key.owner.vnet) else { return false };
             let Some(endpoint) = endpoint_of(program, vnet, &nics, key).filter(Endpoint::has_group) else {
                 return false;
             };

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::origins::PLAIN;
 use super::state::Received;
-use super::usual::Usual;
+use super::usual::{self, Usual};
 use crate::compile::{PlainOwner, Port, Program, Reaches};
 use crate::model::{Role, Sequence};
 use crate::packet::{FlowState, Outcome, Reason, Verdict};
@@ -234,31 +234,22 @@ fn inner(
 }
 
 /// Steps 1 to 5 for a packet of the usual shape from a known origin: its headers are in order, its tunnel is `tunnel`.
-pub fn usual(program: &Program, port: u16, tunnel: u32, packet: &Usual) -> Result<Arrival, Outcome> {
+pub fn usual(
+    program: &Program,
+    port: u16,
+    tunnel: u32,
+    packet: &Usual,
+    frame: &[u8],
+) -> Result<Arrival, Outcome> {
     let mut known = Outcome::ended(Reason::InnerMalformed);
     let mut via = Via::Plain;
     if tunnel != PLAIN {
         let end = &program.tunnels[tunnel as usize];
         (known.customer, known.vnet) = (Some(end.customer), end.vnet);
-        via = Via::Tunnel(tunnel, IpAddr::from(packet.outer_source.to_be_bytes()));
+        via = Via::Tunnel(tunnel, IpAddr::from(usual::key_and_source(frame).1.to_ne_bytes()));
     }
-    let inner = Inner {
-        source: IpAddr::from(packet.source.to_be_bytes()),
-        destination: IpAddr::from(packet.destination.to_be_bytes()),
-        protocol: packet.protocol,
-        total: u32::from(packet.total),
-        header: ip::V4_HEADER as u8,
-        transport: ip::V4_HEADER as u32,
-        tos: packet.received_tos,
-        ttl: packet.ttl,
-        dont_fragment: packet.dont_fragment,
-        fragment: None,
-        ports: ((packet.ports >> 16) as u16, packet.ports as u16),
-        tcp_flags: packet.tcp_flags,
-        icmp_type: packet.icmp_type,
-    };
     let arrived = Arrived { port, via, outer_ecn: None, inner_mac: [0; 6] };
-    admit(program, arrived, usize::from(packet.at), inner, packet.tos, known)
+    admit(program, arrived, usize::from(packet.at), packet.headers(frame), packet.tos, known)
 }
 
 /// The end of step 5: what depends on addresses, ports and the configuration.

@@ -17,9 +17,9 @@ use crate::compile::{Program, Reaches};
 pub struct OriginKey {
     /// The port, and whether the packet was plain.
     pub port: u32,
-    /// The GRE key; of a plain packet the VNet's index.
+    /// The GRE key in network order; of a plain packet the VNet's number.
     pub key: u32,
-    /// The outer source; 0 of a plain packet.
+    /// The outer source in network order; 0 of a plain packet.
     pub source: u32,
 }
 
@@ -62,7 +62,7 @@ impl Origin {
 /// Instead of the number of a tunnel: the packet came plain.
 pub const PLAIN: u32 = u32::MAX;
 
-const FREE: Origin = Origin {
+static FREE: Origin = Origin {
     key: OriginKey { port: 0, key: 0, source: 0 },
     number: 0,
     scope: 0,
@@ -82,7 +82,7 @@ const OWN_SCOPE: u32 = 1 << 31;
 /// The origins of one worker. Only origins that the configuration knows get in.
 pub struct Origins {
     seed: u64,
-    /// Open addressing; a power of two, at most half full.
+    /// Open addressing; a power of two, at most a quarter full.
     table: Vec<Origin>,
     used: usize,
     next: u32,
@@ -111,16 +111,29 @@ impl Origins {
 
     /// The origin, if it is known; else one with number 0.
     #[inline(always)]
-    pub fn find(&self, key: OriginKey) -> Origin {
+    pub fn find(&self, key: OriginKey) -> &Origin {
         let mask = self.table.len() - 1;
-        let mut at = self.home(key);
-        loop {
-            let origin = self.table.get(at & mask).copied().unwrap_or(FREE);
+        let home = self.home(key);
+        let (Some(first), Some(second)) = (self.table.get(home & mask), self.table.get((home ^ 1) & mask))
+        else {
+            return &FREE;
+        };
+        // Which of two it is depends on the packet; that it is one of them is nearly sure.
+        let origin = if second.key == key { second } else { first };
+        if origin.key == key { origin } else { self.find_further(key, home) }
+    }
+
+    #[cold]
+    fn find_further(&self, key: OriginKey, home: usize) -> &Origin {
+        let mask = self.table.len() - 1;
+        let mut at = home;
+        while let Some(origin) = self.table.get(at & mask) {
             if origin.key == key || origin.number == 0 {
                 return origin;
             }
             at += 1;
         }
+        &FREE
     }
 
     /// The origin of a packet that passed the checks of its headers and tunnel, known or made now; `None` where packets
@@ -137,17 +150,17 @@ impl Origins {
                 if tunnel.nvgre {
                     return None;
                 }
-                let key = OriginKey::in_gre(arrival.port, tunnel.wire_key, remote.to_bits());
+                let key = OriginKey::in_gre(arrival.port, tunnel.wire_key.to_be(), remote.to_bits().to_be());
                 let on_fabric = matches!(tunnel.reaches, Reaches::Hosts { .. });
                 (key, number, tunnel.customer, arrival.vnet.filter(|_| on_fabric))
             }
             Via::Tunnel(..) => return None,
         };
-        let known = self.find(key);
+        let known = *self.find(key);
         if known.number != 0 {
             return Some(known);
         }
-        if 2 * (self.used + 1) > self.table.len() {
+        if 4 * (self.used + 1) > self.table.len() {
             let larger = vec![FREE; self.table.len() * 2];
             let before = std::mem::replace(&mut self.table, larger);
             before.into_iter().filter(|o| o.number != 0).for_each(|o| self.put(o));
@@ -170,6 +183,10 @@ impl Origins {
     fn put(&mut self, origin: Origin) {
         let mask = self.table.len() - 1;
         let mut at = self.home(origin.key);
+        // The neighbour of the home is looked at first, too.
+        if self.table[(at ^ 1) & mask].number == 0 && self.table[at & mask].number != 0 {
+            at ^= 1;
+        }
         while self.table[at & mask].number != 0 {
             at += 1;
         }

@@ -45,15 +45,22 @@ pub struct Brief {
     /// The frames it caused, as indices into [`Output::frames`].
     pub frames: (u32, u32),
     facts: Facts,
+    /// Index into the outcomes of a packet that went step by step; else the route as [`pack_route`] packs it.
+    told: u32,
+    /// The rule of a packet that took a stored way.
+    rule: u32,
 }
 
 /// Where the rest of what is known of a packet stands.
 #[derive(Clone, Copy, Debug)]
+#[repr(u8)]
 enum Facts {
-    /// It went step by step: index into the outcomes.
-    Told(u32),
-    /// It took a stored way: the route as [`pack_route`] packs it, and the rule. The rest is in the frame that left.
-    Way { route: u32, rule: u32, in_gre: bool },
+    /// It went step by step: among the outcomes.
+    Told,
+    /// It took a stored way and left plain: the rest is in the frame that left.
+    Plain,
+    /// It took a stored way and left in GRE.
+    InGre,
 }
 
 /// What became of a batch. Reused, so that nothing is allocated once it has grown.
@@ -81,9 +88,10 @@ impl Results {
     pub fn outcome(&self, program: &Program, packet: usize) -> Outcome {
         let brief = self.done[packet];
         match brief.facts {
-            Facts::Told(index) => self.outcomes[index as usize],
-            Facts::Way { route, rule, in_gre } => {
-                let (vnet, next_hop_type, length) = unpack_route(route);
+            Facts::Told => self.outcomes[brief.told as usize],
+            Facts::Plain | Facts::InGre => {
+                let in_gre = matches!(brief.facts, Facts::InGre);
+                let (vnet, next_hop_type, length) = unpack_route(brief.told);
                 let frame = self.frames(packet).next().unwrap_or_default();
                 let word = |at: usize| IpAddr::from(be32(frame, at).to_be_bytes());
                 let destination = word(if in_gre { 58 } else { 30 });
@@ -94,7 +102,7 @@ impl Results {
                     customer: program.names.customer_of(vnet),
                     vnet: Some(vnet),
                     flow: brief.flow,
-                    rule: Some(rule),
+                    rule: Some(brief.rule),
                     route: Some((next_hop_type, Prefix::new(destination, length))),
                     egress: Some(Egress { port, tunnel }),
                 }
@@ -114,10 +122,11 @@ impl Results {
         if let Some((kind, of)) = done.error {
             self.errors.push((self.done.len() as u32, kind, of));
         }
-        let facts = Facts::Told(self.outcomes.len() as u32);
+        let (facts, told, rule) = (Facts::Told, self.outcomes.len() as u32, 0);
         let Done { outcome, frames, opened, .. } = *done;
         self.outcomes.push(outcome);
-        self.done.push(Brief { verdict: outcome.verdict, flow: outcome.flow, opened, frames, facts });
+        let (verdict, flow) = (outcome.verdict, outcome.flow);
+        self.done.push(Brief { verdict, flow, opened, frames, facts, told, rule });
     }
 }
 
@@ -131,7 +140,10 @@ const AHEAD: usize = 6;
 #[derive(Clone, Copy, Default)]
 pub(super) struct Lane {
     /// Its fields, if it is of the usual shape.
-    packet: Option<Usual>,
+    packet: Usual,
+    usual: bool,
+    /// The record is that of its receiver.
+    reversed: bool,
     /// The number of its origin; 0 if that is not known.
     origin: u32,
     /// The tunnel of its origin.
@@ -140,11 +152,9 @@ pub(super) struct Lane {
     hash: u32,
     /// Perhaps its record.
     slot: u32,
-    /// The record is that of its receiver.
-    reversed: bool,
 }
 
-/// What is addressed to a port.
+/// What is addressed to a port; addresses are in network order.
 #[derive(Clone, Copy)]
 pub(super) enum Listens {
     /// Only GRE to this address.
@@ -160,9 +170,9 @@ pub(super) enum Listens {
 impl Listens {
     fn new(port: &Port) -> Listens {
         match (port.address, port.role) {
-            (IpAddr::V4(a), Role::Fabric | Role::Edge) => Listens::Tunnels(a.to_bits()),
-            (IpAddr::V4(a), Role::Internet) => Listens::Both(a.to_bits()),
-            (IpAddr::V4(a), Role::Services) => Listens::Plain(a.to_bits()),
+            (IpAddr::V4(a), Role::Fabric | Role::Edge) => Listens::Tunnels(a.to_bits().to_be()),
+            (IpAddr::V4(a), Role::Internet) => Listens::Both(a.to_bits().to_be()),
+            (IpAddr::V4(a), Role::Services) => Listens::Plain(a.to_bits().to_be()),
             (IpAddr::V6(_), _) => Listens::Unusual,
         }
     }
@@ -201,10 +211,9 @@ pub fn process(
                 sys::prefetch_index(bytes, later.start as usize);
                 sys::prefetch_index(bytes, later.start as usize + 64);
             }
-            *lane = parse(context.program, shard, input, frame_of(bytes, input));
-            shard.flows.prefetch_bucket(lane.hash);
+            parse(context.program, shard, input, frame_of(bytes, input), lane);
         }
-        for lane in lanes.iter_mut().take(vector.len()) {
+        for lane in lanes.iter_mut().take(vector.len()).filter(|l| l.usual) {
             lane.slot = shard.flows.probe(lane.hash, lane.reversed);
             if lane.slot == NONE && !lane.reversed {
                 // On the fabric, too, an endpoint without groups leaves the record to the receiver.
@@ -218,19 +227,16 @@ pub fn process(
             if hit(shard, lane, frame, input.now, results) {
                 continue;
             }
-            let arrival = match &lane.packet {
-                Some(packet) if lane.origin != 0 => {
-                    ingress::usual(context.program, input.port, lane.tunnel, packet)
-                }
-                _ => {
-                    let received = received.as_deref_mut();
-                    ingress(context.program, received, input.port, frame, input.original)
-                }
+            let arrival = if lane.usual && lane.origin != 0 {
+                ingress::usual(context.program, input.port, lane.tunnel, &lane.packet, frame)
+            } else {
+                let received = received.as_deref_mut();
+                ingress(context.program, received, input.port, frame, input.original)
             };
             let done = match arrival {
                 Err(outcome) => Done::early(outcome),
                 Ok(arrival) => {
-                    if lane.packet.is_some() && lane.origin == 0 {
+                    if lane.usual && lane.origin == 0 {
                         shard.origins.learn(context.program, &arrival);
                     }
                     forward(context, shard, &arrival, frame, input.now, &mut results.output, &mut trace)
@@ -249,69 +255,72 @@ fn frame_of<'a>(bytes: &'a [u8], input: &Input) -> &'a [u8] {
 
 /// The first stage: everything that can be said of a packet without its flow.
 #[inline(always)]
-fn parse(program: &Program, shard: &Shard, input: &Input, frame: &[u8]) -> Lane {
-    let (port, original) = (input.port, input.original);
-    let in_gre = |address| {
-        let packet = usual::in_gre(frame, original, address)?;
-        Some((packet, OriginKey::in_gre(port, packet.key, packet.outer_source)))
+fn parse(program: &Program, shard: &Shard, input: &Input, frame: &[u8], lane: &mut Lane) {
+    let (port, original, packet) = (input.port, input.original, &mut lane.packet);
+    let listens = shard.listens.get(usize::from(port)).copied().unwrap_or(Listens::Unusual);
+    let in_gre = match listens {
+        Listens::Tunnels(address) | Listens::Both(address) => usual::in_gre(frame, original, address, packet),
+        Listens::Plain(_) | Listens::Unusual => false,
     };
-    let plain = |address| {
-        let packet = usual::plain(frame, original, address)?;
-        match program.plain.lookup(IpAddr::from(packet.destination.to_be_bytes())) {
-            Some(PlainOwner::One(vnet)) => Some((packet, OriginKey::plain(port, vnet))),
-            _ => None,
-        }
+    let key = if in_gre {
+        let (key, source) = usual::key_and_source(frame);
+        OriginKey::in_gre(port, key, source)
+    } else {
+        let plain = match listens {
+            Listens::Both(address) | Listens::Plain(address) => {
+                usual::plain(frame, original, address, packet)
+            }
+            Listens::Tunnels(_) | Listens::Unusual => false,
+        };
+        let owner = || program.plain.lookup_v4(packet.destination);
+        let Some(PlainOwner::One(vnet)) = plain.then(owner).flatten() else {
+            (lane.usual, lane.origin, lane.slot) = (false, 0, NONE);
+            return;
+        };
+        OriginKey::plain(port, vnet)
     };
-    let found = match shard.listens.get(usize::from(port)) {
-        Some(&Listens::Tunnels(address)) => in_gre(address),
-        Some(&Listens::Both(address)) => in_gre(address).or_else(|| plain(address)),
-        Some(&Listens::Plain(address)) => plain(address),
-        _ => None,
-    };
-    let Some((packet, key)) = found else { return Lane::default() };
     let origin = shard.origins.find(key);
-    let hash =
-        shard.flows.hash_ipv4(origin.scope, packet.source, packet.destination, packet.ports, packet.protocol);
-    Lane {
-        packet: Some(packet),
-        origin: origin.number,
-        tunnel: origin.tunnel,
-        hash,
-        slot: NONE,
-        reversed: origin.is_outside(),
-    }
+    (lane.usual, lane.reversed) = (true, origin.is_outside());
+    (lane.origin, lane.tunnel) = (origin.number, origin.tunnel);
+    let Usual { source, destination, ports, protocol, .. } = lane.packet;
+    lane.hash = shard.flows.hash_ipv4(origin.scope, source, destination, ports, protocol);
+    shard.flows.prefetch_bucket(lane.hash);
 }
 
 /// The third stage, for a packet whose record has the way that packets of its origin take: true if it was sent.
 #[inline(always)]
 fn hit(shard: &mut Shard, lane: &Lane, frame: &[u8], now: Nanos, results: &mut Results) -> bool {
-    let Some(packet) = &lane.packet else { return false };
-    if lane.slot == NONE || lane.origin == 0 || packet.changes_state() {
+    let packet = &lane.packet;
+    if (lane.slot == NONE) | (lane.origin == 0) | packet.changes_state() {
         return false;
     }
     let record = shard.flows.record_mut(lane.slot);
-    let (way, same) = if lane.reversed {
-        let ports = packet.ports.rotate_left(16);
-        (record.back(), record.is_live_ipv4(packet.destination, packet.source, ports, packet.protocol))
-    } else {
-        (record.out, record.is_live_ipv4(packet.source, packet.destination, packet.ports, packet.protocol))
-    };
+    // Both ways round without a branch: which one a packet is, nothing predicts.
+    let back = lane.reversed;
+    let other = (packet.source ^ packet.destination) & u32::from(back).wrapping_neg();
+    let (local, remote) = (packet.source ^ other, packet.destination ^ other);
+    let ports = packet.ports.rotate_left(u32::from(back) * 16);
+    let way = *record.way(back);
+    let same = record.is_live_ipv4(local, remote, ports, packet.protocol, back);
     let Some(adjacency) = shard.adjacencies.get(way.adjacency) else { return false };
-    let holds = same & (way.arrival == lane.origin) & record.fresh(now) & adjacency.carries(packet);
+    let holds = same & (way.arrival == lane.origin) & record.fresh(now) & adjacency.carries(frame, packet);
     if !holds {
         return false;
     }
-    let rule = if lane.reversed { record.rule } else { record.way_rule() };
+    // A reversed record is not linked.
+    let rule = record.way_rule();
     record.touch(now);
     let first = results.output.frames.len() as u32;
     adjacency.send(frame, packet, &mut results.output);
-    let facts = Facts::Way { route: way.route, rule, in_gre: adjacency.is_in_gre() };
+    let facts = if adjacency.is_in_gre() { Facts::InGre } else { Facts::Plain };
     results.done.push(Brief {
         verdict: Verdict::Forward,
         flow: FlowState::Established,
         opened: 0,
         frames: (first, first + 1),
         facts,
+        told: way.route,
+        rule,
     });
     true
 }

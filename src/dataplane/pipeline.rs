@@ -617,11 +617,11 @@ impl<'p> Walk<'p, '_> {
         let origin = shard.origins.learn(program, self.arrival)?;
         let stored = Stored { arrival: origin.number, adjacency, route };
         match (source, destination) {
-            (Some(source), None) => shard.flows.record_mut(source).out = stored,
+            (Some(source), None) => shard.flows.record_mut(source).keep_way(false, stored),
             (Some(source), Some(destination)) => {
                 shard.flows.link(source, destination);
                 let record = shard.flows.record_mut(source);
-                record.out = stored;
+                record.keep_way(false, stored);
                 record.set_way_rule(self.outcome.rule?);
             }
             (None, Some(destination)) => {
@@ -629,7 +629,7 @@ impl<'p> Walk<'p, '_> {
                 let (from, to) = (from.to_bits(), to.to_bits());
                 let hash = shard.flows.hash_ipv4(origin.scope, from, to, ports, inner.protocol);
                 if shard.flows.alias(destination, hash) {
-                    shard.flows.record_mut(destination).keep_back(stored);
+                    shard.flows.record_mut(destination).keep_way(true, stored);
                 }
             }
             (None, None) => {}

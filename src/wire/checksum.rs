@@ -43,7 +43,7 @@ pub fn is_right(bytes: &[u8]) -> bool {
 /// byte order, is a multiple of 65,535, and is not zero because a version is no zero.
 #[inline(always)]
 pub fn is_right_v4<const N: usize>(bytes: &[u8; N], at: usize) -> bool {
-    let word = |i: usize| u64::from(super::be32(bytes, at + i));
+    let word = |i: usize| u64::from(super::be32(bytes, at + i).to_be());
     (word(0) + word(4) + word(8) + word(12) + word(16)) % 0xffff == 0
 }
 

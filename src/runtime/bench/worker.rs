@@ -30,7 +30,7 @@ pub const BURST: usize = 256;
 /// Buffers of a receive ring.
 pub const RING: usize = 1024;
 /// Bytes of a buffer, or as many of these as a frame needs.
-pub const BUFFER: usize = 2048;
+pub const BUFFER: usize = 128;
 /// Rings of a worker when others may still hold one.
 const RINGS: usize = 4;
 /// Batches that may wait for a worker.

@@ -345,8 +345,7 @@ impl Records {
         let record = self.record_mut(slot);
         record.flags |= HAS_ENDED;
         record.last = now;
-        record.out = Stored::default();
-        record.back = Stored::default();
+        record.ways = [Stored::default(); 2];
         let gone_at = record.gone_after(now);
         self.timers.unset(&mut self.slab.records, slot);
         self.set_timer(slot, gone_at);
@@ -399,8 +398,7 @@ impl Records {
         for (slot, partner) in [(a, b), (b, a)] {
             let record = self.record_mut(slot);
             record.flags |= LINKED;
-            record.out = Stored::default();
-            record.back = Stored { arrival: partner, ..Stored::default() };
+            record.ways = [Stored::default(), Stored { arrival: partner, ..Stored::default() }];
         }
         self.settle_idle(a);
     }
@@ -414,8 +412,7 @@ impl Records {
             let record = self.record_mut(slot);
             record.flags &= !LINKED;
             record.last = last;
-            record.out = Stored::default();
-            record.back = Stored::default();
+            record.ways = [Stored::default(); 2];
             record.way_idle_minutes = record.idle_minutes;
         }
     }
@@ -441,9 +438,9 @@ impl Records {
     pub fn forget_ways(&mut self) {
         for slot in 0..self.slab.records.len() as u32 {
             let record = self.record_mut(slot);
-            record.out = Stored::default();
+            record.ways[0] = Stored::default();
             if record.partner().is_none() {
-                record.back = Stored::default();
+                record.ways[1] = Stored::default();
             }
         }
     }

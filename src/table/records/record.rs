@@ -40,11 +40,10 @@ pub struct Record {
     pub(super) timer: u32,
     /// The hash of its second entry in the index; 0: it has none.
     pub(super) alias: u32,
-    /// The way of packets that arrive from the endpoint.
-    pub out: Stored,
-    /// The way of packets that arrive from elsewhere and meet this record first. Of a linked record, `arrival` is the
-    /// partner's slot and this is no way.
-    pub(super) back: Stored,
+    /// The way of packets that arrive from the endpoint; then that of packets that arrive from elsewhere and meet this
+    /// record first. Of a linked record the second is no way: its `arrival` is the partner's slot, its `route` the rule of
+    /// the partner.
+    pub(super) ways: [Stored; 2],
 }
 
 /// One cache line, neither more nor less.
@@ -66,10 +65,11 @@ const MINUTE: Nanos = 60 * SECOND;
 
 impl Record {
     /// True if it is the record of an IPv4 flow with these addresses, ports (local above remote) and protocol, and has
-    /// not ended. Whose it is, and whether it is still fresh, is left to ask.
+    /// not ended; `reversed`, only if it is not linked. Whose it is, and whether it is still fresh, is left to ask.
     #[inline(always)]
-    pub fn is_live_ipv4(&self, local: u32, remote: u32, ports: u32, protocol: u8) -> bool {
-        let kind = u16::from_le_bytes([self.protocol, self.flags]) & KIND;
+    pub fn is_live_ipv4(&self, local: u32, remote: u32, ports: u32, protocol: u8, reversed: bool) -> bool {
+        let linked = u16::from(reversed) * u16::from_le_bytes([0, LINKED]);
+        let kind = u16::from_le_bytes([self.protocol, self.flags]) & (KIND | linked);
         let kind = u32::from(kind ^ u16::from_le_bytes([protocol, USED]));
         (self.local ^ local) | (self.remote ^ remote) | (self.ports ^ ports) | kind == 0
     }
@@ -102,34 +102,36 @@ impl Record {
     /// The slot of the record that is refreshed with this one.
     #[inline(always)]
     pub fn partner(&self) -> Option<u32> {
-        (self.flags & LINKED != 0).then_some(self.back.arrival)
+        (self.flags & LINKED != 0).then_some(self.ways[1].arrival)
     }
 
-    /// The way of packets that arrive from elsewhere and meet this record first; none of a linked record.
+    /// The stored way of packets that arrive from the endpoint, or, `reversed`, of those that arrive from elsewhere and
+    /// meet this record first. Of a linked record only the first is one, and [`Record::is_live_ipv4`] says so.
     #[inline(always)]
-    pub fn back(&self) -> Stored {
-        if self.flags & LINKED != 0 { Stored::default() } else { self.back }
+    pub fn way(&self, reversed: bool) -> &Stored {
+        &self.ways[usize::from(reversed)]
     }
 
-    /// Keeps that way; nothing to a linked record.
+    /// Keeps a way; nothing to a linked record whose second way it would be.
     #[inline]
-    pub fn keep_back(&mut self, way: Stored) {
-        if self.flags & LINKED == 0 {
-            self.back = way;
+    pub fn keep_way(&mut self, reversed: bool, way: Stored) {
+        if !reversed || self.flags & LINKED == 0 {
+            self.ways[usize::from(reversed)] = way;
         }
     }
 
     /// The rule that verdicts of packets that take the way `out` name: the one that opened the last record they meet.
     #[inline(always)]
     pub fn way_rule(&self) -> u32 {
-        if self.flags & LINKED != 0 { self.back.route } else { self.rule }
+        let of_partner = self.ways[1].route;
+        if self.flags & LINKED != 0 { of_partner } else { self.rule }
     }
 
     /// Sets the rule of the partner, which verdicts name.
     #[inline]
     pub fn set_way_rule(&mut self, rule: u32) {
         if self.flags & LINKED != 0 {
-            self.back.route = rule;
+            self.ways[1].route = rule;
         }
     }
 

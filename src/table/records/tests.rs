@@ -293,12 +293,12 @@ impl Pair {
             if let (IpAddr::V4(local), IpAddr::V4(remote)) = (key.local, key.remote) {
                 let (local, remote) = (local.to_bits(), remote.to_bits());
                 let ports = u32::from(key.ports.0) << 16 | u32::from(key.ports.1);
-                assert_eq!(record.is_live_ipv4(local, remote, ports, key.protocol), !own.ended);
-                assert!(!record.is_live_ipv4(local ^ 1, remote, ports, key.protocol));
+                assert_eq!(record.is_live_ipv4(local, remote, ports, key.protocol, false), !own.ended);
+                assert!(!record.is_live_ipv4(local ^ 1, remote, ports, key.protocol, false));
                 let hash = records.hash_ipv4(key.owner.vnet, local, remote, ports, key.protocol);
                 assert_ne!(records.probe(hash, false), NONE);
             } else {
-                assert!(!record.is_live_ipv4(record.local, record.remote, record.ports, key.protocol));
+                assert!(!record.is_live_ipv4(record.local, record.remote, record.ports, key.protocol, false));
             }
         });
     }
@@ -369,19 +369,19 @@ fn ways_go_when_the_record_ends_or_partners_part() {
     let [a, b] = [1, 2].map(|n| open(&mut records, n, START).unwrap());
     let way = Stored { arrival: 1, adjacency: 2, route: 3 };
     records.link(a, b);
-    records.record_mut(a).out = way;
+    records.record_mut(a).keep_way(false, way);
     assert_eq!((records.record(a).partner(), records.record(b).partner()), (Some(b), Some(a)));
     records.refresh(a, START + 5);
     assert_eq!(records.last(b), START + 5);
     records.end(b, START + 7);
-    assert_eq!((records.record(a).partner(), records.record(a).out), (None, Stored::default()));
+    assert_eq!((records.record(a).partner(), *records.record(a).way(false)), (None, Stored::default()));
     assert_eq!((records.last(a), records.last(b)), (START + 5, START + 7));
-    records.record_mut(a).out = way;
+    records.record_mut(a).keep_way(false, way);
     assert!(!records.record_mut(a).see_fin(Direction::Outbound));
     assert!(!records.record_mut(a).see_fin(Direction::Outbound));
     assert!(records.record_mut(a).see_fin(Direction::Inbound));
     records.end(a, START + 8);
-    assert_eq!(records.record(a).out, Stored::default());
+    assert_eq!(*records.record(a).way(false), Stored::default());
     assert!(records.record(a).ended() && !records.alias(NONE, 5));
 }
 
@@ -389,7 +389,7 @@ fn ways_go_when_the_record_ends_or_partners_part() {
 fn no_slot_matches_nothing() {
     let mut records = Records::new(seed(3));
     open(&mut records, 1, START).unwrap();
-    assert!(!records.record(NONE).is_live_ipv4(0, 0, 0, 0) && !records.record(NONE).is_used());
+    assert!(!records.record(NONE).is_live_ipv4(0, 0, 0, 0, false) && !records.record(NONE).is_used());
     records.remove(NONE);
     records.end(NONE, START);
     records.link(NONE, 1);
