@@ -10,7 +10,7 @@ use ahash::RandomState;
 use super::names::Names;
 use crate::model::{Access, AddressItem, AddressMatch, Customer, Nsg, Rule, RuleProtocol, ServiceTags};
 use crate::packet::Direction;
-use crate::table::classify::{Addresses, Bits, Classifier, Pattern, Protocols, bits_where};
+use crate::table::classify::{Bits, Classifier, Fields, bits_where};
 use crate::types::Prefix;
 use crate::wire::protocol;
 
@@ -173,31 +173,68 @@ pub fn expand(
     Some(prefixes)
 }
 
-/// The prefixes of the sides of a group's rules. Those that stand for the same are one list, because a tag may hold
+/// What the sides of a group's rules stand for. Those that stand for the same refer to one list, because a tag may hold
 /// thousands.
 struct Sides<'a> {
     customer: &'a Customer,
     tags: &'a ServiceTags,
     scope: &'a Scope,
-    of_tags: HashMap<&'a str, Arc<[Prefix]>, RandomState>,
-    of_asgs: HashMap<&'a [usize], Arc<[Prefix]>, RandomState>,
+    load_balancer: [Prefix; 1],
+    /// Lists that stand nowhere else.
+    made: Vec<Vec<Prefix>>,
+    of_asgs: HashMap<&'a [usize], usize, RandomState>,
+}
+
+/// The addresses of one side of a rule.
+#[derive(Clone, Copy)]
+enum Side<'a> {
+    Any,
+    LoadBalancer,
+    List(&'a [Prefix]),
+    /// One of [`Sides::made`].
+    Made(usize),
 }
 
 impl<'a> Sides<'a> {
-    fn addresses(&mut self, side: &'a AddressMatch) -> Addresses {
-        let Sides { customer, tags, scope, of_tags, of_asgs } = self;
-        let expanded = || Some(Arc::from(expand(side, customer, tags, scope)?));
-        let prefixes = match (side.items.as_slice(), side.asgs.as_slice()) {
-            ([AddressItem::Any], _) => None,
-            ([AddressItem::VirtualNetwork], []) => Some(scope.virtual_network.clone()),
-            ([AddressItem::Internet], []) => Some(scope.internet.clone()),
+    fn side(&mut self, side: &'a AddressMatch) -> Side<'a> {
+        match (side.items.as_slice(), side.asgs.as_slice()) {
+            ([AddressItem::Any], _) => Side::Any,
+            ([AddressItem::Prefix(prefix)], []) => Side::List(std::slice::from_ref(prefix)),
+            ([AddressItem::VirtualNetwork], []) => Side::List(&self.scope.virtual_network),
+            ([AddressItem::Internet], []) => Side::List(&self.scope.internet),
+            ([AddressItem::AzureLoadBalancer], []) => Side::LoadBalancer,
             ([AddressItem::Tag(name)], []) => {
-                Some(of_tags.entry(name).or_insert_with(|| expanded().unwrap_or_default()).clone())
+                Side::List(self.tags.find(name).map_or(&[], |tag| &tag.prefixes))
             }
-            ([], asgs) => Some(of_asgs.entry(asgs).or_insert_with(|| expanded().unwrap_or_default()).clone()),
-            _ => expanded(),
-        };
-        prefixes.map_or(Addresses::Any, Addresses::Prefixes)
+            ([], asgs) => match self.of_asgs.get(asgs) {
+                Some(list) => Side::Made(*list),
+                None => {
+                    self.of_asgs.insert(asgs, self.made.len());
+                    self.make(side)
+                }
+            },
+            _ => self.make(side),
+        }
+    }
+
+    fn make(&mut self, side: &AddressMatch) -> Side<'a> {
+        match expand(side, self.customer, self.tags, self.scope) {
+            None => Side::Any,
+            Some(prefixes) => {
+                self.made.push(prefixes);
+                Side::Made(self.made.len() - 1)
+            }
+        }
+    }
+
+    /// The prefixes of a side; `None` for every address.
+    fn prefixes(&self, side: Side<'a>) -> Option<&[Prefix]> {
+        match side {
+            Side::Any => None,
+            Side::LoadBalancer => Some(&self.load_balancer),
+            Side::List(prefixes) => Some(prefixes),
+            Side::Made(list) => self.made.get(list).map(Vec::as_slice),
+        }
     }
 }
 
@@ -233,14 +270,17 @@ impl Rules {
         sides: &mut Sides<'a>,
         names: &mut Names,
     ) -> Rules {
-        let patterns: Vec<Pattern> = ranked
+        let pairs: Vec<_> =
+            ranked.iter().map(|r| (sides.side(&r.rule.source), sides.side(&r.rule.destination))).collect();
+        let fields: Vec<Fields<'_>> = ranked
             .iter()
-            .map(|r| Pattern {
+            .zip(&pairs)
+            .map(|(r, (source, destination))| Fields {
                 protocols: protocols(r.rule.protocol),
-                source: sides.addresses(&r.rule.source),
-                destination: sides.addresses(&r.rule.destination),
-                source_ports: r.rule.source_ports.clone(),
-                destination_ports: r.rule.destination_ports.clone(),
+                source: sides.prefixes(*source),
+                destination: sides.prefixes(*destination),
+                source_ports: &r.rule.source_ports,
+                destination_ports: &r.rule.destination_ports,
             })
             .collect();
         let mut name = String::new();
@@ -268,7 +308,7 @@ impl Rules {
             .collect();
         let of_all = (!of_members.is_empty()).then(|| bits_where(ranked, |r| !r.rule.names_asgs()));
         Rules {
-            classifier: Classifier::new(&patterns),
+            classifier: Classifier::of(&fields),
             decisions,
             platform: platform.iter().any(|w| *w != 0).then_some(platform),
             of_members,
@@ -356,8 +396,9 @@ impl Group {
         names: &mut Names,
     ) -> Group {
         let [inbound, outbound] = [Direction::Inbound, Direction::Outbound].map(|d| (ranked(nsg, d), d));
-        let (of_tags, of_asgs) = (HashMap::default(), HashMap::default());
-        let mut sides = Sides { customer, tags, scope, of_tags, of_asgs };
+        let (made, of_asgs) = (Vec::new(), HashMap::default());
+        let load_balancer = [load_balancer()];
+        let mut sides = Sides { customer, tags, scope, load_balancer, made, of_asgs };
         Group {
             name: nsg.name.clone(),
             flush: nsg.flush_connection,
@@ -376,14 +417,15 @@ impl Group {
     }
 }
 
-fn protocols(named: RuleProtocol) -> Protocols {
-    Protocols::Numbers(match named {
-        RuleProtocol::Any => return Protocols::Any,
-        RuleProtocol::Tcp => vec![protocol::TCP],
-        RuleProtocol::Udp => vec![protocol::UDP],
-        RuleProtocol::Icmp => vec![protocol::ICMP, protocol::ICMPV6],
-        RuleProtocol::Esp => vec![protocol::ESP],
-        RuleProtocol::Ah => vec![protocol::AH],
+/// The numbers of the protocols that a rule names; `None` for all.
+fn protocols(named: RuleProtocol) -> Option<&'static [u8]> {
+    Some(match named {
+        RuleProtocol::Any => return None,
+        RuleProtocol::Tcp => &[protocol::TCP],
+        RuleProtocol::Udp => &[protocol::UDP],
+        RuleProtocol::Icmp => &[protocol::ICMP, protocol::ICMPV6],
+        RuleProtocol::Esp => &[protocol::ESP],
+        RuleProtocol::Ah => &[protocol::AH],
     })
 }
 

@@ -1,7 +1,7 @@
 //! A cache line of ascending numbers: where does one belong? The step of a search with 16 or 8 ways at once.
 
 /// Sixteen words in one cache line.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct Line(pub [i32; 16]);
 

@@ -2,16 +2,16 @@
 //! behind functions that no argument can misuse.
 #![allow(unsafe_code)]
 
-mod above;
 mod arena;
 mod lanes;
 mod line;
 mod memory;
+mod ports;
 mod prefetch;
 
-pub use above::{first_above_16, first_above_32};
 pub use arena::Arena;
 pub use lanes::{equal8, high8};
 pub use line::Line;
 pub use memory::huge_pages_allowed;
+pub use ports::PortLine;
 pub use prefetch::{prefetch, prefetch_index};

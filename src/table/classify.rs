@@ -3,16 +3,17 @@
 //! Each field's values are cut into intervals inside which the same rules match. A look-up finds one interval per field;
 //! each has a value that says which rules match in it, and the lowest rule that is in all of them is the answer.
 //!
-//! The value of up to 64 rules is their bits. Of more rules it is a summary, one bit for each 64 rules some of which match;
-//! where the bits of these rules stand; and the bits of the last sixteen rules, so that default rules need no more:
+//! The value for up to 64 rules is their bits. For more rules it names for each 256 of them a block of bits; equal blocks
+//! are held once, and intervals that follow each other share all but the one in which they differ:
 //!
 //! ```text
-//!   source ───────► value ─┐
-//!   destination ──► value ─┼─ and ─► for each bit of the summary: and the words ─► lowest bit ─► rule
-//!   protocol, ports ► value ─┘       else the lowest of the last sixteen
+//!   source ─────────► value ─┐                 ┌─► block ─┐
+//!   destination ────► value ─┼─ of each 256 ──►├─► block ─┼─ and ─► lowest bit ─► rule
+//!   protocol, ports ► value ─┘     rules       └─► block ─┘
 //! ```
 //!
-//! TCP and UDP have intervals of ports of their own, so that the protocol needs no step.
+//! TCP and UDP have intervals of ports of their own, so that the protocol needs no step; the last rule, if it matches
+//! everything as the last default rule does, needs no bits.
 
 mod build;
 mod search;
@@ -20,7 +21,6 @@ mod search;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use self::build::Shape;
 use self::search::{Lines, Tree};
 use crate::types::Prefix;
 use crate::wire::protocol;
@@ -59,14 +59,87 @@ pub struct Pattern {
     pub destination_ports: Vec<(u16, u16)>,
 }
 
+/// A rule that refers to its lists. Rules with the same prefixes should refer to one list: it is gone through once.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields<'a> {
+    /// Protocols; `None` for every one.
+    pub protocols: Option<&'a [u8]>,
+    /// Sources; `None` for every address of both families.
+    pub source: Option<&'a [Prefix]>,
+    /// Destinations, likewise.
+    pub destination: Option<&'a [Prefix]>,
+    /// Source ports.
+    pub source_ports: &'a [(u16, u16)],
+    /// Destination ports.
+    pub destination_ports: &'a [(u16, u16)],
+}
+
+impl<'a> From<&'a Pattern> for Fields<'a> {
+    fn from(rule: &'a Pattern) -> Fields<'a> {
+        let side = |side: &'a Addresses| match side {
+            Addresses::Any => None,
+            Addresses::Prefixes(prefixes) => Some(&**prefixes),
+        };
+        Fields {
+            protocols: match &rule.protocols {
+                Protocols::Any => None,
+                Protocols::Numbers(numbers) => Some(numbers),
+            },
+            source: side(&rule.source),
+            destination: side(&rule.destination),
+            source_ports: &rule.source_ports,
+            destination_ports: &rule.destination_ports,
+        }
+    }
+}
+
 const ALL_PORTS: (u16, u16) = (0, u16::MAX);
 
 /// A set of rules as bits, the first rule in the lowest bit of the first word.
 pub type Bits = Box<[u64]>;
 
-/// Bits of a value that are a summary, and bits behind them that are rules.
-const SUMMARY: usize = 16;
-const TAIL: usize = 16;
+/// The bits of 256 rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(align(32))]
+struct Block([u64; 4]);
+
+impl Block {
+    /// No rule.
+    const EMPTY: Block = Block([0; 4]);
+    /// Every rule.
+    const FULL: Block = Block([u64::MAX; 4]);
+
+    #[inline(always)]
+    fn and(self, other: Block) -> Block {
+        Block(std::array::from_fn(|n| self.0[n] & other.0[n]))
+    }
+
+    #[inline(always)]
+    fn is_empty(&self) -> bool {
+        let Block([a, b, c, d]) = *self;
+        a | b | c | d == 0
+    }
+
+    /// The first rule of a block that is not empty.
+    #[inline(always)]
+    fn first(&self) -> usize {
+        let Block([a, b, c, d]) = *self;
+        let (one, other, behind) = if a | b != 0 { (a, b, 0) } else { (c, d, 128) };
+        let (word, behind) = if one != 0 { (one, behind) } else { (other, behind + 64) };
+        behind + word.trailing_zeros() as usize
+    }
+}
+
+/// What the values are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// The bits of up to 64 rules.
+    Bits,
+    /// The numbers of up to four blocks, 16 bits each.
+    Blocks,
+    /// The place of a row of such numbers, as there are too many.
+    Rows,
+}
 
 /// A compiled list of rules.
 #[derive(Debug)]
@@ -77,8 +150,11 @@ pub struct Classifier {
     udp: Ports,
     lines: Lines,
     values: Box<[u64]>,
-    words: Box<[u64]>,
-    shape: Shape,
+    blocks: Box<[Block]>,
+    rows: Box<[u32]>,
+    layout: Layout,
+    /// Blocks for all rules that have bits.
+    count: usize,
     /// The last rule, if it matches everything: it needs no bits.
     rest: Option<usize>,
     source_v6: Tree,
@@ -98,12 +174,47 @@ struct Ports {
 impl Classifier {
     /// Compiles the rules; the first has the highest priority.
     pub fn new(rules: &[Pattern]) -> Classifier {
+        Classifier::of(&rules.iter().map(Fields::from).collect::<Vec<_>>())
+    }
+
+    /// The same for rules that refer to their lists.
+    pub fn of(rules: &[Fields<'_>]) -> Classifier {
         build::build(rules)
     }
 
     /// The first rule that matches; `among` limits which rules are asked.
     #[inline]
     pub fn first_match(
+        &self,
+        source: IpAddr,
+        destination: IpAddr,
+        protocol: u8,
+        ports: (u16, u16),
+        among: Option<&[u64]>,
+    ) -> Option<usize> {
+        match (source, destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                self.first_match_v4(source.to_bits(), destination.to_bits(), protocol, ports, among)
+            }
+            _ => self.first_match_v6(source, destination, protocol, ports, among),
+        }
+    }
+
+    /// The same for IPv4 addresses as numbers.
+    pub fn first_match_v4(
+        &self,
+        source: u32,
+        destination: u32,
+        protocol: u8,
+        ports: (u16, u16),
+        among: Option<&[u64]>,
+    ) -> Option<usize> {
+        let source = self.lines.find_v4(&self.source_v4, source);
+        let destination = self.lines.find_v4(&self.destination_v4, destination);
+        self.first_of(source, destination, protocol, ports, among)
+    }
+
+    fn first_match_v6(
         &self,
         source: IpAddr,
         destination: IpAddr,
@@ -122,23 +233,8 @@ impl Classifier {
         self.first_of(source, destination, protocol, ports, among)
     }
 
-    /// The same for IPv4 addresses as numbers.
-    #[inline]
-    pub fn first_match_v4(
-        &self,
-        source: u32,
-        destination: u32,
-        protocol: u8,
-        ports: (u16, u16),
-        among: Option<&[u64]>,
-    ) -> Option<usize> {
-        let source = self.lines.find_v4(&self.source_v4, source);
-        let destination = self.lines.find_v4(&self.destination_v4, destination);
-        self.first_of(source, destination, protocol, ports, among)
-    }
-
     /// The first rule in the sets of these intervals, the protocol and the ports.
-    #[inline]
+    #[inline(always)]
     fn first_of(
         &self,
         source: usize,
@@ -167,64 +263,64 @@ impl Classifier {
     #[inline(always)]
     fn first<const N: usize>(&self, values: [usize; N], among: Option<&[u64]>) -> Option<usize> {
         let values = values.map(|at| self.values.get(at).copied().unwrap_or(0));
-        let common = values.into_iter().fold(u64::MAX, |all, value| all & value);
-        let mut tail = common;
-        if self.shape.words != 0 {
-            tail = common >> SUMMARY & ((1 << TAIL) - 1);
-            let mut summary = common as u32 & ((1 << SUMMARY) - 1);
-            while summary != 0 {
-                if let Some(rule) = self.first_among_words(values, summary.trailing_zeros(), among) {
-                    return Some(rule);
+        match self.layout {
+            Layout::Bits => {
+                let mut hits = values.into_iter().fold(u64::MAX, |all, value| all & value);
+                if let Some(among) = among {
+                    hits &= among.first().copied().unwrap_or(0);
                 }
-                summary &= summary - 1;
+                if hits != 0 {
+                    return Some(hits.trailing_zeros() as usize);
+                }
+            }
+            Layout::Blocks => {
+                let mut left = values;
+                for number in 0..self.count {
+                    let hits = self.hits(number, left.map(|value| usize::from(value as u16)), among);
+                    if !hits.is_empty() {
+                        return Some(256 * number + hits.first());
+                    }
+                    left = left.map(|value| value >> 16);
+                }
+            }
+            Layout::Rows => {
+                for number in 0..self.count {
+                    let place =
+                        |row: u64| self.rows.get(row as usize + number).map_or(0, |place| *place as usize);
+                    let hits = self.hits(number, values.map(place), among);
+                    if !hits.is_empty() {
+                        return Some(256 * number + hits.first());
+                    }
+                }
             }
         }
-        if let Some(among) = among {
-            tail &= bits_from(among, self.shape.tail);
-        }
-        if tail != 0 {
-            return Some(self.shape.tail + tail.trailing_zeros() as usize);
-        }
-        self.rest.filter(|rest| among.is_none_or(|a| bits_from(a, *rest) & 1 != 0))
+        let limit =
+            |rest: usize| among.is_none_or(|a| a.get(rest / 64).is_some_and(|w| w >> (rest % 64) & 1 != 0));
+        self.rest.filter(|rest| limit(*rest))
     }
 
-    /// The first rule that is in the sets of all these values, of those that one bit of their summaries stands for.
+    /// The rules in all these blocks, which are the sets' blocks of this number.
     #[inline(always)]
-    fn first_among_words<const N: usize>(
-        &self,
-        values: [u64; N],
-        bit: u32,
-        among: Option<&[u64]>,
-    ) -> Option<usize> {
-        let stride = self.shape.stride as u32;
-        for word in bit * stride..(bit + 1) * stride {
-            let words = values.map(|value| {
-                let at = ((value >> 32) as u32).wrapping_add(word);
-                self.words.get(at as usize).copied().unwrap_or(0)
-            });
-            let mut hit = words.into_iter().fold(u64::MAX, |all, word| all & word);
-            if let Some(among) = among {
-                hit &= among.get(word as usize).copied().unwrap_or(0);
-            }
-            if hit != 0 {
-                return Some((word * 64 + hit.trailing_zeros()) as usize);
-            }
+    fn hits<const N: usize>(&self, number: usize, places: [usize; N], among: Option<&[u64]>) -> Block {
+        let mut hits = Block::FULL;
+        for place in places {
+            let Some(block) = self.blocks.get(place) else { return Block::EMPTY };
+            hits = hits.and(*block);
         }
-        None
+        if let Some(among) = among {
+            hits = hits.and(Block(std::array::from_fn(|n| among.get(4 * number + n).copied().unwrap_or(0))));
+        }
+        hits
     }
 
     /// Bytes it holds.
     pub fn memory(&self) -> usize {
-        size_of::<Self>() + self.lines.memory() + size_of_val(&*self.values) + size_of_val(&*self.words)
+        size_of::<Self>()
+            + self.lines.memory()
+            + size_of_val(&*self.values)
+            + size_of_val(&*self.blocks)
+            + size_of_val(&*self.rows)
     }
-}
-
-/// Up to 64 bits from this one on.
-#[inline]
-fn bits_from(bits: &[u64], first: usize) -> u64 {
-    let word = |at: usize| bits.get(at).copied().unwrap_or(0);
-    let shift = first % 64;
-    word(first / 64) >> shift | word(first / 64 + 1) << 1 << (63 - shift)
 }
 
 /// The rules for which `keep` holds, as bits.

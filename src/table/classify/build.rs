@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ahash::RandomState;
 
 use super::search::{Lines, Tree};
-use super::{ALL_PORTS, Addresses, Classifier, Pattern, Ports, Protocols, SUMMARY, TAIL};
+use super::{ALL_PORTS, Block, Classifier, Fields, Layout, Ports};
 use crate::table::ecmp::mix;
 use crate::types::Prefix;
 use crate::wire::protocol;
@@ -14,98 +14,83 @@ use crate::wire::protocol;
 /// Lists of prefixes from this length on are looked for among those that were seen, by their address.
 const LONG: usize = 4;
 
-/// How the bits of a classifier's rules are laid out.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Shape {
-    /// Words of 64 rules that stand outside the interval's value.
-    pub(super) words: usize,
-    /// Words that one bit of a summary stands for.
-    pub(super) stride: usize,
-    /// The first rule whose bit stands in the value itself.
-    pub(super) tail: usize,
+/// Bits of all rules: their blocks.
+type Bits = Vec<Block>;
+
+fn flip(bits: &mut [Block], rule: usize) {
+    bits[rule / 256].0[rule % 256 / 64] ^= 1 << (rule % 64);
 }
 
-impl Shape {
-    fn new(rules: usize) -> Shape {
-        let tail = if rules <= 64 { 0 } else { rules - TAIL };
-        let words = tail.div_ceil(64);
-        let stride = words.div_ceil(SUMMARY).max(1);
-        Shape { words: words.next_multiple_of(stride), stride, tail }
-    }
+fn holds(bits: &[Block], rule: usize) -> bool {
+    bits[rule / 256].0[rule % 256 / 64] >> (rule % 64) & 1 != 0
+}
 
-    /// The word of a rule, and its bit; the word behind the last is the tail.
-    fn place(&self, rule: usize) -> (usize, u64) {
-        match rule.checked_sub(self.tail) {
-            Some(bit) => (self.words, 1 << bit),
-            None => (rule / 64, 1 << (rule % 64)),
-        }
+fn bits_of(rules: &[Fields<'_>], keep: impl Fn(&Fields<'_>) -> bool) -> Bits {
+    let mut bits = none(rules);
+    for (rule, _) in rules.iter().enumerate().filter(|(_, r)| keep(r)) {
+        flip(&mut bits, rule);
     }
+    bits
+}
 
-    /// No rule at all.
-    fn none(&self) -> Vec<u64> {
-        vec![0; self.words + 1]
-    }
-
-    fn flip(&self, bits: &mut [u64], rule: usize) {
-        let (word, bit) = self.place(rule);
-        bits[word] ^= bit;
-    }
-
-    fn holds(&self, bits: &[u64], rule: usize) -> bool {
-        let (word, bit) = self.place(rule);
-        bits[word] & bit != 0
-    }
-
-    fn bits(&self, rules: &[Pattern], keep: impl Fn(&Pattern) -> bool) -> Vec<u64> {
-        let mut bits = self.none();
-        for (rule, _) in rules.iter().enumerate().filter(|(_, r)| keep(r)) {
-            self.flip(&mut bits, rule);
-        }
-        bits
-    }
+/// No rule at all; at least one block.
+fn none(rules: &[Fields<'_>]) -> Bits {
+    vec![Block::EMPTY; rules.len().div_ceil(256).max(1)]
 }
 
 /// True of a rule that matches every packet.
-fn matches_all(rule: &Pattern) -> bool {
-    rule.protocols == Protocols::Any
-        && rule.source == Addresses::Any
-        && rule.destination == Addresses::Any
-        && rule.source_ports.contains(&ALL_PORTS)
-        && rule.destination_ports.contains(&ALL_PORTS)
+fn matches_all(rule: &Fields<'_>) -> bool {
+    rule.protocols.is_none() && rule.source.is_none() && rule.destination.is_none() && takes_all_ports(rule)
 }
 
-fn names(rule: &Pattern, protocol: u8) -> bool {
-    match &rule.protocols {
-        Protocols::Any => true,
-        Protocols::Numbers(numbers) => numbers.contains(&protocol),
-    }
+/// True of a rule that matches protocols without ports.
+fn takes_all_ports(rule: &Fields<'_>) -> bool {
+    rule.source_ports.contains(&ALL_PORTS) && rule.destination_ports.contains(&ALL_PORTS)
+}
+
+fn names(rule: &Fields<'_>, protocol: u8) -> bool {
+    rule.protocols.is_none_or(|numbers| numbers.contains(&protocol))
 }
 
 /// Compiles rules; the first has the highest priority.
-pub(super) fn build(rules: &[Pattern]) -> Classifier {
+pub(super) fn build(rules: &[Fields<'_>]) -> Classifier {
     let rest = rules.last().filter(|r| matches_all(r)).map(|_| rules.len() - 1);
     let rules = &rules[..rest.unwrap_or(rules.len())];
-    let shape = Shape::new(rules.len());
-    let mut builder = Builder { rules, shape, ..Builder::default() };
-    let source_v4 = builder.v4(|r| &r.source);
-    let destination_v4 = builder.v4(|r| &r.destination);
-    let source_v6 = builder.v6(|r| &r.source);
-    let destination_v6 = builder.v6(|r| &r.destination);
+    let mut builder = Builder::new(rules);
+    let source_v4 = builder.v4(|r| r.source);
+    let destination_v4 = builder.v4(|r| r.destination);
+    let source_v6 = builder.v6(|r| r.source);
+    let destination_v6 = builder.v6(|r| r.destination);
     let tcp = builder.ports_of(protocol::TCP);
     let alike = rules.iter().all(|r| names(r, protocol::TCP) == names(r, protocol::UDP));
     let udp = if alike { tcp } else { builder.ports_of(protocol::UDP) };
     let (portless, classes) = builder.portless();
     builder.lines.shrink();
+    let Builder { lines, blocks, rows, current, .. } = builder;
+    let count = current.bits.len();
+    let (layout, values) = if rules.len() <= 64 {
+        let bits = |row: &u32| blocks.get(*row as usize).map_or(0, |block| block.0[0]);
+        (Layout::Bits, rows.iter().map(bits).collect())
+    } else if count <= 4 && blocks.len() <= 1 << 16 {
+        let value = |row: &[u32]| row.iter().rev().fold(0, |value, block| value << 16 | u64::from(*block));
+        (Layout::Blocks, rows.chunks_exact(count).map(value).collect())
+    } else {
+        (Layout::Rows, (0..rows.len() as u64).step_by(count).collect())
+    };
+    let keep_blocks = layout != Layout::Bits;
+    let keep_rows = layout == Layout::Rows;
     Classifier {
-        shape,
-        rest,
         source_v4,
         destination_v4,
         tcp,
         udp,
-        values: builder.values.into(),
-        words: builder.words.into(),
-        lines: builder.lines,
+        lines,
+        values,
+        blocks: if keep_blocks { blocks.into() } else { Box::default() },
+        rows: if keep_rows { rows.into() } else { Box::default() },
+        layout,
+        count,
+        rest,
         source_v6,
         destination_v6,
         portless,
@@ -113,25 +98,24 @@ pub(super) fn build(rules: &[Pattern]) -> Classifier {
     }
 }
 
-impl Default for Shape {
-    fn default() -> Self {
-        Shape::new(0)
-    }
-}
-
 /// What the values of a field are: addresses of a family, or ports.
 trait Value: Copy + Ord {
-    const LOWEST: Self;
+    const HIGHEST: Self;
     fn next(self) -> Option<Self>;
+    fn before(self) -> Option<Self>;
 }
 
 macro_rules! value {
     ($($number:ty),*) => {$(
         impl Value for $number {
-            const LOWEST: Self = <$number>::MIN;
+            const HIGHEST: Self = <$number>::MAX;
             #[inline]
             fn next(self) -> Option<Self> {
                 self.checked_add(1)
+            }
+            #[inline]
+            fn before(self) -> Option<Self> {
+                self.checked_sub(1)
             }
         }
     )*};
@@ -143,9 +127,9 @@ value!(u16, u32, u128);
 struct Edges<T> {
     edges: Vec<(T, u32)>,
     /// The rules that match every value.
-    always: Vec<u64>,
+    always: Bits,
     /// The rules of each shared list.
-    shared: Vec<Vec<u64>>,
+    shared: Vec<Bits>,
     /// Ranges of the rule at hand.
     ranges: Vec<(T, T)>,
 }
@@ -174,86 +158,100 @@ impl<T: Value> Edges<T> {
     }
 }
 
-/// What is built, and the spans of words that were met: equal ones are held once.
-#[derive(Default)]
+/// What is built, and the blocks that were met: equal ones are held once.
 struct Builder<'a> {
-    rules: &'a [Pattern],
-    shape: Shape,
+    rules: &'a [Fields<'a>],
     lines: Lines,
-    values: Vec<u64>,
-    words: Vec<u64>,
+    blocks: Vec<Block>,
+    /// The first block with a hash. Another with the same, which chance does not make, is held as often as it is met.
     known: HashMap<u64, u32, RandomState>,
+    /// The numbers of the blocks of each value, one row behind the other.
+    rows: Vec<u32>,
+    current: Current,
+}
+
+/// The bits of the latest value, and the numbers of their blocks.
+struct Current {
+    bits: Bits,
+    row: Vec<u32>,
 }
 
 impl<'a> Builder<'a> {
-    fn v4(&mut self, side: fn(&Pattern) -> &Addresses) -> Tree {
-        let values = self.values.len() as u32;
-        let edges = self.edges(
-            |_, r| Some(prefixes(side(r))),
-            |p| match (p.first(), p.last()) {
-                (IpAddr::V4(a), IpAddr::V4(b)) => Some((a.to_bits(), b.to_bits())),
-                _ => None,
-            },
-        );
-        let ends = self.sweep(edges);
-        self.lines.add_v4(&ends, values)
+    fn new(rules: &'a [Fields<'a>]) -> Builder<'a> {
+        let bits = none(rules);
+        let row = vec![0; bits.len()];
+        Builder {
+            rules,
+            lines: Lines::default(),
+            blocks: vec![Block::EMPTY],
+            known: HashMap::default(),
+            rows: Vec::new(),
+            current: Current { bits, row },
+        }
     }
 
-    fn v6(&mut self, side: fn(&Pattern) -> &Addresses) -> Tree {
-        let values = self.values.len() as u32;
-        let edges = self.edges(
-            |_, r| Some(prefixes(side(r))),
-            |p| match (p.first(), p.last()) {
-                (IpAddr::V6(a), IpAddr::V6(b)) => Some((a.to_bits(), b.to_bits())),
-                _ => None,
-            },
-        );
-        let ends = self.sweep(edges);
-        self.lines.add_v6(&ends, values)
+    /// The number of the next value.
+    fn next(&self) -> u32 {
+        (self.rows.len() / self.current.row.len()) as u32
+    }
+
+    fn v4(&mut self, side: fn(&Fields<'a>) -> Option<&'a [Prefix]>) -> Tree {
+        let value = self.next();
+        let range = |p: &Prefix| match (p.first(), p.last()) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => Some((first.to_bits(), last.to_bits())),
+            _ => None,
+        };
+        let edges = self.edges(|_, rule| Some(side(rule)), range);
+        let lasts = self.sweep(edges);
+        self.lines.add_v4(&lasts, value)
+    }
+
+    fn v6(&mut self, side: fn(&Fields<'a>) -> Option<&'a [Prefix]>) -> Tree {
+        let value = self.next();
+        let range = |p: &Prefix| match (p.first(), p.last()) {
+            (IpAddr::V6(first), IpAddr::V6(last)) => Some((first.to_bits(), last.to_bits())),
+            _ => None,
+        };
+        let edges = self.edges(|_, rule| Some(side(rule)), range);
+        let lasts = self.sweep(edges);
+        self.lines.add_v6(&lasts, value)
     }
 
     /// The ports of the rules that name a protocol. Where no source port makes a difference, the source ports are one
     /// interval that is not asked: the destination ports know which rules are meant.
     fn ports_of(&mut self, protocol: u8) -> Ports {
-        let meant = self.shape.bits(self.rules, |r| names(r, protocol) && !r.source_ports.is_empty());
-        let mut tree = |side: fn(&Pattern) -> &[(u16, u16)]| {
-            let values = self.values.len() as u32;
-            let edges = self.edges(
-                |rule, r| {
-                    self.shape.holds(&meant, rule).then(|| Some(side(r)).filter(|s| !s.contains(&ALL_PORTS)))
-                },
-                |range| Some(*range),
-            );
-            let ends = self.sweep(edges);
-            self.lines.add_ports(&ends, values)
+        let meant = bits_of(self.rules, |r| names(r, protocol) && !r.source_ports.is_empty());
+        let mut tree = |side: fn(&Fields<'a>) -> &'a [(u16, u16)]| {
+            let value = self.next();
+            let list = |number, rule: &Fields<'a>| {
+                let ranges = side(rule);
+                holds(&meant, number).then(|| (!ranges.contains(&ALL_PORTS)).then_some(ranges))
+            };
+            let edges = self.edges(list, |range| Some(*range));
+            let lasts = self.sweep(edges);
+            self.lines.add_ports(&lasts, value)
         };
-        Ports { source: tree(|r| &r.source_ports), destination: tree(|r| &r.destination_ports) }
+        Ports { source: tree(|r| r.source_ports), destination: tree(|r| r.destination_ports) }
     }
 
     /// For protocols without ports: the class of each, and where the values of the classes begin.
     fn portless(&mut self) -> (u32, [u8; 256]) {
-        let takes_all =
-            |r: &Pattern| r.source_ports.contains(&ALL_PORTS) && r.destination_ports.contains(&ALL_PORTS);
-        let of_any = self.shape.bits(self.rules, |r| takes_all(r) && r.protocols == Protocols::Any);
-        let mut named: BTreeMap<u8, Vec<u64>> = BTreeMap::new();
-        for (rule, r) in self.rules.iter().enumerate().filter(|(_, r)| takes_all(r)) {
-            let Protocols::Numbers(numbers) = &r.protocols else { continue };
-            for number in numbers {
+        let of_any = bits_of(self.rules, |r| takes_all_ports(r) && r.protocols.is_none());
+        let mut named: BTreeMap<u8, Bits> = BTreeMap::new();
+        for (rule, r) in self.rules.iter().enumerate().filter(|(_, r)| takes_all_ports(r)) {
+            for number in r.protocols.unwrap_or(&[]) {
                 let bits = named.entry(*number).or_insert_with(|| of_any.clone());
-                let (word, bit) = self.shape.place(rule);
-                bits[word] |= bit;
+                bits[rule / 256].0[rule % 256 / 64] |= 1 << (rule % 64);
             }
         }
         // The class behind the named ones is that of all others; if all 256 are named, nothing asks for it.
         let mut classes = [named.len() as u8; 256];
-        let first = self.values.len() as u32;
+        let first = self.next();
         for (class, (number, bits)) in named.iter().enumerate() {
             classes[usize::from(*number)] = class as u8;
-            let value = self.value(bits);
-            self.values.push(value);
+            self.add_value(bits);
         }
-        let value = self.value(&of_any);
-        self.values.push(value);
+        self.add_value(&of_any);
         (first, classes)
     }
 
@@ -261,16 +259,16 @@ impl<'a> Builder<'a> {
     /// all values.
     fn edges<P: 'a, T: Value>(
         &self,
-        list: impl Fn(usize, &'a Pattern) -> Option<Option<&'a [P]>>,
+        list: impl Fn(usize, &Fields<'a>) -> Option<Option<&'a [P]>>,
         range: impl Fn(&P) -> Option<(T, T)>,
     ) -> Edges<T> {
         let mut edges =
-            Edges { edges: Vec::new(), always: self.shape.none(), shared: Vec::new(), ranges: Vec::new() };
+            Edges { edges: Vec::new(), always: none(self.rules), shared: Vec::new(), ranges: Vec::new() };
         let mut seen: HashMap<(*const P, usize), u32, RandomState> = HashMap::default();
         for (rule, pattern) in self.rules.iter().enumerate() {
             match list(rule, pattern) {
                 None => {}
-                Some(None) => self.shape.flip(&mut edges.always, rule),
+                Some(None) => flip(&mut edges.always, rule),
                 Some(Some(list)) if list.len() < LONG => {
                     edges.add(list.iter().filter_map(&range), rule as u32);
                 }
@@ -279,9 +277,9 @@ impl<'a> Builder<'a> {
                     let number = *seen.entry((list.as_ptr(), list.len())).or_insert(next);
                     if number == next {
                         edges.add(list.iter().filter_map(&range), SHARED | number);
-                        edges.shared.push(self.shape.none());
+                        edges.shared.push(none(self.rules));
                     }
-                    self.shape.flip(&mut edges.shared[number as usize], rule);
+                    flip(&mut edges.shared[number as usize], rule);
                 }
             }
         }
@@ -289,84 +287,72 @@ impl<'a> Builder<'a> {
         edges
     }
 
-    /// Adds a value for every interval between edges; where each but the last ends, that is the next begins.
+    /// Adds a value for every interval between edges; the last value of each interval.
     fn sweep<T: Value>(&mut self, edges: Edges<T>) -> Vec<T> {
         let Edges { edges, always: mut bits, shared, .. } = edges;
-        let mut ends: Vec<T> = Vec::with_capacity(edges.len());
-        let mut current = None;
+        let mut lasts: Vec<T> = Vec::with_capacity(edges.len() + 1);
         for at in edges.chunk_by(|a, b| a.0 == b.0) {
-            let start = at.first().map_or(T::LOWEST, |e| e.0);
-            if start > T::LOWEST && current.is_none() {
-                current = Some(self.add_value(&bits));
+            if let Some(before) = at.first().and_then(|e| e.0.before()) {
+                self.end_interval(&mut lasts, before, &bits);
             }
             for &(_, number) in at {
                 match number.checked_sub(SHARED) {
                     Some(list) => {
-                        bits.iter_mut().zip(&shared[list as usize]).for_each(|(word, flip)| *word ^= flip);
+                        let words = |block: &Block| block.0;
+                        for (block, flips) in bits.iter_mut().zip(shared[list as usize].iter().map(words)) {
+                            block.0.iter_mut().zip(flips).for_each(|(word, flip)| *word ^= flip);
+                        }
                     }
-                    None => self.shape.flip(&mut bits, number as usize),
+                    None => flip(&mut bits, number as usize),
                 }
             }
-            let value = self.value(&bits);
-            if current != Some(value) {
-                if start > T::LOWEST {
-                    ends.push(start);
-                }
-                self.values.push(value);
-                current = Some(value);
+        }
+        self.end_interval(&mut lasts, T::HIGHEST, &bits);
+        lasts
+    }
+
+    /// Ends an interval in which these rules match; it joins the one before if they match there, too.
+    fn end_interval<T>(&mut self, lasts: &mut Vec<T>, end: T, bits: &[Block]) {
+        let changed = self.change_to(bits);
+        match lasts.last_mut() {
+            Some(last) if !changed => *last = end,
+            _ => {
+                lasts.push(end);
+                self.rows.extend_from_slice(&self.current.row);
             }
         }
-        if current.is_none() {
-            self.add_value(&bits);
-        }
-        ends
     }
 
-    fn add_value(&mut self, bits: &[u64]) -> u64 {
-        let value = self.value(bits);
-        self.values.push(value);
-        value
+    /// Adds a value for these rules.
+    fn add_value(&mut self, bits: &[Block]) {
+        self.change_to(bits);
+        self.rows.extend_from_slice(&self.current.row);
     }
 
-    /// The value of an interval in which these rules match.
-    fn value(&mut self, bits: &[u64]) -> u64 {
-        let Some((&tail, words)) = bits.split_last() else { return 0 };
-        if words.is_empty() {
-            return tail;
+    /// Makes these bits the latest; true if they differ from those before.
+    fn change_to(&mut self, bits: &[Block]) -> bool {
+        let Builder { blocks, known, current, .. } = self;
+        let mut changed = false;
+        for ((block, old), number) in bits.iter().zip(&mut current.bits).zip(&mut current.row) {
+            if *block == *old {
+                continue;
+            }
+            changed = true;
+            *old = *block;
+            *number = if *block == Block::EMPTY { 0 } else { number_of(*block, blocks, known) };
         }
-        let stride = self.shape.stride;
-        let mut summary = 0_u32;
-        for (chunk, words) in words.chunks_exact(stride).enumerate() {
-            summary |= u32::from(words.iter().any(|w| *w != 0)) << chunk;
-        }
-        let mut offset = 0;
-        if summary != 0 {
-            let first = summary.trailing_zeros() as usize * stride;
-            let end = (32 - summary.leading_zeros()) as usize * stride;
-            offset = self.span(&words[first..end]).wrapping_sub(first as u32);
-        }
-        u64::from(offset) << 32 | tail << SUMMARY | u64::from(summary)
-    }
-
-    /// Where these words stand.
-    fn span(&mut self, words: &[u64]) -> u32 {
-        let hash = mix(words
-            .iter()
-            .fold(0, |h: u64, w| (h.rotate_left(23) ^ w).wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-        let next = self.words.len();
-        let known = *self.known.entry(hash).or_insert(next as u32);
-        if self.words.get(known as usize..).is_some_and(|all| all.starts_with(words)) {
-            return known;
-        }
-        self.words.extend_from_slice(words);
-        next as u32
+        changed
     }
 }
 
-/// The prefixes of a rule's side; `None` for every address.
-fn prefixes(side: &Addresses) -> Option<&[Prefix]> {
-    match side {
-        Addresses::Any => None,
-        Addresses::Prefixes(prefixes) => Some(prefixes),
+/// The number of a block; one that is not known gets the next.
+fn number_of(block: Block, blocks: &mut Vec<Block>, known: &mut HashMap<u64, u32, RandomState>) -> u32 {
+    let turn = |hash: u64, word: &u64| (hash.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let next = blocks.len() as u32;
+    let number = *known.entry(mix(block.0.iter().fold(0, turn))).or_insert(next);
+    if blocks.get(number as usize) == Some(&block) {
+        return number;
     }
+    blocks.push(block);
+    next
 }
