@@ -36,7 +36,7 @@ pub struct Adjacency {
 impl Adjacency {
     /// The adjacency of a way out, if all its frames begin alike but for length and type of service: IPv4 or plain,
     /// without sequence numbers or Ethernet inside.
-    fn new(program: &Program, sending: Sending) -> Option<Adjacency> {
+    fn new(program: &Program, sending: Sending, head: &mut Output) -> Option<Adjacency> {
         let port = program.ports.get(usize::from(sending.port))?;
         let in_gre = match sending.tunnel {
             Some((tunnel, remote)) => {
@@ -52,7 +52,6 @@ impl Adjacency {
                 false
             }
         };
-        let mut head = Output::default();
         head.head(program, sending, IpAddr::from([0; 4]), true, 0, 0);
         let written = head.written();
         let mut template = [0; TEMPLATE];
@@ -130,12 +129,14 @@ fn copy(from: &[u8], to: &mut [u8], length: usize) {
 pub struct Adjacencies {
     table: Vec<Adjacency>,
     numbers: HashMap<Adjacency, u32, RandomState>,
+    /// Where one is put together.
+    scratch: Output,
 }
 
 impl Adjacencies {
     /// The number of the adjacency of a way out, if it has one.
     pub fn number(&mut self, program: &Program, sending: Sending) -> Option<u32> {
-        let adjacency = Adjacency::new(program, sending)?;
+        let adjacency = Adjacency::new(program, sending, &mut self.scratch)?;
         let next = self.table.len() as u32;
         let number = *self.numbers.entry(adjacency).or_insert(next);
         if number == next {

@@ -72,7 +72,7 @@ pub enum Plan {
     Nothing,
     /// The live record in this slot is refreshed.
     Refresh(u32),
-    /// A record is opened, in place of an ended one of the same key if there is one.
+    /// A record is opened, in place of one of the same key that has ended or expired, if there is one.
     Open {
         /// Its key.
         key: FlowKey,
@@ -80,6 +80,8 @@ pub enum Plan {
         rule: u32,
         /// An ended record of the same key makes room for it.
         replaces: bool,
+        /// The slot of a record of the same key, ended or expired.
+        stale: Option<u32>,
     },
 }
 
@@ -161,7 +163,8 @@ pub fn ask(
     let key = key(endpoint.owner(), inner, direction);
     let tracks = endpoint.tracks_tcp() && inner.protocol == protocol::TCP;
     let opens = !tracks || is_opening(inner.tcp_flags);
-    let found = shard.flows.find(&key, now);
+    let any = shard.flows.find_any(&key);
+    let found = any.filter(|&slot| shard.flows.gone_at(slot) > now);
     if let Some(slot) = found {
         let record = shard.flows.record(slot);
         if !record.ended() || !is_opening(inner.tcp_flags) || inner.protocol != protocol::TCP {
@@ -188,7 +191,7 @@ pub fn ask(
         note(trace, direction, || "the table of flow records is full".to_owned());
         said.refused = Some(Reason::FlowTableFull);
     } else {
-        said.plan = Plan::Open { key, rule, replaces: found.is_some() };
+        said.plan = Plan::Open { key, rule, replaces: found.is_some(), stale: any };
     }
     said
 }
@@ -339,8 +342,10 @@ pub fn open(
     occupancy: &Occupancy,
     now: Nanos,
 ) -> Result<Option<u32>, Reason> {
-    let Plan::Open { key, rule, .. } = plan else { return Ok(None) };
-    shard.remove(occupancy, &key);
+    let Plan::Open { key, rule, stale, .. } = plan else { return Ok(None) };
+    if stale.is_some() {
+        shard.remove(occupancy, &key);
+    }
     let minutes = endpoint.vnet.flow_timeout_minutes as u8;
     let slot = shard.flows.open(&key, now, minutes, rule, direction).ok_or(Reason::FlowTableFull)?;
     occupancy.take(key.owner);
