@@ -3,7 +3,6 @@
 #![allow(unsafe_code)]
 
 #[path = "../benches/common/mod.rs"]
-#[allow(dead_code, unused_imports)]
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
