@@ -339,11 +339,23 @@ fn unpack_route(route: u32) -> (u32, NextHopType, u8) {
 /// The number that says which worker a flow belongs to: the same for both directions and for all fragments.
 #[inline]
 pub fn spread(a: IpAddr, b: IpAddr) -> u64 {
-    let hash = |addr: IpAddr| match addr {
-        IpAddr::V4(a) => mix(u64::from(a.to_bits()) + 1),
-        IpAddr::V6(a) => mix(mix((a.to_bits() >> 64) as u64 ^ 6) ^ a.to_bits() as u64),
-    };
-    mix(hash(a).wrapping_add(hash(b)))
+    match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => spread_v4(a.to_bits(), b.to_bits()),
+        (a, b) => {
+            let bits = |addr: IpAddr| match addr {
+                IpAddr::V4(a) => u128::from(a.to_bits()),
+                IpAddr::V6(a) => a.to_bits(),
+            };
+            let hash = |x: u128| mix(mix((x >> 64) as u64 ^ 6) ^ x as u64);
+            mix(hash(bits(a)).wrapping_add(hash(bits(b))))
+        }
+    }
+}
+
+/// One multiplication each for what two addresses share whichever comes first.
+#[inline]
+fn spread_v4(a: u32, b: u32) -> u64 {
+    mix(u64::from(a ^ b) << 32 | u64::from(a.wrapping_add(b)))
 }
 
 /// [`spread`] of the packet inside a frame of the usual shape: IPv4 in GRE with nothing but a key, in IPv4 without

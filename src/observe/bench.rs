@@ -65,6 +65,12 @@ fn bytes_per_flow(figures: &[Figures]) -> f64 {
     sum(figures, |f| f.table) as f64 / sum(figures, |f| f.flows).max(1) as f64
 }
 
+/// Nanoseconds of finding out whose a frame is and handing it over, for each frame that was run.
+fn hand_over(figures: &[Figures]) -> f64 {
+    let handing: Duration = figures.iter().map(|f| f.handing).sum();
+    handing.as_nanos() as f64 / sum(figures, |f| f.packets).max(1) as f64
+}
+
 fn sum(figures: &[Figures], field: impl Fn(&Figures) -> u64) -> u64 {
     figures.iter().map(field).sum()
 }
@@ -125,6 +131,7 @@ fn run_json(repeats: &[Rates], figures: &[Figures], last: &[Figures]) -> Value {
         "packets": sum(figures, |f| f.packets),
         "verdicts": {"forward": verdict(0), "drop": verdict(1), "punt": verdict(2)},
         "median_burst_ns": rounded(median(figures.iter().map(|f| f.median_burst))),
+        "hand_over_ns": rounded(hand_over(figures)),
         "opened": sum(figures, |f| f.opened),
         "checked": sum(figures, |f| f.checked),
         "spread": {
@@ -329,6 +336,10 @@ fn run_table(settings: &Settings, report: &Report, style: Style) -> Table {
     }
     let figures: Vec<Figures> = report.repeats.iter().flatten().copied().collect();
     row("median".to_owned(), of_all(&all, 0), &figures, report.repeats.last().map_or(&[], Vec::as_slice));
+    if workers > 1 {
+        let text = format!("{:.2}", hand_over(&figures));
+        table.row(["hand-over".to_owned(), text]);
+    }
     let [_, least, most] = spread(&all, |r| r.ns_per_packet);
     let [_, slow, fast] = spread(&all, |r| r.mpps);
     let [_, narrow, wide] = spread(&all, |r| r.gbps);

@@ -8,6 +8,7 @@ mod line;
 mod memory;
 mod ports;
 mod prefetch;
+mod region;
 
 pub use arena::Arena;
 pub use lanes::{equal8, high8};
@@ -15,3 +16,4 @@ pub use line::Line;
 pub use memory::huge_pages_allowed;
 pub use ports::PortLine;
 pub use prefetch::{prefetch, prefetch_index};
+pub use region::Region;
