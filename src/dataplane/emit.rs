@@ -91,7 +91,7 @@ impl Output {
         self.numbered.clear();
     }
 
-    /// Adds a frame of `length` bytes; `write` gets them and at least [`SLACK`] more.
+    /// Adds a frame of `length` bytes; `write` gets them and some more behind them.
     #[inline(always)]
     pub fn add(&mut self, port: u16, length: usize, write: impl FnOnce(&mut [u8])) {
         let (start, end) = (self.used, self.used + length);
