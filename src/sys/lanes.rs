@@ -1,19 +1,7 @@
 //! Eight 32-bit words compared at once; answers are masks, bit n for word n.
 
-/// Which of the words are equal to `wanted`.
-#[inline(always)]
-pub fn equal8(words: &[u32; 8], wanted: u32) -> u32 {
-    machine::equal8(words, wanted)
-}
-
-/// The highest bits of the words.
-#[inline(always)]
-pub fn high8(words: &[u32; 8]) -> u32 {
-    machine::high8(words)
-}
-
 #[cfg(target_arch = "x86_64")]
-mod machine {
+pub(super) mod machine {
     use std::arch::x86_64::{
         __m128i, _mm_castsi128_ps, _mm_cmpeq_epi32, _mm_loadu_si128, _mm_movemask_epi8, _mm_movemask_ps,
         _mm_packs_epi16, _mm_packs_epi32, _mm_set1_epi32, _mm_setzero_si128,
@@ -49,7 +37,7 @@ mod machine {
 }
 
 #[cfg(target_arch = "aarch64")]
-mod machine {
+pub(super) mod machine {
     use std::arch::aarch64::{
         uint32x4_t, vaddq_u32, vaddvq_u32, vandq_u32, vceqq_u32, vcgeq_u32, vdupq_n_u32, vld1q_u32,
     };
@@ -93,7 +81,7 @@ mod machine {
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-mod machine {
+pub(super) mod machine {
     #[inline(always)]
     pub fn equal8(words: &[u32; 8], wanted: u32) -> u32 {
         words.iter().rev().fold(0, |mask, word| mask << 1 | u32::from(*word == wanted))
@@ -107,7 +95,7 @@ mod machine {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::machine::{equal8, high8};
 
     #[test]
     fn masks_name_the_words() {

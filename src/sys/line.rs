@@ -5,25 +5,15 @@
 #[repr(C, align(64))]
 pub struct Line(pub [i32; 16]);
 
-impl Line {
-    /// The place of the first of fifteen ascending words that is not below `word`; 15 if all are. The last word is
-    /// not looked at.
-    #[inline(always)]
-    pub fn place_16(&self, word: i32) -> usize {
-        (!machine::below_16(self, word) & 0xffff | 1 << 15).trailing_zeros() as usize
-    }
-
-    /// The place of the first of seven ascending numbers that is not below `number`; 7 if all are. A number is two words,
-    /// the high one among the first eight, the low one among the others; the eighth number is not looked at.
-    #[inline(always)]
-    pub fn place_8(&self, number: [i32; 2]) -> usize {
-        (!machine::below_8(self, number) & 0xff | 1 << 7).trailing_zeros() as usize
-    }
+/// The first place whose bit is not set in a mask of what is below; at most `last`.
+#[inline(always)]
+pub(super) fn place(below: u32, last: u32) -> usize {
+    (!below | 1 << last).trailing_zeros() as usize
 }
 
 /// Masks: bit n is set if number n of the line is below another.
 #[cfg(target_arch = "x86_64")]
-mod machine {
+pub(super) mod machine {
     use std::arch::x86_64::{
         __m128i, _mm_and_si128, _mm_cmpeq_epi32, _mm_cmpgt_epi32, _mm_load_si128, _mm_movemask_epi8,
         _mm_or_si128, _mm_packs_epi16, _mm_packs_epi32, _mm_set1_epi32, _mm_setzero_si128,
@@ -63,7 +53,7 @@ mod machine {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-mod machine {
+pub(super) mod machine {
     use super::Line;
 
     #[inline(always)]
@@ -81,6 +71,7 @@ mod machine {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Base, Wide};
     use super::*;
 
     #[test]
@@ -88,16 +79,16 @@ mod tests {
         let tens = Line(std::array::from_fn(|n| n as i32 * 10 - 50));
         for word in [i32::MIN, -51, -50, -49, 0, 1, 89, 90, 91, i32::MAX] {
             let expected = tens.0[..15].iter().filter(|w| **w < word).count();
-            assert_eq!(tens.place_16(word), expected, "{word}");
+            assert_eq!(Base.place_16(&tens, word), expected, "{word}");
         }
-        assert_eq!(Line([i32::MAX; 16]).place_16(i32::MAX), 0);
-        assert_eq!(Line([i32::MIN; 16]).place_16(i32::MIN), 0);
+        assert_eq!(Base.place_16(&Line([i32::MAX; 16]), i32::MAX), 0);
+        assert_eq!(Base.place_16(&Line([i32::MIN; 16]), i32::MIN), 0);
         let pairs = [(-9, 5), (-9, 6), (0, -1), (0, 7), (3, i32::MIN), (3, i32::MAX), (4, 0), (9, 9)];
         let line = Line(std::array::from_fn(|n| if n < 8 { pairs[n].0 } else { pairs[n - 8].1 }));
         for high in [-10, -9, 0, 3, 4, 9, 10] {
             for low in [i32::MIN, -1, 0, 5, 6, 7, 8, i32::MAX] {
                 let expected = pairs[..7].iter().filter(|p| **p < (high, low)).count();
-                assert_eq!(line.place_8([high, low]), expected, "{high} {low}");
+                assert_eq!(Base.place_8(&line, [high, low]), expected, "{high} {low}");
             }
         }
     }

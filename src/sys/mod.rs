@@ -9,11 +9,12 @@ mod memory;
 mod ports;
 mod prefetch;
 mod region;
+mod wide;
 
 pub use arena::Arena;
-pub use lanes::{equal8, high8};
 pub use line::Line;
 pub use memory::huge_pages_allowed;
 pub use ports::PortLine;
 pub use prefetch::{prefetch, prefetch_index};
 pub use region::Region;
+pub use wide::{Base, Wide, Work, widest};

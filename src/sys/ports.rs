@@ -5,16 +5,8 @@
 #[repr(C, align(64))]
 pub struct PortLine(pub [i16; 32]);
 
-impl PortLine {
-    /// How many of the numbers are below `number`.
-    #[inline(always)]
-    pub fn below(&self, number: i16) -> usize {
-        machine::below(self, number)
-    }
-}
-
 #[cfg(target_arch = "x86_64")]
-mod machine {
+pub(super) mod machine {
     use std::arch::x86_64::{
         __m128i, _mm_cmpgt_epi16, _mm_load_si128, _mm_movemask_epi8, _mm_packs_epi16, _mm_set1_epi16,
     };
@@ -36,7 +28,7 @@ mod machine {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-mod machine {
+pub(super) mod machine {
     use super::PortLine;
 
     #[inline(always)]
@@ -47,15 +39,16 @@ mod machine {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Base, Wide};
     use super::*;
 
     #[test]
     fn counts_what_is_below() {
         for count in 0..=32 {
             let line = PortLine(std::array::from_fn(|n| if n < count { n as i16 - 100 } else { i16::MAX }));
-            assert_eq!((line.below(1), line.below(i16::MAX)), (count, count));
-            assert_eq!(line.below(-90), count.min(10));
+            assert_eq!((Base.below_32(&line, 1), Base.below_32(&line, i16::MAX)), (count, count));
+            assert_eq!(Base.below_32(&line, -90), count.min(10));
         }
-        assert_eq!((PortLine([1; 32]).below(2), PortLine([1; 32]).below(1)), (32, 0));
+        assert_eq!((Base.below_32(&PortLine([1; 32]), 2), Base.below_32(&PortLine([1; 32]), 1)), (32, 0));
     }
 }

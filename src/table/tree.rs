@@ -7,7 +7,7 @@
 
 use std::marker::PhantomData;
 
-use crate::sys::{Line, prefetch};
+use crate::sys::{Base, Line, Wide, prefetch};
 
 /// A number that is looked up: in a line stand the last numbers of what lies below each way but the last.
 pub(super) trait Number: Copy {
@@ -25,7 +25,7 @@ pub(super) trait Number: Copy {
 impl Number for u32 {
     #[inline(always)]
     fn way(self, line: &Line) -> usize {
-        line.place_16(signed(self))
+        Base.place_16(line, signed(self))
     }
     #[inline(always)]
     fn head(self) -> usize {
@@ -44,7 +44,7 @@ impl Number for u32 {
 impl Number for u64 {
     #[inline(always)]
     fn way(self, line: &Line) -> usize {
-        line.place_8([signed((self >> 32) as u32), signed(self as u32)])
+        Base.place_8(line, [signed((self >> 32) as u32), signed(self as u32)])
     }
     #[inline(always)]
     fn head(self) -> usize {

@@ -3,7 +3,7 @@
 //! Each line is compared as a whole, without branches, so a search takes as many steps as the tree has levels, whatever
 //! the value: one for up to 16 intervals (32 of ports), two for up to 256 (1,024), three for up to 4,096 (32,768).
 
-use crate::sys::{Line, PortLine};
+use crate::sys::{Base, Line, PortLine, Wide};
 
 /// Levels at most: 16 to the seventh is more intervals than memory holds.
 const LEVELS: usize = 7;
@@ -77,14 +77,14 @@ impl Lines {
     #[inline(always)]
     pub(super) fn find_v4(&self, tree: &Tree, address: u32) -> usize {
         let address = signed_address(address);
-        tree.descend(&self.addresses, 16, |line| line.place_16(address)).unwrap_or(0)
+        tree.descend(&self.addresses, 16, |line| Base.place_16(line, address)).unwrap_or(0)
     }
 
     /// The number of the value for a port.
     #[inline(always)]
     pub(super) fn find_port(&self, tree: &Tree, port: u16) -> usize {
         let port = signed_port(port);
-        tree.descend(&self.ports, 32, |line| line.below(port)).unwrap_or(0)
+        tree.descend(&self.ports, 32, |line| Base.below_32(line, port)).unwrap_or(0)
     }
 
     /// The number of the value for an IPv6 address: the tree has one step and one last less than intervals.

@@ -13,7 +13,7 @@
 //! The second highest bits of a bucket's slots count the entries that went to their second bucket from here: while there
 //! are none, a miss costs one cache line.
 
-use crate::sys::{Arena, equal8, high8};
+use crate::sys::{Arena, Base, Wide};
 
 /// Slots are below this number: two bits of an entry's slot are taken.
 pub const SLOTS: u32 = 1 << 30;
@@ -84,7 +84,7 @@ impl Bucket {
     #[inline(always)]
     fn matching(&self, hash: u32, reversed: bool) -> u32 {
         let wrong = if reversed { 0xff } else { 0 };
-        equal8(&self.tags, hash) & (high8(&self.slots) ^ wrong ^ 0xff)
+        Base.equal8(&self.tags, hash) & (Base.high8(&self.slots) ^ wrong ^ 0xff)
     }
 
     /// The slot of the first entry in a mask.
@@ -96,7 +96,7 @@ impl Bucket {
     /// One bit for each entry that went away from here; at eight they are no longer counted.
     #[inline(always)]
     fn away(&self) -> u32 {
-        high8(&self.slots.map(|slot| slot << 1))
+        Base.high8(&self.slots.map(|slot| slot << 1))
     }
 
     fn note_away(&mut self) {
@@ -124,13 +124,13 @@ impl Bucket {
     /// Where there is room.
     #[inline(always)]
     fn free(&self) -> Option<usize> {
-        let mask = equal8(&self.tags, 0);
+        let mask = Base.equal8(&self.tags, 0);
         (mask != 0).then_some(mask.trailing_zeros() as usize)
     }
 
     /// Where this very entry stands.
     fn position(&self, tag: u32, value: u32) -> Option<usize> {
-        let mut mask = equal8(&self.tags, tag);
+        let mut mask = Base.equal8(&self.tags, tag);
         while mask != 0 {
             let n = mask.trailing_zeros() as usize & 7;
             if self.slots[n] & !AWAY == value {
