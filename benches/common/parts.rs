@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use clearway::dataplane::Output;
 use clearway::dataplane::adjacency::{Adjacencies, Adjacency};
 use clearway::dataplane::emit::Sending;
-use clearway::dataplane::usual::{self, Usual};
+use clearway::dataplane::usual::{self, Listens, Usual};
 use clearway::table::classify::{Addresses, Classifier, Pattern, Protocols};
 use clearway::table::lpm::Lpm;
 use clearway::types::Prefix;
@@ -45,10 +45,10 @@ fn batch() -> Batch {
 fn parse() -> Case {
     let ours = || {
         let program = Dataplane::new(10, 10).program;
-        let address = program.ports[usize::from(FABRIC)].address;
+        let listens = Listens::new(&program.ports[usize::from(FABRIC)]);
         move |frame: &[u8]| {
             let mut packet = Usual::default();
-            usual::in_gre(frame, frame.len() as u32, bits(address).to_be(), &mut packet).then_some(packet)
+            usual::in_gre(received(frame), &listens, &mut packet).map(|_| packet)
         }
     };
     let plain = || Plain::new(&model(&configuration(10, 10)), seed());
@@ -73,7 +73,7 @@ fn parse() -> Case {
         let (ours, plain, batch) = (ours(), plain(), batch());
         for frame in frames(&batch) {
             let (ours, plain) = (ours(frame), plain.parse(usize::from(FABRIC), frame).ok());
-            let ours = ours.map(|u| (u.source, u.destination, u.ports));
+            let ours = ours.map(|u| (u.source(), u.destination(), u.ports));
             let plain = plain.map(|p| {
                 let (source, destination) = p.tuple.ports;
                 let ports = u32::from(source) << 16 | u32::from(destination);
@@ -139,12 +139,17 @@ fn rewrite() -> Case {
 }
 
 fn parsed(frames: Vec<&[u8]>) -> Vec<(&[u8], Usual)> {
-    let address = u32::from_ne_bytes([198, 51, 100, 2]);
+    let listens = Listens::new(&Dataplane::new(10, 10).program.ports[usize::from(FABRIC)]);
     let parse = |frame| {
         let mut packet = Usual::default();
-        usual::in_gre(frame, frame.len() as u32, address, &mut packet).then_some((frame, packet))
+        usual::in_gre(received(frame), &listens, &mut packet).map(|_| (frame, packet))
     };
     frames.into_iter().filter_map(parse).collect()
+}
+
+fn received(frame: &[u8]) -> usual::Received<'_> {
+    let length = frame.len() as u32;
+    usual::Received { bytes: frame, start: 0, length, original: length }
 }
 
 fn parsed_plain<'a>(plain: &Plain, frames: Vec<&'a [u8]>) -> Vec<Parsed<'a>> {

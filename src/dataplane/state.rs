@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use ahash::RandomState;
 
 use super::adjacency::Adjacencies;
-use super::path::{Lane, Listens};
+use super::usual::Listens;
 use crate::compile::Program;
 use crate::table::fragments::Fragments;
 use crate::table::records::{FlowKey, Owner, Records};
@@ -27,7 +27,6 @@ pub struct Shard {
     /// The numbering of origins that stored ways go by.
     epoch: u32,
     pub(super) adjacencies: Adjacencies,
-    pub(super) lanes: Vec<Lane>,
     pub(super) listens: Vec<Listens>,
 }
 
@@ -39,7 +38,6 @@ impl Shard {
             epoch: 0,
             fragments: Fragments::new(hasher),
             adjacencies: Adjacencies::default(),
-            lanes: Vec::new(),
             listens: Vec::new(),
         }
     }

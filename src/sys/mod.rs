@@ -15,6 +15,6 @@ pub use arena::Arena;
 pub use line::Line;
 pub use memory::huge_pages_allowed;
 pub use ports::PortLine;
-pub use prefetch::{prefetch, prefetch_index};
+pub use prefetch::{prefetch, prefetch_index, prefetch_two};
 pub use region::Region;
 pub use wide::{Base, Wide, Work, widest};

@@ -64,14 +64,14 @@ const KIND: u16 = u16::from_le_bytes([0xff, USED | WIDE | HAS_ENDED]);
 const MINUTE: Nanos = 60 * SECOND;
 
 impl Record {
-    /// True if it is the record of an IPv4 flow with these addresses, ports (local above remote) and protocol, and has
+    /// True if it is the record of an IPv4 flow with these addresses and ports (local above remote) and protocol, and has
     /// not ended; `reversed`, only if it is not linked. Whose it is, and whether it is still fresh, is left to ask.
     #[inline(always)]
-    pub fn is_live_ipv4(&self, local: u32, remote: u32, ports: u32, protocol: u8, reversed: bool) -> bool {
+    pub fn is_live_ipv4(&self, addresses: u64, ports: u32, protocol: u8, reversed: bool) -> bool {
         let linked = u16::from(reversed) * u16::from_le_bytes([0, LINKED]);
         let kind = u16::from_le_bytes([self.protocol, self.flags]) & (KIND | linked);
-        let kind = u32::from(kind ^ u16::from_le_bytes([protocol, USED]));
-        (self.local ^ local) | (self.remote ^ remote) | (self.ports ^ ports) | kind == 0
+        let own = u64::from(self.local) << 32 | u64::from(self.remote);
+        own == addresses && self.ports == ports && kind == u16::from_le_bytes([protocol, USED])
     }
 
     /// True if neither it nor its partner has been idle for too long, as far as it knows itself: a linked record that
