@@ -212,7 +212,9 @@ impl Table {
         let mut met = 0;
         for asked in batch {
             let record = self.records.record_mut(asked.slot);
-            if record.is_live_ipv4(u64::from(LOCAL) << 32 | u64::from(asked.remote), asked.ports, 6, false) && record.fresh(self.now) {
+            if record.is_live_ipv4(u64::from(LOCAL) << 32 | u64::from(asked.remote), asked.ports, 6, false)
+                && record.fresh(self.now)
+            {
                 record.touch(self.now);
                 met += 1;
             }

@@ -12,7 +12,7 @@ use super::program::{Program, Reaches};
 use crate::model::Role;
 
 /// How a packet of the usual shape arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OriginKey {
     /// GRE key << 32 | outer source; of a plain packet the VNet's number.
     from: u64,
@@ -21,6 +21,9 @@ pub struct OriginKey {
 }
 
 impl OriginKey {
+    /// From nowhere that is known.
+    pub const NONE: OriginKey = OriginKey { from: 0, port: u32::MAX };
+
     /// Of a packet in GRE.
     #[inline(always)]
     pub fn in_gre(port: u16, key: u32, source: u32) -> OriginKey {
@@ -65,14 +68,8 @@ const OUTSIDE: u32 = 1 << 31;
 /// Such a scope of plain packets, apart from those of tunnels.
 const OF_PLAIN: u32 = 1 << 30;
 
-static NONE: Origin = Origin {
-    key: OriginKey { port: u32::MAX, from: 0 },
-    number: 0,
-    scope: 0,
-    tunnel: PLAIN,
-    host: 0,
-    customer: u32::MAX,
-};
+static NONE: Origin =
+    Origin { key: OriginKey::NONE, number: 0, scope: 0, tunnel: PLAIN, host: 0, customer: u32::MAX };
 
 impl Origin {
     /// True of origins that are not on the fabric: their packets meet the record of the receiver first.

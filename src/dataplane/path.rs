@@ -137,17 +137,18 @@ const AHEAD: usize = 6;
 
 /// A packet between the stages.
 #[derive(Clone, Copy, Default)]
+#[repr(align(64))]
 struct Lane {
     /// Its fields, if it is of the usual shape.
     packet: Usual,
-    /// The number of its origin; 0 if that is not known.
+    /// Where it came from.
+    key: OriginKey,
+    /// The number of its origin; 0 if that is not known, or the packet not of the usual shape.
     origin: u32,
     /// Its place in the index of flows.
     hash: u32,
     /// Perhaps its record.
     slot: u32,
-    /// It is of the usual shape and its origin is known.
-    usual: bool,
     /// It may take the way that a record keeps: it changes nothing of the record but when that was used.
     quick: bool,
     /// The record is that of its receiver.
@@ -203,7 +204,10 @@ impl Work for Batch<'_, '_> {
                 if let Some(later) = vector.get(i + AHEAD) {
                     sys::prefetch_two(bytes, later.start as usize);
                 }
-                parse(context.program, self.shard, bytes, input, lane);
+                parse(context.program, &self.shard.listens, bytes, input, lane);
+            }
+            for lane in lanes.iter_mut().take(vector.len()) {
+                locate(context.program, &self.shard.flows, lane);
             }
             for lane in lanes.iter_mut().take(vector.len()) {
                 probe(wide, &self.shard.flows, lane);
@@ -222,7 +226,7 @@ impl Batch<'_, '_> {
     fn step_by_step(&mut self, lane: &Lane, input: &Input) {
         let program = self.context.program;
         let frame = self.bytes.get(input.start as usize..input.end as usize).unwrap_or_default();
-        let arrival = if lane.usual {
+        let arrival = if lane.origin != 0 {
             let at = lane.packet.from.wrapping_sub(input.start) as usize;
             ingress::usual(program, input.port, via(program, input.port, frame, at), &lane.packet, frame, at)
         } else {
@@ -240,40 +244,39 @@ impl Batch<'_, '_> {
     }
 }
 
-/// The first stage: everything that can be said of a packet without its flow.
+/// The first stage: the headers.
 #[inline(always)]
-fn parse(program: &Program, shard: &Shard, bytes: &[u8], input: &Input, lane: &mut Lane) {
+fn parse(program: &Program, listens: &[Listens], bytes: &[u8], input: &Input, lane: &mut Lane) {
     let Input { start, end, original, port, .. } = *input;
-    let (length, packet) = (end.saturating_sub(start), &mut lane.packet);
+    let (length, packet) = (end.wrapping_sub(start), &mut lane.packet);
     let frame = usual::Received { bytes, start, length, original };
-    let listens = shard.listens.get(usize::from(port)).unwrap_or(&Listens::NOTHING);
-    let key = if let Some((key, source)) = usual::in_gre(frame, listens, packet) {
+    let listens = listens.get(usize::from(port)).unwrap_or(&Listens::NOTHING);
+    lane.key = if let Some((key, source)) = usual::in_gre(frame, listens, packet) {
         OriginKey::in_gre(port, key, source)
+    } else if listens.plain() && usual::plain(frame, listens, packet) {
+        match program.plain.lookup_v4(packet.destination()) {
+            Some(PlainOwner::One(vnet)) => OriginKey::plain(port, vnet),
+            _ => OriginKey::NONE,
+        }
     } else {
-        let plain = listens.plain() && usual::plain(frame, listens, packet);
-        let owner = || program.plain.lookup_v4(packet.destination());
-        let Some(PlainOwner::One(vnet)) = plain.then(owner).flatten() else {
-            (lane.usual, lane.quick) = (false, false);
-            return;
-        };
-        OriginKey::plain(port, vnet)
+        OriginKey::NONE
     };
-    let origin = program.origins.find(key);
-    lane.origin = origin.number;
-    lane.usual = origin.number != 0;
-    lane.quick = lane.usual & !packet.changes_state();
-    lane.reversed = origin.is_outside();
-    lane.hash = shard.flows.hash_ipv4(
-        origin.scope,
-        packet.source(),
-        packet.destination(),
-        packet.ports,
-        packet.protocol,
-    );
-    shard.flows.prefetch_bucket(lane.hash);
 }
 
-/// The second stage: perhaps a record.
+/// The second stage: where the packet comes from, and the hash of its flow.
+#[inline(always)]
+fn locate(program: &Program, flows: &Records, lane: &mut Lane) {
+    let origin = program.origins.find(lane.key);
+    let packet = &lane.packet;
+    lane.origin = origin.number;
+    lane.quick = (origin.number != 0) & !packet.changes_state();
+    lane.reversed = origin.is_outside();
+    lane.hash =
+        flows.hash_ipv4(origin.scope, packet.source(), packet.destination(), packet.ports, packet.protocol);
+    flows.prefetch_bucket(lane.hash);
+}
+
+/// The third stage: perhaps a record.
 #[inline(always)]
 fn probe<W: Wide>(_wide: W, flows: &Records, lane: &mut Lane) {
     if !lane.quick {
@@ -289,7 +292,7 @@ fn probe<W: Wide>(_wide: W, flows: &Records, lane: &mut Lane) {
     flows.prefetch_record(lane.slot);
 }
 
-/// The third stage, for a packet whose record has the way that packets of its origin take: true if it was sent.
+/// The fourth stage, for a packet whose record has the way that packets of its origin take: true if it was sent.
 #[inline(always)]
 fn hit(shard: &mut Shard, lane: &Lane, bytes: &[u8], now: Nanos, results: &mut Results) -> bool {
     let packet = &lane.packet;

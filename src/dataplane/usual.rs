@@ -165,12 +165,35 @@ fn inner<const AT: usize, const N: usize>(
 ) -> bool {
     const { assert!(AT + READ <= N) };
     let (first, second, addresses) = (be32(head, AT), be64(head, AT + 4), be64(head, AT + 12));
-    let (total, tos, protocol) = (first as u16, (first >> 16) as u8, (second >> 16) as u8);
+    let (total, mut tos, protocol) = (first as u16, (first >> 16) as u8, (second >> 16) as u8);
     // TCP and UDP take turns as they like: what differs comes from a table, not from a branch.
     let (least, flags) = TRANSPORTS[usize::from(protocol)];
+    let sound = first >> 24 == 0x45
+        && second & 0x3fff_0000_0000 == 0
+        && total >= least
+        && AT as u32 + u32::from(total) <= carried
+        && checksum::is_zero_v4(first, second, addresses);
+    if !sound {
+        return false;
+    }
+    // Only ECT(1) and CE outside change what is inside.
+    if outer_ecn & 1 != 0 {
+        let ecn = DECAPSULATED[usize::from((tos & 3) << 2 | outer_ecn & 3)];
+        if ecn & 0x80 != 0 {
+            return false;
+        }
+        tos = tos & !3 | ecn;
+    }
+    let mut ports = be32(head, AT + 20);
+    if least == ECHO {
+        if !matches!(head[AT + 20], 0 | 8) {
+            return false;
+        }
+        ports = u32::from(be16(head, AT + 24)) * 0x1_0001;
+    }
     *packet = Usual {
         addresses,
-        ports: be32(head, AT + 20),
+        ports,
         from: start + AT as u32,
         total,
         protocol,
@@ -179,25 +202,7 @@ fn inner<const AT: usize, const N: usize>(
         tcp_flags: head[AT + 33] & flags,
         ttl: (second >> 24) as u8,
     };
-    if least == ECHO {
-        if !matches!(head[AT + 20], 0 | 8) {
-            return false;
-        }
-        packet.ports = u32::from(be16(head, AT + 24)) * 0x1_0001;
-    }
-    // Only ECT(1) and CE outside change what is inside.
-    if outer_ecn & 1 != 0 {
-        let ecn = DECAPSULATED[usize::from((tos & 3) << 2 | outer_ecn & 3)];
-        if ecn & 0x80 != 0 {
-            return false;
-        }
-        packet.tos = tos & !3 | ecn;
-    }
-    first >> 24 == 0x45
-        && second & 0x3fff_0000_0000 == 0
-        && total >= least
-        && AT as u32 + u32::from(total) <= carried
-        && checksum::is_zero_v4(first, second, addresses)
+    true
 }
 
 impl Usual {
