@@ -272,7 +272,7 @@ fn parse(program: &Program, shard: &Shard, input: &Input, frame: &[u8], lane: &m
             }
             Listens::Tunnels(_) | Listens::Unusual => false,
         };
-        let owner = || program.plain.lookup_v4(packet.destination);
+        let owner = || program.plain.lookup_v4(sys::Base, packet.destination);
         let Some(PlainOwner::One(vnet)) = plain.then(owner).flatten() else {
             (lane.usual, lane.origin, lane.slot) = (false, 0, NONE);
             return;
