@@ -7,6 +7,7 @@ use clearway::dataplane::Output;
 use clearway::dataplane::adjacency::{Adjacencies, Adjacency};
 use clearway::dataplane::emit::Sending;
 use clearway::dataplane::usual::{self, Listens, Usual};
+use clearway::sys::{self, Base, Wide, widest};
 use clearway::table::classify::{Addresses, Classifier, Pattern, Protocols};
 use clearway::table::lpm::Lpm;
 use clearway::types::Prefix;
@@ -244,17 +245,34 @@ fn tuples(count: usize) -> Vec<Tuple> {
     numbers(BATCH).map(tuple).collect()
 }
 
+/// Asks a classifier about all packets, with the widest instructions there are.
+struct Classified<'a>(&'a Classifier, &'a [Tuple]);
+
+impl sys::Work for Classified<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<W: Wide>(self, wide: W) {
+        for t in self.1 {
+            black_box(first_match(wide, self.0, black_box(t)));
+        }
+    }
+}
+
+#[inline(always)]
+fn first_match<W: Wide>(wide: W, classifier: &Classifier, t: &Tuple) -> Option<usize> {
+    let (source, destination) = (t.source.to_bits(), t.destination.to_bits());
+    classifier.first_match_v4(wide, source, destination, t.protocol, t.ports, None)
+}
+
 /// The first rule of a list that a packet matches.
 fn classify(count: usize) -> Case {
-    let ours = |classifier: &Classifier, t: &Tuple| {
-        classifier.first_match(t.source.into(), t.destination.into(), t.protocol, t.ports, None)
-    };
     let make = move |side| {
         let (patterns, tuples) = (patterns(count), tuples(count));
         match side {
             Side::Clearway => {
                 let classifier = Classifier::new(&patterns);
-                work(move || each(&tuples, |t| ours(&classifier, t)))
+                work(move || widest(Classified(&classifier, &tuples)))
             }
             Side::Plain => {
                 let rules = rules(&patterns);
@@ -268,10 +286,24 @@ fn classify(count: usize) -> Case {
         for tuple in tuples(count) {
             let at = plain::first_match(&rules, &tuple)
                 .and_then(|r| rules.iter().position(|o| std::ptr::eq(o, r)));
-            assert_eq!(ours(&classifier, &tuple), at);
+            assert_eq!(first_match(Base, &classifier, &tuple), at);
         }
     };
     case(&format!("classify-{count}-rules"), make, check)
+}
+
+/// Looks all addresses up, with the widest instructions there are.
+struct Routed<'a>(&'a Lpm<u32>, &'a [Ipv4Addr]);
+
+impl sys::Work for Routed<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<W: Wide>(self, wide: W) {
+        for a in self.1 {
+            black_box(self.0.lookup_v4(wide, black_box(a).to_bits()));
+        }
+    }
 }
 
 /// The longest prefix that holds an address.
@@ -303,7 +335,7 @@ fn route(count: u32) -> Case {
         match side {
             Side::Clearway => {
                 let table = ours();
-                work(move || each(&addresses, |a| table.lookup((*a).into())))
+                work(move || widest(Routed(&table, &addresses)))
             }
             Side::Plain => {
                 let table = plain();

@@ -204,7 +204,7 @@ impl Work for Batch<'_, '_> {
                 if let Some(later) = vector.get(i + AHEAD) {
                     sys::prefetch_two(bytes, later.start as usize);
                 }
-                parse(context.program, &self.shard.listens, bytes, input, lane);
+                parse(wide, context.program, &self.shard.listens, bytes, input, lane);
             }
             for lane in lanes.iter_mut().take(vector.len()) {
                 locate(context.program, &self.shard.flows, lane);
@@ -246,7 +246,14 @@ impl Batch<'_, '_> {
 
 /// The first stage: the headers.
 #[inline(always)]
-fn parse(program: &Program, listens: &[Listens], bytes: &[u8], input: &Input, lane: &mut Lane) {
+fn parse<W: Wide>(
+    wide: W,
+    program: &Program,
+    listens: &[Listens],
+    bytes: &[u8],
+    input: &Input,
+    lane: &mut Lane,
+) {
     let Input { start, end, original, port, .. } = *input;
     let (length, packet) = (end.wrapping_sub(start), &mut lane.packet);
     let frame = usual::Received { bytes, start, length, original };
@@ -254,7 +261,7 @@ fn parse(program: &Program, listens: &[Listens], bytes: &[u8], input: &Input, la
     lane.key = if let Some((key, source)) = usual::in_gre(frame, listens, packet) {
         OriginKey::in_gre(port, key, source)
     } else if listens.plain() && usual::plain(frame, listens, packet) {
-        match program.plain.lookup_v4(packet.destination()) {
+        match program.plain.lookup_v4(wide, packet.destination()) {
             Some(PlainOwner::One(vnet)) => OriginKey::plain(port, vnet),
             _ => OriginKey::NONE,
         }
