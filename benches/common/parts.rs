@@ -1,5 +1,6 @@
 //! Steps of the way of a packet, alone.
 
+use std::collections::{HashMap, VecDeque};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -7,11 +8,13 @@ use clearway::dataplane::Output;
 use clearway::dataplane::adjacency::{Adjacencies, Adjacency};
 use clearway::dataplane::emit::Sending;
 use clearway::dataplane::usual::{self, Usual};
+use clearway::packet::Direction;
 use clearway::table::classify::{Addresses, Classifier, Pattern, Protocols};
 use clearway::table::lpm::Lpm;
-use clearway::types::Prefix;
+use clearway::table::records::{FlowKey, Owner, Records, Stored};
+use clearway::types::{Nanos, Prefix, SECOND};
 
-use super::cases::{Case, Run, Side, work};
+use super::cases::{Case, Run, Side, Work, work};
 use super::configuration::{configuration, model};
 use super::dataplane::{Dataplane, seed};
 use super::plain::{self, Net, Parsed, Plain, Routes, Rule, Tuple};
@@ -20,7 +23,7 @@ use super::traffic::{BATCH, Batch, FABRIC, NEIGHBOUR, NEIGHBOUR_HOST, Order, Tra
 /// The cases of this file.
 pub fn all(run: Run) -> Vec<Case> {
     let tried = run == Run::Tried;
-    let mut cases = vec![parse(), rewrite()];
+    let mut cases = vec![parse(), rewrite(), records(run)];
     cases.extend(if tried { &[10][..] } else { &[100, 1000] }.iter().map(|n| classify(*n)));
     cases.extend(if tried { &[10][..] } else { &[1000, 100_000] }.iter().map(|n| route(*n)));
     cases
@@ -313,4 +316,177 @@ fn route(count: u32) -> Case {
         }
     };
     case(&format!("route-{count}-routes"), make, check)
+}
+
+/// Between two NICs of a VNet.
+const ENDS: [Owner; 2] = [Owner { vnet: 1, endpoint: 1 }, Owner { vnet: 1, endpoint: 2 }];
+/// How long a record may be idle.
+const IDLE: u8 = 4;
+
+fn tuple_of(n: u32) -> Tuple {
+    let source = Ipv4Addr::from_bits(u32::from_be_bytes([10, 1, 0, 0]) | n >> 16);
+    Tuple { source, destination: NEIGHBOUR, protocol: 17, ports: (n as u16, 9000) }
+}
+
+fn back(tuple: &Tuple) -> Tuple {
+    let (from, to) = tuple.ports;
+    Tuple { source: tuple.destination, destination: tuple.source, ports: (to, from), ..*tuple }
+}
+
+/// Flows that are opened, each with a record of both its ends, and go again unused.
+trait Opens {
+    fn open(&mut self, n: u32, now: Nanos);
+    fn expire(&mut self, now: Nanos);
+    fn len(&self) -> usize;
+}
+
+struct Churn<T> {
+    table: T,
+    opened: u32,
+    now: Nanos,
+    step: Nanos,
+}
+
+impl<T: Opens> Churn<T> {
+    /// So many rounds of flows are there at any time.
+    fn new(table: T, rounds: u64) -> Churn<T> {
+        let step = 241 * SECOND / rounds;
+        let mut churn = Churn { table, opened: 0, now: SECOND, step };
+        (0..=rounds).for_each(|_| churn.run());
+        churn
+    }
+}
+
+impl<T: Opens> Work for Churn<T> {
+    fn run(&mut self) {
+        self.table.expire(self.now);
+        for n in self.opened..self.opened + BATCH as u32 {
+            self.table.open(n, self.now);
+        }
+        self.opened += BATCH as u32;
+        self.now += self.step;
+    }
+}
+
+struct Ours(Records);
+
+impl Ours {
+    #[inline(never)]
+    fn misses(&self, keys: &[FlowKey; 2]) -> bool {
+        keys.iter().all(|k| self.0.find_any(k).is_none())
+    }
+
+    #[inline(never)]
+    fn open_both(&mut self, keys: &[FlowKey; 2], now: Nanos, way: Stored) {
+        let a = self.0.open(&keys[0], now, IDLE, 7, Direction::Outbound);
+        let b = self.0.open(&keys[1], now, IDLE, 8, Direction::Inbound);
+        if let (Some(a), Some(b)) = (a, b) {
+            self.0.link(a, b);
+            let record = self.0.record_mut(a);
+            record.keep_way(false, way);
+            record.set_way_rule(8);
+        }
+    }
+}
+
+impl Opens for Ours {
+    fn open(&mut self, n: u32, now: Nanos) {
+        let Tuple { source, destination, protocol, ports } = tuple_of(n);
+        let key = |owner, local: Ipv4Addr, remote: Ipv4Addr, ports| FlowKey {
+            owner,
+            protocol,
+            ports,
+            local: local.into(),
+            remote: remote.into(),
+        };
+        let keys =
+            [key(ENDS[0], source, destination, ports), key(ENDS[1], destination, source, (ports.1, ports.0))];
+        if self.misses(&keys) {
+            self.open_both(&keys, now, Stored { arrival: 1, adjacency: 2, route: n });
+        }
+    }
+
+    #[inline(never)]
+    fn expire(&mut self, now: Nanos) {
+        self.0.reap(now, 4 * BATCH as usize, |owner| {
+            black_box(owner);
+        });
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// A hash map, and a queue of what is to be looked at.
+struct Theirs<S> {
+    flows: HashMap<(Owner, Tuple), TheirFlow, S>,
+    queue: VecDeque<(Nanos, (Owner, Tuple))>,
+}
+
+struct TheirFlow {
+    last: Nanos,
+    partner: (Owner, Tuple),
+    way: Stored,
+    rule: u32,
+}
+
+impl<S: std::hash::BuildHasher> Opens for Theirs<S> {
+    fn open(&mut self, n: u32, now: Nanos) {
+        let there = (ENDS[0], tuple_of(n));
+        let back = (ENDS[1], back(&there.1));
+        if self.flows.contains_key(&there) || self.flows.contains_key(&back) {
+            return;
+        }
+        let way = Stored { arrival: 1, adjacency: 2, route: n };
+        for (key, partner, way, rule) in [(there, back, way, 7), (back, there, Stored::default(), 8)] {
+            self.flows.insert(key, TheirFlow { last: now, partner, way, rule });
+            self.queue.push_back((now + Nanos::from(IDLE) * 60 * SECOND, key));
+        }
+    }
+
+    fn expire(&mut self, now: Nanos) {
+        while let Some((at, key)) = self.queue.front().copied().filter(|(at, _)| *at < now) {
+            self.queue.pop_front();
+            let Some(flow) = self.flows.get(&key) else { continue };
+            let other = self.flows.get(&flow.partner).map_or(0, |p| p.last);
+            let used = flow.last.max(other) + (at - flow.last);
+            if used < now {
+                black_box((flow.way, flow.rule));
+                self.flows.remove(&key);
+            } else {
+                self.queue.push_back((used, key));
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.flows.len()
+    }
+}
+
+/// The records of new flows between two NICs, with as many that expire.
+fn records(run: Run) -> Case {
+    let rounds = if run == Run::Tried { 4 } else { 64 };
+    let ours = move || Churn::new(Ours(Records::new(seed())), rounds);
+    let theirs = move || {
+        let flows = HashMap::with_hasher(seed());
+        Churn::new(Theirs { flows, queue: VecDeque::new() }, rounds)
+    };
+    let make = move |side| -> Box<dyn Work> {
+        match side {
+            Side::Clearway => Box::new(ours()),
+            Side::Plain => Box::new(theirs()),
+        }
+    };
+    let check = move || {
+        let (mut ours, mut theirs) = (ours(), theirs());
+        for _ in 0..3 * rounds {
+            ours.run();
+            theirs.run();
+            assert_eq!(ours.table.len(), theirs.table.len());
+            assert!(ours.table.len() >= (2 * rounds * BATCH) as usize);
+        }
+    };
+    case("records-open-expire", make, check)
 }
