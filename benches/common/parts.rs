@@ -3,15 +3,16 @@
 use std::collections::{HashMap, VecDeque};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 
 use clearway::dataplane::Output;
 use clearway::dataplane::adjacency::{Adjacencies, Adjacency};
 use clearway::dataplane::emit::Sending;
 use clearway::dataplane::usual::{self, Usual};
-use clearway::packet::Direction;
+use clearway::sys::{self, Wide, widest};
 use clearway::table::classify::{Addresses, Classifier, Pattern, Protocols};
 use clearway::table::lpm::Lpm;
-use clearway::table::records::{FlowKey, Owner, Records, Stored};
+use clearway::table::records::{FlowV4, NONE, Opening, Owner, Records, Stored};
 use clearway::types::{Nanos, Prefix, SECOND};
 
 use super::cases::{Case, Run, Side, Work, work};
@@ -335,8 +336,8 @@ fn back(tuple: &Tuple) -> Tuple {
 
 /// Flows that are opened, each with a record of both its ends, and go again unused.
 trait Opens {
-    fn open(&mut self, n: u32, now: Nanos);
-    fn expire(&mut self, now: Nanos);
+    /// Those that are gone go, and these begin.
+    fn round(&mut self, flows: Range<u32>, now: Nanos);
     fn len(&self) -> usize;
 }
 
@@ -359,58 +360,78 @@ impl<T: Opens> Churn<T> {
 
 impl<T: Opens> Work for Churn<T> {
     fn run(&mut self) {
-        self.table.expire(self.now);
-        for n in self.opened..self.opened + BATCH as u32 {
-            self.table.open(n, self.now);
-        }
+        let begin = self.opened;
         self.opened += BATCH as u32;
+        self.table.round(begin..self.opened, self.now);
         self.now += self.step;
     }
 }
 
-struct Ours(Records);
+/// Records, and the flows of a round as packets bring them.
+struct Ours(Records, Vec<[FlowV4; 2]>);
 
-impl Ours {
-    #[inline(never)]
-    fn misses(&self, keys: &[FlowKey; 2]) -> bool {
-        keys.iter().all(|k| self.0.find_any(k).is_none())
+struct Expire<'a>(&'a mut Ours, Nanos);
+struct Miss<'a>(&'a Ours);
+struct Open<'a>(&'a mut Ours, Nanos);
+
+impl sys::Work for Expire<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<W: Wide>(self, wide: W) {
+        self.0.0.reap(wide, self.1, 4 * BATCH as usize, |owner| {
+            black_box(owner);
+        });
     }
+}
 
-    #[inline(never)]
-    fn open_both(&mut self, keys: &[FlowKey; 2], now: Nanos, way: Stored) {
-        let a = self.0.open(&keys[0], now, IDLE, 7, Direction::Outbound);
-        let b = self.0.open(&keys[1], now, IDLE, 8, Direction::Inbound);
-        if let (Some(a), Some(b)) = (a, b) {
-            self.0.link(a, b);
-            let record = self.0.record_mut(a);
-            record.keep_way(false, way);
-            record.set_way_rule(8);
+impl sys::Work for Miss<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<W: Wide>(self, wide: W) -> bool {
+        let Ours(records, flows) = self.0;
+        let mut missed = true;
+        for [source, destination] in flows {
+            missed &= records.find_ipv4(wide, source) == NONE;
+            missed &= records.find_ipv4(wide, destination) == NONE;
+        }
+        missed
+    }
+}
+
+impl sys::Work for Open<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<W: Wide>(self, wide: W) {
+        let Open(Ours(records, flows), now) = self;
+        for (n, [source, destination]) in flows.iter().enumerate() {
+            let opening = |flow: &FlowV4, rule| Opening { flow: *flow, idle_minutes: IDLE, rule };
+            let way = Stored { arrival: 1, adjacency: 2, route: n as u32 };
+            black_box(records.open_linked(wide, &opening(source, 7), &opening(destination, 8), now, way));
         }
     }
 }
 
 impl Opens for Ours {
-    fn open(&mut self, n: u32, now: Nanos) {
-        let Tuple { source, destination, protocol, ports } = tuple_of(n);
-        let key = |owner, local: Ipv4Addr, remote: Ipv4Addr, ports| FlowKey {
-            owner,
-            protocol,
-            ports,
-            local: local.into(),
-            remote: remote.into(),
-        };
-        let keys =
-            [key(ENDS[0], source, destination, ports), key(ENDS[1], destination, source, (ports.1, ports.0))];
-        if self.misses(&keys) {
-            self.open_both(&keys, now, Stored { arrival: 1, adjacency: 2, route: n });
+    fn round(&mut self, flows: Range<u32>, now: Nanos) {
+        widest(Expire(self, now));
+        self.1.clear();
+        for n in flows {
+            let Tuple { source, destination, protocol, ports } = tuple_of(n);
+            let (source, destination) = (source.to_bits(), destination.to_bits());
+            let ports = u32::from(ports.0) << 16 | u32::from(ports.1);
+            let flow = |owner: Owner, local, remote, ports| {
+                let hash = self.0.hash_ipv4(owner.vnet, local, remote, ports, protocol);
+                FlowV4 { hash, owner, local, remote, ports, protocol }
+            };
+            let there = flow(ENDS[0], source, destination, ports);
+            self.1.push([there, flow(ENDS[1], destination, source, ports.rotate_left(16))]);
         }
-    }
-
-    #[inline(never)]
-    fn expire(&mut self, now: Nanos) {
-        self.0.reap(now, 4 * BATCH as usize, |owner| {
-            black_box(owner);
-        });
+        if widest(Miss(self)) {
+            widest(Open(self, now));
+        }
     }
 
     fn len(&self) -> usize {
@@ -432,20 +453,7 @@ struct TheirFlow {
 }
 
 impl<S: std::hash::BuildHasher> Opens for Theirs<S> {
-    fn open(&mut self, n: u32, now: Nanos) {
-        let there = (ENDS[0], tuple_of(n));
-        let back = (ENDS[1], back(&there.1));
-        if self.flows.contains_key(&there) || self.flows.contains_key(&back) {
-            return;
-        }
-        let way = Stored { arrival: 1, adjacency: 2, route: n };
-        for (key, partner, way, rule) in [(there, back, way, 7), (back, there, Stored::default(), 8)] {
-            self.flows.insert(key, TheirFlow { last: now, partner, way, rule });
-            self.queue.push_back((now + Nanos::from(IDLE) * 60 * SECOND, key));
-        }
-    }
-
-    fn expire(&mut self, now: Nanos) {
+    fn round(&mut self, flows: Range<u32>, now: Nanos) {
         while let Some((at, key)) = self.queue.front().copied().filter(|(at, _)| *at < now) {
             self.queue.pop_front();
             let Some(flow) = self.flows.get(&key) else { continue };
@@ -458,6 +466,18 @@ impl<S: std::hash::BuildHasher> Opens for Theirs<S> {
                 self.queue.push_back((used, key));
             }
         }
+        for n in flows {
+            let there = (ENDS[0], tuple_of(n));
+            let back = (ENDS[1], back(&there.1));
+            if self.flows.contains_key(&there) || self.flows.contains_key(&back) {
+                continue;
+            }
+            let way = Stored { arrival: 1, adjacency: 2, route: n };
+            for (key, partner, way, rule) in [(there, back, way, 7), (back, there, Stored::default(), 8)] {
+                self.flows.insert(key, TheirFlow { last: now, partner, way, rule });
+                self.queue.push_back((now + Nanos::from(IDLE) * 60 * SECOND, key));
+            }
+        }
     }
 
     fn len(&self) -> usize {
@@ -468,7 +488,7 @@ impl<S: std::hash::BuildHasher> Opens for Theirs<S> {
 /// The records of new flows between two NICs, with as many that expire.
 fn records(run: Run) -> Case {
     let rounds = if run == Run::Tried { 4 } else { 64 };
-    let ours = move || Churn::new(Ours(Records::new(seed())), rounds);
+    let ours = move || Churn::new(Ours(Records::new(seed()), Vec::new()), rounds);
     let theirs = move || {
         let flows = HashMap::with_hasher(seed());
         Churn::new(Theirs { flows, queue: VecDeque::new() }, rounds)

@@ -12,7 +12,7 @@ use super::usual::{self, Usual};
 use crate::compile::{PlainOwner, Port, Program};
 use crate::model::Role;
 use crate::packet::{Egress, FlowState, Generated, NextHopType, Outcome, Verdict};
-use crate::sys;
+use crate::sys::{self, Base};
 use crate::table::ecmp::mix;
 use crate::table::records::NONE;
 use crate::types::{Nanos, Prefix};
@@ -199,7 +199,7 @@ pub fn process(
 ) {
     let Some(first) = inputs.first() else { return };
     shard.origins.keep(context.program);
-    shard.reap(context.occupancy, first.now, 2 * inputs.len() + 64);
+    shard.reap(Base, context.occupancy, first.now, 2 * inputs.len() + 64);
     let mut lanes = std::mem::take(&mut shard.lanes);
     shard.listens.clear();
     shard.listens.extend(context.program.ports.iter().map(Listens::new));
@@ -214,10 +214,10 @@ pub fn process(
             parse(context.program, shard, input, frame_of(bytes, input), lane);
         }
         for lane in lanes.iter_mut().take(vector.len()).filter(|l| l.usual) {
-            lane.slot = shard.flows.probe(lane.hash, lane.reversed);
+            lane.slot = shard.flows.probe(Base, lane.hash, lane.reversed);
             if lane.slot == NONE && !lane.reversed {
                 // On the fabric, too, an endpoint without groups leaves the record to the receiver.
-                lane.slot = shard.flows.probe(lane.hash, true);
+                lane.slot = shard.flows.probe(Base, lane.hash, true);
                 lane.reversed = true;
             }
             shard.flows.prefetch_record(lane.slot);

@@ -14,6 +14,7 @@ use super::adjacency::Adjacencies;
 use super::origins::Origins;
 use super::path::{Lane, Listens};
 use crate::compile::Program;
+use crate::sys::Wide;
 use crate::table::fragments::Fragments;
 use crate::table::records::{FlowKey, Owner, Records};
 use crate::types::{Nanos, SECOND};
@@ -45,9 +46,9 @@ impl Shard {
     }
 
     /// Forgets what has expired, but looks at no more than `budget` records: a look-up does not find the others either.
-    #[inline]
-    pub fn reap(&mut self, occupancy: &Occupancy, now: Nanos, budget: usize) {
-        self.flows.reap(now, budget, |owner| occupancy.release(owner));
+    #[inline(always)]
+    pub fn reap<W: Wide>(&mut self, wide: W, occupancy: &Occupancy, now: Nanos, budget: usize) {
+        self.flows.reap(wide, now, budget, |owner| occupancy.release(owner));
         self.reap_fragments(occupancy, now);
     }
 
