@@ -99,6 +99,14 @@ impl<T: Copy> Arena<T> {
         unsafe { self.place(index).as_mut() }
     }
 
+    /// Two elements, to change; `None` if they are the same one.
+    #[inline(always)]
+    pub fn two_mut(&mut self, a: usize, b: usize) -> Option<(&mut T, &mut T)> {
+        let (mut a, mut b) = (self.place(a), self.place(b));
+        // SAFETY: `place` points to elements, which live as long as the array is borrowed, mutably; they are two.
+        (a != b).then(|| unsafe { (a.as_mut(), b.as_mut()) })
+    }
+
     /// Asks for the first cache line of an element.
     #[inline(always)]
     pub fn prefetch(&self, index: usize) {
@@ -162,6 +170,10 @@ mod tests {
         assert_eq!((*arena.get(1), *arena.get(2), *arena.get(usize::MAX)), (8, 7, 7));
         *arena.get_mut(99) = 9;
         assert_eq!(*arena.get(0), 9);
+        assert!(arena.two_mut(0, 99).is_none() && arena.two_mut(1, 1).is_none());
+        let (a, b) = arena.two_mut(99, 1).unwrap();
+        std::mem::swap(a, b);
+        assert_eq!((*arena.get(0), *arena.get(1)), (8, 9));
         arena.prefetch(99);
     }
 

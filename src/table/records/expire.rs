@@ -1,8 +1,8 @@
 //! Expiry: records that are gone are removed, as many at a time as one likes.
 
-use super::record::{WIDE, due_at};
+use super::record::{LINKED, WIDE, due_at};
 use super::timer::ROOM;
-use super::{Owner, REVERSED, Record, Records};
+use super::{Owner, Records};
 use crate::sys::{Base, Wide};
 use crate::types::Nanos;
 
@@ -82,7 +82,7 @@ impl Records {
     fn look_up(&self, slot: u32, now: Nanos) -> Looked {
         let mut looked = Looked { slot, ..Looked::default() };
         let record = self.record(slot);
-        if record.gone_after(record.last) > now {
+        if !record.is_gone(record.last, now) {
             return looked;
         }
         looked.hash = self.hash_of(record);
@@ -137,14 +137,20 @@ impl Records {
         };
         let other = self.record(partner);
         let last = record.last.max(other.last);
-        let both = (record.gone_after(last) <= now) & (other.gone_after(last) <= now) & (other.timer == 0);
-        if both && budget > 0 {
-            self.tell_and_discard(wide, slot, place, hash, gone);
-            self.tell_and_discard(wide, partner, partners_place, partners_hash, gone);
-            return 1;
+        let both = other.timer == 0 && record.is_gone(last, now) && other.is_gone(last, now);
+        if !both || budget == 0 {
+            self.settle_apart(looked, now, gone);
+            return 0;
         }
-        self.settle_apart(looked, now, gone);
-        0
+        let owners = [self.owner_of(record), self.owner_of(other)];
+        owners.into_iter().for_each(&mut *gone);
+        self.index.remove_at(wide, place, hash, slot);
+        self.index.remove_at(wide, partners_place, partners_hash, partner);
+        if !self.slab.give_back_two(slot, partner) {
+            self.give_back(slot);
+            self.give_back(partner);
+        }
+        1
     }
 
     /// As [`Records::settle`], of a linked record that does not go together with its partner.
@@ -188,21 +194,19 @@ impl Records {
     pub(super) fn discard<W: Wide>(&mut self, wide: W, slot: u32, place: u32, hash: u32) {
         self.index.remove_at(wide, place, hash, slot);
         let record = self.record(slot);
-        if record.alias != 0 || record.flags & WIDE != 0 {
-            self.discard_more(slot);
+        if record.alias != 0 && record.flags & LINKED == 0 {
+            self.remove_alias(slot);
         }
-        self.slab.give_back(slot);
+        self.give_back(slot);
     }
 
-    /// What else is of a record: its second entry in the index, its addresses if they are not IPv4.
-    #[inline(never)]
-    fn discard_more(&mut self, slot: u32) {
-        let &Record { alias, flags, local, .. } = self.record(slot);
-        if alias != 0 {
-            self.index.remove(Base, alias, slot | REVERSED);
+    /// Frees the slot of a record that is no longer in the index.
+    #[inline(always)]
+    fn give_back(&mut self, slot: u32) {
+        let record = self.record(slot);
+        if record.flags & WIDE != 0 {
+            self.slab.give_back_pair(record.local);
         }
-        if flags & WIDE != 0 {
-            self.slab.give_back_pair(local);
-        }
+        self.slab.give_back(slot);
     }
 }

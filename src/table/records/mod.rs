@@ -209,6 +209,9 @@ impl Records {
     /// The hash by which a record is found.
     #[inline(always)]
     fn hash_of(&self, record: &Record) -> u32 {
+        if record.flags & LINKED != 0 {
+            return record.alias;
+        }
         let scope = self.owner_of(record).vnet;
         if record.flags & WIDE == 0 {
             return self.hash_ipv4(scope, record.local, record.remote, record.ports, record.protocol);
@@ -317,8 +320,8 @@ impl Records {
         slot.is_some()
     }
 
-    /// Makes two records partners: refreshing one refreshes both. Former partners leave them; `back` of both is no way
-    /// any more. Nothing if one of them has ended.
+    /// Makes two records partners: refreshing one refreshes both. Former partners and stored ways leave them, and second
+    /// entries in the index, which lead only to a record without partner. Nothing if one of them has ended.
     pub fn link(&mut self, a: u32, b: u32) {
         let fit = |slot: u32| self.record(slot).is_used() && !self.record(slot).ended();
         if a == b || !fit(a) || !fit(b) || self.record(a).partner() == Some(b) {
@@ -326,10 +329,12 @@ impl Records {
         }
         self.unlink(a);
         self.unlink(b);
-        for (slot, partner) in [(a, b), (b, a)] {
-            let adjacency = self.hash_of(self.record(partner));
+        let [hash_of_a, hash_of_b] = [a, b].map(|slot| self.hash_of(self.record(slot)));
+        for (slot, hash, partner, adjacency) in [(a, hash_of_a, b, hash_of_b), (b, hash_of_b, a, hash_of_a)] {
+            self.remove_alias(slot);
             let record = self.record_mut(slot);
             record.flags |= LINKED;
+            record.alias = hash;
             record.ways = [Stored::default(), Stored { arrival: partner, adjacency, route: 0 }];
         }
         self.settle_idle(a);
@@ -405,19 +410,25 @@ impl Records {
         }
     }
 
-    /// Gives a record a second entry in the index, in place of the one it may have; false: there is no room for it.
+    /// Removes the second entry that a record without partner may have in the index.
+    fn remove_alias(&mut self, slot: u32) {
+        let alias = std::mem::replace(&mut self.record_mut(slot).alias, 0);
+        if alias != 0 {
+            self.index.remove(Base, alias, slot | REVERSED);
+        }
+    }
+
+    /// Gives a record without partner a second entry in the index, in place of the one it may have; false: there is no
+    /// room for it.
     pub fn alias(&mut self, slot: u32, hash: u32) -> bool {
         let record = self.record(slot);
-        if !record.is_used() || hash == 0 {
+        if !record.is_used() || hash == 0 || record.flags & LINKED != 0 {
             return false;
         }
-        let before = record.alias;
-        if before == hash {
+        if record.alias == hash {
             return true;
         }
-        if before != 0 {
-            self.index.remove(Base, before, slot | REVERSED);
-        }
+        self.remove_alias(slot);
         let done = self.index.insert(Base, hash, slot | REVERSED);
         self.record_mut(slot).alias = if done { hash } else { 0 };
         done

@@ -51,9 +51,14 @@ impl Records {
     #[inline(always)]
     fn put<W: Wide>(&mut self, wide: W, hash: u32, owner: Owner, record: Record) -> Option<u32> {
         self.begin(record.last);
-        let slot = self.enter(wide, hash)?;
+        let slot = self.slab.next()?;
+        if !self.index.insert(wide, hash, slot) {
+            return None;
+        }
         let timer = self.timers.set(slot, record.gone_after(record.last));
-        *self.record_mut(slot) = Record { timer, ..record };
+        self.slab.take(Record { timer, ..record });
+        // The next one is as good as known: fetch it while there is time.
+        self.slab.prefetch_next();
         self.note_vnet(owner);
         self.opened += 1;
         Some(slot)
@@ -73,11 +78,14 @@ impl Records {
         way: Stored,
     ) -> Option<[u32; 2]> {
         self.begin(now);
-        let a = self.enter(wide, source.flow.hash)?;
-        let Some(b) = self.enter(wide, destination.flow.hash) else {
-            self.withdraw(source.flow.hash, a);
+        let [a, b] = self.slab.next_two()?;
+        if !self.index.insert(wide, source.flow.hash, a) {
             return None;
-        };
+        }
+        if !self.index.insert(wide, destination.flow.hash, b) {
+            self.index.remove(Base, source.flow.hash, a);
+            return None;
+        }
         let way_idle_minutes = source.idle_minutes.min(destination.idle_minutes);
         let linked = |partner: u32, other: &Opening, route: u32| Stored {
             arrival: partner,
@@ -89,10 +97,11 @@ impl Records {
         // One timer is for both: they go together.
         let at = Record { idle_minutes: way_idle_minutes, ..record }.gone_after(now);
         let timer = self.timers.set(a, at);
-        *self.record_mut(a) = Record { way_idle_minutes, timer, ways, ..record };
+        self.slab.take(Record { way_idle_minutes, timer, ways, alias: source.flow.hash, ..record });
         let ways = [Stored::default(), linked(a, source, 0)];
         let record = new(destination, now, LINKED | OPENED_INBOUND);
-        *self.record_mut(b) = Record { way_idle_minutes, ways, ..record };
+        self.slab.take(Record { way_idle_minutes, ways, alias: destination.flow.hash, ..record });
+        self.slab.prefetch_next();
         self.note_vnet(source.flow.owner);
         self.note_vnet(destination.flow.owner);
         self.opened += 2;
@@ -105,24 +114,6 @@ impl Records {
         if self.slab.len() == 0 {
             self.timers.restart(now);
         }
-    }
-
-    /// Takes a slot and enters it into the index.
-    #[inline(always)]
-    fn enter<W: Wide>(&mut self, wide: W, hash: u32) -> Option<u32> {
-        let slot = self.slab.take()?;
-        if self.index.insert(wide, hash, slot) {
-            return Some(slot);
-        }
-        self.slab.give_back(slot);
-        None
-    }
-
-    /// Takes back what [`Records::enter`] did.
-    #[cold]
-    fn withdraw(&mut self, hash: u32, slot: u32) {
-        self.index.remove(Base, hash, slot);
-        self.slab.give_back(slot);
     }
 
     /// Remembers the VNet of an endpoint that has a number.

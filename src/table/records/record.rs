@@ -38,7 +38,7 @@ pub struct Record {
     pub(super) last: Nanos,
     /// Its place among the timers; 0: it has none, and its partner's is for both.
     pub(super) timer: u32,
-    /// The hash of its second entry in the index; 0: it has none.
+    /// The hash of its second entry in the index; 0: it has none. Of a linked record, which has none, its own hash.
     pub(super) alias: u32,
     /// The way of packets that arrive from the endpoint; then that of packets that arrive from elsewhere and meet this
     /// record first. Of a linked record the second is no way: its `arrival` is the partner's slot, its `adjacency` the
@@ -186,8 +186,24 @@ impl Record {
     pub(super) fn leave(&mut self, last: Nanos) {
         self.flags &= !LINKED;
         self.last = last;
+        self.alias = 0;
         self.ways = [Stored::default(); 2];
         self.way_idle_minutes = self.idle_minutes;
+    }
+
+    /// The slot is no longer in use; the next one that is free is chained to it.
+    #[inline(always)]
+    pub(super) fn free(&mut self, next: u32) {
+        self.local = next;
+        self.flags = 0;
+        self.timer = 0;
+    }
+
+    /// True if it is gone at `now`, if it was used last at `last`: [`Record::gone_after`] has come.
+    #[inline(always)]
+    pub(super) fn is_gone(&self, last: Nanos, now: Nanos) -> bool {
+        let idle = if self.ended() { ENDED - 1 } else { idle(self.idle_minutes) };
+        (now.saturating_sub(last) > idle) | (now == Nanos::MAX)
     }
 
     /// The first instant at which it is gone, if it was used last at `last`.

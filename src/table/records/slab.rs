@@ -1,7 +1,7 @@
 //! The records themselves: slots that never move and are given again, last freed first.
 
 use super::index::SLOTS;
-use super::record::{Record, WATCHED};
+use super::record::{Record, WATCHED, WIDE};
 use crate::sys::Arena;
 
 /// Records and what stands beside them. Slot 0 is never given: it stands for none.
@@ -29,18 +29,25 @@ impl Slab {
         }
     }
 
-    /// Gives a slot, whose record is for the caller to write as a whole; `None`: there is none left.
+    /// The slot that is given next; `None`: there is none left.
     #[inline(always)]
-    pub fn take(&mut self) -> Option<u32> {
-        let slot = self.free;
-        if slot == 0 {
-            return self.extend();
+    pub fn next(&mut self) -> Option<u32> {
+        if self.free == 0 {
+            self.free = self.extend()?;
         }
-        self.free = self.records.get(slot as usize).local;
-        // The next one is as good as known: fetch it while there is time.
-        self.prefetch_next();
-        self.len += 1;
-        Some(slot)
+        Some(self.free)
+    }
+
+    /// The slots that are given next.
+    #[inline(always)]
+    pub fn next_two(&mut self) -> Option<[u32; 2]> {
+        let first = self.next()?;
+        let mut second = self.records.get(first as usize).local;
+        if second == 0 {
+            second = self.extend()?;
+            self.records.get_mut(first as usize).local = second;
+        }
+        Some([first, second])
     }
 
     #[inline(never)]
@@ -48,8 +55,16 @@ impl Slab {
         let slot = u32::try_from(self.records.len()).ok().filter(|&slot| slot < SLOTS)?;
         self.records.push(Record::default());
         self.generations.push(0);
-        self.len += 1;
         Some(slot)
+    }
+
+    /// Gives the slot that [`Slab::next`] named to this record.
+    #[inline(always)]
+    pub fn take(&mut self, record: Record) {
+        let place = self.records.get_mut(self.free as usize);
+        self.free = place.local;
+        *place = record;
+        self.len += 1;
     }
 
     /// Asks for the slot that is given next.
@@ -63,14 +78,26 @@ impl Slab {
     pub fn give_back(&mut self, slot: u32) {
         let record = self.records.get_mut(slot as usize);
         let watched = record.flags & WATCHED != 0;
-        record.flags = 0;
-        record.timer = 0;
-        record.local = self.free;
+        record.free(self.free);
         self.free = slot;
         self.len -= 1;
         if watched {
             self.next_generation(slot);
         }
+    }
+
+    /// Frees two slots, unless they are one, or more than that is to be done.
+    #[inline(always)]
+    pub fn give_back_two(&mut self, first: u32, second: u32) -> bool {
+        let Some((a, b)) = self.records.two_mut(first as usize, second as usize) else { return false };
+        if (a.flags | b.flags) & (WATCHED | WIDE) != 0 {
+            return false;
+        }
+        a.free(second);
+        b.free(self.free);
+        self.free = first;
+        self.len -= 2;
+        true
     }
 
     #[cold]

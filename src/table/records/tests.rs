@@ -281,10 +281,11 @@ impl Pair {
                 self.records.link(slot, self.model[&other].slot);
                 let same = other == key || self.model[&key].partner == Some(other);
                 if !ended && !self.model[&other].ended && !same {
-                    self.unlink(&key);
-                    self.unlink(&other);
-                    self.model.get_mut(&key).unwrap().partner = Some(other);
-                    self.model.get_mut(&other).unwrap().partner = Some(key);
+                    for (key, partner) in [(key, other), (other, key)] {
+                        self.unlink(&key);
+                        let own = self.model.get_mut(&key).unwrap();
+                        (own.partner, own.alias) = (Some(partner), 0);
+                    }
                 }
             }
             7 => {
@@ -293,8 +294,12 @@ impl Pair {
             }
             _ => {
                 let hash = self.dice.roll(u64::from(u32::MAX)) as u32 | 1;
-                assert!(self.records.alias(slot, hash));
-                self.model.get_mut(&key).unwrap().alias = hash;
+                let own = self.model.get_mut(&key).unwrap();
+                assert_eq!(self.records.alias(slot, hash), own.partner.is_none());
+                if own.partner.is_none() {
+                    let before = std::mem::replace(&mut own.alias, hash);
+                    assert!(before == 0 || self.records.probe(Base, before, true) == NONE);
+                }
             }
         }
     }
