@@ -1,6 +1,6 @@
 //! Expiry: records that are gone are removed, as many at a time as one likes.
 
-use super::record::{LINKED, WIDE, due_at};
+use super::record::{LINKED, WIDE, due_at, idle};
 use super::timer::ROOM;
 use super::{Owner, Records};
 use crate::sys::{Base, Wide};
@@ -66,7 +66,7 @@ impl Records {
         let room = budget.min(slots.len());
         let count = self.timers.take(list, &mut slots[..room]);
         for (&slot, looked) in slots.iter().zip(&mut block).take(count) {
-            *looked = self.look_up(slot, now);
+            *looked = self.look_up(slot);
         }
         self.fetch_block(list);
         let mut done = count;
@@ -76,15 +76,11 @@ impl Records {
         done
     }
 
-    /// Finds where a record and its partner stand in the index, if it may be gone, and asks for all that its removal
-    /// changes.
+    /// Finds where a record and its partner stand in the index, and asks for all that their removal changes.
     #[inline(always)]
-    fn look_up(&self, slot: u32, now: Nanos) -> Looked {
+    fn look_up(&self, slot: u32) -> Looked {
         let mut looked = Looked { slot, ..Looked::default() };
         let record = self.record(slot);
-        if !record.is_gone(record.last, now) {
-            return looked;
-        }
         looked.hash = self.hash_of(record);
         looked.place = self.index.place(looked.hash);
         self.index.prefetch(looked.place);
@@ -110,7 +106,7 @@ impl Records {
         if !self.record(slot).is_used() {
             return 1;
         }
-        1 + self.settle(Base, &self.look_up(slot, now), now, budget - 1, gone)
+        1 + self.settle(Base, &self.look_up(slot), now, budget - 1, gone)
     }
 
     /// Removes a record whose timer has gone off if it is gone, else sets its timer. So too its partner, if the timer
@@ -137,8 +133,9 @@ impl Records {
         };
         let other = self.record(partner);
         let last = record.last.max(other.last);
-        let both = other.timer == 0 && record.is_gone(last, now) && other.is_gone(last, now);
-        if !both || budget == 0 {
+        // Linked records have not ended, so the one that may be idle for longer is the last to go.
+        let idle = idle(record.idle_minutes.max(other.idle_minutes));
+        if other.timer != 0 || now.saturating_sub(last) <= idle || budget == 0 {
             self.settle_apart(looked, now, gone);
             return 0;
         }

@@ -47,12 +47,12 @@ struct Bucket {
     slots: [u32; 8],
 }
 
-#[derive(Clone, Copy)]
-struct Segment {
-    buckets: [Bucket; BUCKETS],
-}
+const EMPTY: Bucket = Bucket { tags: [0; 8], slots: [0; 8] };
 
-const EMPTY: Segment = Segment { buckets: [Bucket { tags: [0; 8], slots: [0; 8] }; BUCKETS] };
+/// The buckets of a segment.
+struct Segment<'a> {
+    buckets: &'a mut [Bucket; BUCKETS],
+}
 
 /// What is known of a segment besides its entries.
 #[derive(Clone, Copy)]
@@ -64,11 +64,11 @@ struct About {
 
 /// The index. Hashes are never 0.
 pub struct Index {
-    /// Segments by the first bits of a hash; as many entries as those bits can say.
+    /// The first buckets of segments by the first bits of a hash; as many entries as those bits can say.
     directory: Vec<u32>,
     /// What a hash is shifted by for its place in the directory.
     shift: u32,
-    segments: Arena<Segment>,
+    buckets: Arena<Bucket>,
     about: Vec<About>,
 }
 
@@ -151,7 +151,7 @@ impl Bucket {
     }
 }
 
-impl Segment {
+impl Segment<'_> {
     /// Puts an entry into one of its buckets, moving at most one other.
     fn insert(&mut self, tag: u32, value: u32) -> bool {
         let home = first(tag);
@@ -202,7 +202,6 @@ impl Segment {
     }
 
     /// Removes an entry that is not in its first bucket; false if it is not in its second one either.
-    #[inline(never)]
     fn remove_away(&mut self, tag: u32, value: u32) -> bool {
         let home = first(tag);
         let taken = self.buckets[other(tag, home)].take(Base, tag, value);
@@ -215,7 +214,7 @@ impl Segment {
     /// Keeps the entries whose hash has `bit` or lacks it; how many those are.
     fn keep(&mut self, bit: u32, set: bool) -> u16 {
         let mut entries = 0;
-        for bucket in &mut self.buckets {
+        for bucket in self.buckets.iter_mut() {
             for n in 0..8 {
                 let tag = bucket.tags[n];
                 let stays = tag != 0 && (tag & bit != 0) == set;
@@ -252,36 +251,28 @@ impl Segment {
 impl Index {
     /// An empty index.
     pub fn new() -> Index {
-        Index {
-            directory: vec![0],
-            shift: 32,
-            segments: Arena::new(EMPTY),
-            about: vec![About { entries: 0, depth: 0 }],
-        }
-    }
-
-    #[inline(always)]
-    fn number(&self, hash: u32) -> usize {
-        let place = u64::from(hash) >> (self.shift & 63);
-        self.directory.get(place as usize).map_or(0, |&n| n as usize)
-    }
-
-    #[inline(always)]
-    fn segment(&self, hash: u32) -> &Segment {
-        self.segments.get(self.number(hash))
+        let mut buckets = Arena::new(EMPTY);
+        (1..BUCKETS).for_each(|_| _ = buckets.push(EMPTY));
+        Index { directory: vec![0], shift: 32, buckets, about: vec![About { entries: 0, depth: 0 }] }
     }
 
     /// Where the first bucket of a hash is, until the next entry is added.
     #[inline(always)]
     pub fn place(&self, hash: u32) -> u32 {
-        (self.number(hash) << 8 | first(hash)) as u32
+        let entry = u64::from(hash) >> (self.shift & 63);
+        self.directory.get(entry as usize).copied().unwrap_or(0) + first(hash) as u32
+    }
+
+    /// The number of the segment that a place is in.
+    #[inline(always)]
+    fn number(place: u32) -> usize {
+        place as usize / BUCKETS
     }
 
     /// Asks for the bucket at a place.
     #[inline(always)]
     pub fn prefetch(&self, place: u32) {
-        let place = place as usize;
-        crate::sys::prefetch(&self.segments.get(place >> 8).buckets[place & 0xff]);
+        self.buckets.prefetch(place as usize);
     }
 
     /// The slot of the first entry of this hash, reversed or not, for which `is_it` holds; [`NONE`] if there is none.
@@ -293,22 +284,23 @@ impl Index {
         reversed: bool,
         mut is_it: impl FnMut(u32) -> bool,
     ) -> u32 {
-        let segment = self.segment(hash);
-        let home = &segment.buckets[first(hash)];
+        let place = self.place(hash) as usize;
+        let home = self.buckets.get(place);
         let slot = home.find(wide, hash, reversed, &mut is_it);
         if slot != NONE || home.away(wide) == 0 {
             return slot;
         }
-        segment.buckets[other(hash, first(hash))].find(wide, hash, reversed, &mut is_it)
+        let second = place / BUCKETS * BUCKETS + other(hash, first(hash));
+        self.buckets.get(second).find(wide, hash, reversed, &mut is_it)
     }
 
     /// Adds an entry; `value` is a slot, perhaps [`REVERSED`]. False: there is no room for it within bounded work.
     #[inline(always)]
     pub fn insert<W: Wide>(&mut self, wide: W, hash: u32, value: u32) -> bool {
-        let number = self.number(hash);
-        let home = &mut self.segments.get_mut(number).buckets[first(hash)];
+        let place = self.place(hash);
+        let home = self.buckets.get_mut(place as usize);
         if let Some(n) = home.free(wide)
-            && let Some(about) = self.about.get_mut(number)
+            && let Some(about) = self.about.get_mut(Index::number(place))
         {
             home.put(n, hash, value);
             about.entries += 1;
@@ -320,23 +312,20 @@ impl Index {
     /// Adds an entry whose first bucket is full.
     #[inline(never)]
     fn insert_slowly(&mut self, hash: u32, value: u32) -> bool {
-        for _ in 0..2 {
-            let number = self.number(hash);
+        for last in [false, false, true] {
+            let number = Index::number(self.place(hash));
             let Some(about) = self.about.get_mut(number) else { return false };
-            if about.entries < FULL && self.segments.get_mut(number).insert(hash, value) {
+            let Some(buckets) = self.buckets.run_mut(number) else { return false };
+            // What could not be split is filled to its last place.
+            if (last || about.entries < FULL) && (Segment { buckets }).insert(hash, value) {
                 about.entries += 1;
                 return true;
             }
-            if about.entries < HALF || !self.split(number, hash) {
-                break;
+            if !last && about.entries >= HALF {
+                self.split(number, hash);
             }
         }
-        // What could not be split is filled to its last place.
-        let number = self.number(hash);
-        let Some(about) = self.about.get_mut(number) else { return false };
-        let done = self.segments.get_mut(number).insert(hash, value);
-        about.entries += u16::from(done);
-        done
+        false
     }
 
     /// Removes an entry.
@@ -348,34 +337,46 @@ impl Index {
     /// As [`Index::remove`], for who knows the place of its hash.
     #[inline(always)]
     pub fn remove_at<W: Wide>(&mut self, wide: W, place: u32, hash: u32, value: u32) {
-        let (number, bucket) = ((place >> 8) as usize, (place & 0xff) as usize);
-        let segment = self.segments.get_mut(number);
-        if (segment.buckets[bucket].take(wide, hash, value) || segment.remove_away(hash, value))
+        let number = Index::number(place);
+        if (self.buckets.get_mut(place as usize).take(wide, hash, value)
+            || self.remove_away(number, hash, value))
             && let Some(about) = self.about.get_mut(number)
         {
             about.entries -= 1;
         }
     }
 
-    /// Splits the segment of a hash in two; false if it is as deep as can be.
+    /// Removes an entry that is not in its first bucket; false if it is not in its second one either.
+    #[inline(never)]
+    fn remove_away(&mut self, number: usize, hash: u32, value: u32) -> bool {
+        self.buckets.run_mut(number).is_some_and(|buckets| (Segment { buckets }).remove_away(hash, value))
+    }
+
+    /// Splits the segment of a hash in two, unless it is as deep as can be.
     #[cold]
-    fn split(&mut self, number: usize, hash: u32) -> bool {
-        let Some(&About { depth, .. }) = self.about.get(number) else { return false };
+    fn split(&mut self, number: usize, hash: u32) {
+        let Some(&About { depth, .. }) = self.about.get(number) else { return };
         if depth >= DEEPEST {
-            return false;
+            return;
         }
         if 32 - self.shift == u32::from(depth) {
             self.directory = self.directory.iter().flat_map(|&n| [n, n]).collect();
             self.shift -= 1;
         }
         let bit = 1 << (31 - depth);
-        let copy = *self.segments.get(number);
-        let sibling = self.segments.push(copy);
-        let entries = self.segments.get_mut(sibling).keep(bit, true);
-        self.about.push(About { entries, depth: depth + 1 });
-        let entries = self.segments.get_mut(number).keep(bit, false);
+        let sibling = self.buckets.len();
+        for n in number * BUCKETS..(number + 1) * BUCKETS {
+            let bucket = *self.buckets.get(n);
+            self.buckets.push(bucket);
+        }
+        let mut keep = |number, set| match self.buckets.run_mut(number) {
+            Some(buckets) => Segment { buckets }.keep(bit, set),
+            None => 0,
+        };
+        let (kept, moved) = (keep(number, false), keep(sibling / BUCKETS, true));
+        self.about.push(About { entries: moved, depth: depth + 1 });
         if let Some(about) = self.about.get_mut(number) {
-            *about = About { entries, depth: depth + 1 };
+            *about = About { entries: kept, depth: depth + 1 };
         }
         // The directory's entries for hashes that begin with these bits, of which the second half has `bit`.
         let span = 1_usize << (32 - self.shift - u32::from(depth));
@@ -383,24 +384,23 @@ impl Index {
         for n in self.directory.iter_mut().skip(start + span / 2).take(span / 2) {
             *n = sibling as u32;
         }
-        true
     }
 
     /// Bytes held from the system.
     pub fn bytes(&self) -> usize {
-        self.segments.bytes()
+        self.buckets.bytes()
             + self.directory.capacity() * size_of::<u32>()
             + self.about.capacity() * size_of::<About>()
     }
 
     /// True if huge pages back it.
     pub fn on_huge_pages(&self) -> bool {
-        self.segments.on_huge_pages()
+        self.buckets.on_huge_pages()
     }
 
     /// How many segments there are.
     #[cfg(test)]
     pub fn segments(&self) -> usize {
-        self.segments.len()
+        self.about.len()
     }
 }

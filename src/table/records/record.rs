@@ -199,13 +199,6 @@ impl Record {
         self.timer = 0;
     }
 
-    /// True if it is gone at `now`, if it was used last at `last`: [`Record::gone_after`] has come.
-    #[inline(always)]
-    pub(super) fn is_gone(&self, last: Nanos, now: Nanos) -> bool {
-        let idle = if self.ended() { ENDED - 1 } else { idle(self.idle_minutes) };
-        (now.saturating_sub(last) > idle) | (now == Nanos::MAX)
-    }
-
     /// The first instant at which it is gone, if it was used last at `last`.
     #[inline(always)]
     pub(super) fn gone_after(&self, last: Nanos) -> Nanos {
