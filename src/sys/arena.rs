@@ -103,8 +103,11 @@ impl<T: Copy> Arena<T> {
     #[inline(always)]
     pub fn two_mut(&mut self, a: usize, b: usize) -> Option<(&mut T, &mut T)> {
         let (mut a, mut b) = (self.place(a), self.place(b));
+        if a == b {
+            return None;
+        }
         // SAFETY: `place` points to elements, which live as long as the array is borrowed, mutably; they are two.
-        (a != b).then(|| unsafe { (a.as_mut(), b.as_mut()) })
+        Some(unsafe { (a.as_mut(), b.as_mut()) })
     }
 
     /// Elements from the `number`th multiple of `N` on, to change; `None` unless there are so many. `N` is a power of two.

@@ -239,7 +239,7 @@ impl Pair {
         let idle = [4, 4, 5, 30, 0, 255][self.dice.roll(6) as usize];
         let opened_by = [Direction::Inbound, Direction::Outbound][self.dice.roll(2) as usize];
         let rule = self.dice.roll(1000) as u32;
-        let slot = match flow_of(&self.records, &key).filter(|_| rule % 2 == 0) {
+        let slot = match flow_of(&self.records, &key).filter(|_| rule.is_multiple_of(2)) {
             Some(flow) => {
                 let opening = Opening { flow, idle_minutes: idle, rule };
                 widest(OpenIpv4(&mut self.records, opening, self.now, opened_by)).unwrap()
