@@ -174,9 +174,7 @@ pub fn process(
     inputs: &[Input],
     results: &mut Results,
 ) {
-    let Some(first) = inputs.first() else { return };
     shard.keep_ways(context.program);
-    shard.reap(context.occupancy, first.now, 2 * inputs.len() + 64);
     shard.listens.clear();
     shard.listens.extend(context.program.ports.iter().map(Listens::new));
     sys::widest(Batch { context, received, shard, bytes, inputs, results });
@@ -198,6 +196,8 @@ impl Work for Batch<'_, '_> {
     #[inline(always)]
     fn run<W: Wide>(mut self, wide: W) {
         let Batch { context, bytes, inputs, .. } = self;
+        let Some(first) = inputs.first() else { return };
+        self.shard.reap(wide, context.occupancy, first.now, 2 * inputs.len() + 64);
         let mut lanes = [Lane::default(); VECTOR];
         for vector in inputs.chunks(VECTOR) {
             for (i, (input, lane)) in vector.iter().zip(&mut lanes).enumerate() {
@@ -285,14 +285,14 @@ fn locate(program: &Program, flows: &Records, lane: &mut Lane) {
 
 /// The third stage: perhaps a record.
 #[inline(always)]
-fn probe<W: Wide>(_wide: W, flows: &Records, lane: &mut Lane) {
+fn probe<W: Wide>(wide: W, flows: &Records, lane: &mut Lane) {
     if !lane.quick {
         return;
     }
-    lane.slot = flows.probe(lane.hash, lane.reversed);
+    lane.slot = flows.probe(wide, lane.hash, lane.reversed);
     if lane.slot == NONE {
         // On the fabric, too, an endpoint without groups leaves the record to the receiver.
-        lane.slot = if lane.reversed { NONE } else { flows.probe(lane.hash, true) };
+        lane.slot = if lane.reversed { NONE } else { flows.probe(wide, lane.hash, true) };
         lane.reversed = true;
         lane.quick = lane.slot != NONE;
     }

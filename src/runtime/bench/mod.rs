@@ -113,7 +113,7 @@ fn run_expecting(
     let mut changes =
         (settings.swaps > 0.0).then(|| Changes::new(network, settings.flows, names, model, program.clone()));
     let mut report = Report { build, compile, program: program.memory() as u64, ..Report::default() };
-    let mut occupancy = Occupancy::default();
+    let mut occupancy = Occupancy::new(settings.workers as usize);
     occupancy.grow(&program);
     let in_force = Arc::new(InForce::new(program));
     let traffic = Arc::new(Traffic::new(network, settings.size as usize));
