@@ -55,7 +55,7 @@ pub struct Origin {
     pub scope: u32,
     /// The tunnel's number, or [`PLAIN`].
     pub tunnel: u32,
-    /// On the fabric, the host's place in its VNet's list.
+    /// On the fabric, the host's place in its VNet's list; of plain packets, the VNet.
     pub host: u32,
     customer: u32,
 }
@@ -76,6 +76,12 @@ impl Origin {
     #[inline(always)]
     pub fn is_outside(&self) -> bool {
         self.scope & OUTSIDE != 0
+    }
+
+    /// The outer source; of plain packets no address.
+    #[inline(always)]
+    pub fn remote(&self) -> u64 {
+        if self.tunnel == PLAIN { u64::MAX } else { u64::from(self.key.from as u32) }
     }
 }
 
@@ -173,7 +179,7 @@ fn every(program: &Program, mut tell: impl FnMut(Origin)) {
     for vnet in program.vnets.iter().filter(|v| !v.is_vacant() && changed(v.customer)) {
         for port in plain_ports() {
             let (key, scope) = (OriginKey::plain(port, vnet.id), OUTSIDE | OF_PLAIN | vnet.id);
-            tell(Origin { key, number: 0, scope, tunnel: PLAIN, host: 0, customer: vnet.customer });
+            tell(Origin { key, number: 0, scope, tunnel: PLAIN, host: vnet.id, customer: vnet.customer });
         }
     }
     let ends = program.tunnels.iter().filter(|t| !t.is_vacant() && changed(t.customer));

@@ -8,6 +8,7 @@ use ahash::RandomState;
 use super::emit::{Output, Sending};
 use super::usual::Usual;
 use crate::compile::Program;
+use crate::compile::origins::PLAIN;
 use crate::model::Sequence;
 use crate::wire::{be16, checksum};
 
@@ -153,11 +154,26 @@ fn one_less<const N: usize>(to: &mut [u8; N], from: &[u8; N], packet: &Usual) {
     to[10..12].copy_from_slice(&sum);
 }
 
+/// Ways out that are remembered by their tunnel and remote.
+const NEAR: usize = 4096;
+
+/// A way out that was asked for lately.
+#[derive(Clone, Copy, Default)]
+struct Near {
+    /// The tunnel above the remote.
+    key: u64,
+    /// The customer's when it was asked for; 0: there is none here.
+    generation: u32,
+    number: u32,
+}
+
 /// The adjacencies of one worker, by number.
 #[derive(Default)]
 pub struct Adjacencies {
     table: Vec<Adjacency>,
     numbers: HashMap<Adjacency, u32, RandomState>,
+    /// The numbers of ways out that were asked for lately.
+    near: Vec<Near>,
     /// Where one is put together.
     scratch: Output,
 }
@@ -170,6 +186,40 @@ impl Adjacencies {
         let number = *self.numbers.entry(adjacency).or_insert(next);
         if number == next {
             self.table.push(adjacency);
+        }
+        Some(number)
+    }
+
+    /// The same for a way out that may have been asked for before: by a tunnel of a customer to an IPv4 remote, or, without
+    /// tunnel, plain by a port.
+    #[inline(always)]
+    pub fn find(
+        &mut self,
+        program: &Program,
+        customer: u32,
+        port: u16,
+        tunnel: u32,
+        remote: u32,
+    ) -> Option<u32> {
+        let generation = program.generations.get(customer as usize).copied()?;
+        let remote = if tunnel == PLAIN { u32::from(port) } else { remote };
+        let key = u64::from(tunnel) << 32 | u64::from(remote);
+        let home = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % NEAR;
+        match self.near.get(home) {
+            Some(near) if near.key == key && near.generation == generation => Some(near.number),
+            _ => self.find_far(program, Near { key, generation, number: port.into() }, home),
+        }
+    }
+
+    #[inline(never)]
+    fn find_far(&mut self, program: &Program, asked: Near, home: usize) -> Option<u32> {
+        let (tunnel, remote) = ((asked.key >> 32) as u32, asked.key as u32);
+        let tunnel = (tunnel != PLAIN).then(|| (tunnel, IpAddr::from(remote.to_be_bytes())));
+        let sending = Sending { port: asked.number as u16, tunnel, inner_mac: [0; 6] };
+        let number = self.number(program, sending)?;
+        self.near.resize(NEAR, Near::default());
+        if let Some(near) = self.near.get_mut(home) {
+            *near = Near { number, ..asked };
         }
         Some(number)
     }

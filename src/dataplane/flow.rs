@@ -36,24 +36,33 @@ type Applying<'p> = (&'p Group, Option<&'p [u64]>);
 
 impl Endpoint<'_> {
     /// An endpoint without any group keeps no records.
-    #[inline]
+    #[inline(always)]
     pub fn has_group(&self) -> bool {
         self.subnet.group.is_some() || self.nic.is_some_and(|n| n.group.is_some())
     }
 
     /// Whose its records are.
-    #[inline]
+    #[inline(always)]
     pub fn owner(&self) -> Owner {
         Owner { vnet: self.vnet.id, endpoint: self.nic.map_or(self.party, |n| n.party) }
     }
 
-    #[inline]
-    fn tracks_tcp(&self) -> bool {
+    /// True if a packet, which opens two records at most, does not reach its limits.
+    #[inline(always)]
+    pub fn has_room(&self, occupancy: &Occupancy) -> bool {
+        occupancy.vnet_has_room(self.vnet.id, 2, self.vnet.max_flows)
+            && self.nic.is_none_or(|n| occupancy.party_has_room(n.party, 2, n.max_flows))
+    }
+
+    /// True if it checks TCP state.
+    #[inline(always)]
+    pub fn tracks_tcp(&self) -> bool {
         self.nic.is_none_or(|n| n.tracks_tcp)
     }
 
     /// The groups in the order they are asked, each with the rules that apply.
-    fn groups(&self, direction: Direction) -> [Option<Applying<'_>>; 2] {
+    #[inline(always)]
+    pub fn groups(&self, direction: Direction) -> [Option<Applying<'_>>; 2] {
         let inbound = direction == Direction::Inbound;
         let applying = |i: usize| self.nic.and_then(|n| n.applying[i].as_deref());
         let nic = self.nic.and_then(|n| n.group.as_deref()).map(|g| (g, applying(usize::from(!inbound))));
@@ -324,10 +333,7 @@ fn is_full(endpoint: &Endpoint<'_>, replaces: bool, pending: Plan, occupancy: &O
     };
     let extra = |same: bool| u32::from(same);
     let vnet = endpoint.vnet;
-    // A packet opens two records at most.
-    if occupancy.vnet_has_room(vnet.id, 2, vnet.max_flows)
-        && endpoint.nic.is_none_or(|n| occupancy.party_has_room(n.party, 2, n.max_flows))
-    {
+    if endpoint.has_room(occupancy) {
         return false;
     }
     let held = occupancy.of_vnet(vnet.id) + extra(other.is_some_and(|o| o.vnet == vnet.id));

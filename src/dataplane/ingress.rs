@@ -336,7 +336,7 @@ fn is_blocked(program: &Program, inner: &Inner, vnet: Option<u32>) -> bool {
 
 /// True of the last address of an IPv4 subnet of this VNet or of a connected peer.
 #[inline]
-fn is_subnet_broadcast(program: &Program, addr: IpAddr, vnet: Option<u32>) -> bool {
+pub(super) fn is_subnet_broadcast(program: &Program, addr: IpAddr, vnet: Option<u32>) -> bool {
     let Some(vnet) = vnet.map(|v| &program.vnets[v as usize]) else { return false };
     let Some(owner) = vnet.around.lookup(addr) else { return false };
     program.vnets[owner.vnet as usize].place(addr).broadcast

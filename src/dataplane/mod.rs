@@ -17,6 +17,7 @@ pub mod adjacency;
 pub mod change;
 pub mod emit;
 mod flow;
+mod fresh;
 pub mod ingress;
 mod occupancy;
 pub mod path;

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
+use super::adjacency::Adjacency;
 use super::emit::Output;
+use super::fresh::{self, Asked, NO_RULE, Question, SOME, Settled};
 use super::ingress::{self, Via, ingress};
 use super::pipeline::{Context, Done, forward};
 use super::state::{ErrorsOf, Received, Shard};
@@ -46,7 +48,7 @@ pub struct Brief {
     facts: Facts,
     /// Index into the outcomes of a packet that went step by step; else the route as [`pack_route`] packs it.
     told: u32,
-    /// The rule of a packet that took a stored way.
+    /// The rule of a packet that did not go step by step; [`NO_RULE`]: none.
     rule: u32,
 }
 
@@ -101,7 +103,7 @@ impl Results {
                     customer: program.names.customer_of(vnet),
                     vnet: Some(vnet),
                     flow: brief.flow,
-                    rule: Some(brief.rule),
+                    rule: Some(brief.rule).filter(|rule| *rule != NO_RULE),
                     route: Some((next_hop_type, Prefix::new(destination, length))),
                     egress: Some(Egress { port, tunnel }),
                 }
@@ -114,6 +116,26 @@ impl Results {
         let (first, end) = self.done[packet].frames;
         let frames = &self.output.frames[first as usize..end as usize];
         frames.iter().map(|f| &self.output.bytes[f.start as usize..f.end as usize])
+    }
+
+    /// Sends a packet, and adds what became of it.
+    #[allow(clippy::too_many_arguments)]
+    #[inline(always)]
+    fn sent(
+        &mut self,
+        adjacency: &Adjacency,
+        bytes: &[u8],
+        packet: &Usual,
+        flow: FlowState,
+        opened: u8,
+        rule: u32,
+        route: u32,
+    ) {
+        let first = self.output.frames.len() as u32;
+        adjacency.send(bytes, packet, &mut self.output);
+        let facts = if adjacency.is_in_gre() { Facts::InGre } else { Facts::Plain };
+        let (verdict, frames) = (Verdict::Forward, (first, first + 1));
+        self.done.push(Brief { verdict, flow, opened, frames, facts, told: route, rule });
     }
 
     /// Adds what became of a packet that went step by step.
@@ -199,6 +221,7 @@ impl Work for Batch<'_, '_> {
         let Some(first) = inputs.first() else { return };
         self.shard.reap(wide, context.occupancy, first.now, 2 * inputs.len() + 64);
         let mut lanes = [Lane::default(); VECTOR];
+        let mut waiting = Waiting { asked: Asked::NOTHING, lanes: [0; SOME], count: 0, next: 0 };
         for vector in inputs.chunks(VECTOR) {
             for (i, (input, lane)) in vector.iter().zip(&mut lanes).enumerate() {
                 if let Some(later) = vector.get(i + AHEAD) {
@@ -212,12 +235,108 @@ impl Work for Batch<'_, '_> {
             for lane in lanes.iter_mut().take(vector.len()) {
                 probe(wide, &self.shard.flows, lane);
             }
-            for (input, lane) in vector.iter().zip(&lanes) {
-                if !(lane.quick && hit(self.shard, lane, bytes, input.now, self.results)) {
+            waiting.clear();
+            for (i, (input, lane)) in vector.iter().zip(&lanes).enumerate() {
+                if lane.quick && hit(self.shard, lane, bytes, input.now, self.results) {
+                    continue;
+                }
+                if !(lane.origin != 0 && fresh(wide, &mut self, &mut waiting, vector, &lanes, i)) {
                     self.step_by_step(lane, input);
                 }
             }
         }
+    }
+}
+
+/// Packets that were asked about and wait for their turn.
+struct Waiting<'p> {
+    asked: Asked<'p>,
+    /// Their lanes, in order.
+    lanes: [u8; SOME],
+    count: usize,
+    next: usize,
+}
+
+impl Waiting<'_> {
+    fn clear(&mut self) {
+        (self.count, self.next) = (0, 0);
+    }
+
+    /// The place among those that were asked about, if this packet is the next of them.
+    #[inline(always)]
+    fn take(&mut self, lane: usize) -> Option<usize> {
+        let place = self.next;
+        let is_next = place < self.count && self.lanes.get(place).is_some_and(|l| usize::from(*l) == lane);
+        self.next += usize::from(is_next);
+        is_next.then_some(place)
+    }
+}
+
+/// A packet of the usual shape that no stored way carries: true if it was sent. It is asked about together with those
+/// that wait behind it.
+#[inline(always)]
+fn fresh<'p, W: Wide>(
+    wide: W,
+    batch: &mut Batch<'_, 'p>,
+    waiting: &mut Waiting<'p>,
+    vector: &[Input],
+    lanes: &[Lane; VECTOR],
+    lane: usize,
+) -> bool {
+    let place = match waiting.take(lane) {
+        Some(place) => place,
+        None => {
+            wide.run(AskSome { batch, waiting, vector, lanes, from: lane });
+            waiting.next = 1;
+            0
+        }
+    };
+    let (program, context) = (batch.context.program, batch.context);
+    let (Some(input), Some(lane)) = (vector.get(lane), lanes.get(lane)) else { return false };
+    let question = question(program, lane, input);
+    let Batch { shard, results, bytes, .. } = batch;
+    let Some(settled) = fresh::settle(wide, context, shard, &waiting.asked, place, &question) else {
+        return false;
+    };
+    let Some(adjacency) = shard.adjacencies.get(settled.adjacency) else { return false };
+    let Settled { flow, opened, rule, route, .. } = settled;
+    results.sent(adjacency, bytes, &lane.packet, flow, opened, rule, route);
+    true
+}
+
+#[inline(always)]
+fn question<'a, 'p>(program: &'p Program, lane: &'a Lane, input: &Input) -> Question<'a, 'p> {
+    Question { packet: &lane.packet, origin: program.origins.find(lane.key), hash: lane.hash, now: input.now }
+}
+
+/// Asks about a packet and those behind it of which it is already known that no way carries them.
+struct AskSome<'a, 'b, 'p> {
+    batch: &'a mut Batch<'b, 'p>,
+    waiting: &'a mut Waiting<'p>,
+    vector: &'a [Input],
+    lanes: &'a [Lane; VECTOR],
+    from: usize,
+}
+
+impl Work for AskSome<'_, '_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<W: Wide>(self, wide: W) {
+        let AskSome { batch, waiting, vector, lanes, from } = self;
+        let program = batch.context.program;
+        let mut questions: [Option<Question<'_, '_>>; SOME] = [None; SOME];
+        let mut count = 0;
+        for (i, (input, lane)) in vector.iter().zip(lanes).enumerate().skip(from) {
+            let Some(place) = questions.get_mut(count) else { break };
+            if i == from || !lane.quick && lane.origin != 0 {
+                *place = Some(question(program, lane, input));
+                waiting.lanes[count % SOME] = i as u8;
+                count += 1;
+            }
+        }
+        waiting.count = count;
+        fresh::ask(wide, program, batch.shard, &questions, &mut waiting.asked);
     }
 }
 
@@ -320,18 +439,7 @@ fn hit(shard: &mut Shard, lane: &Lane, bytes: &[u8], now: Nanos, results: &mut R
     // A reversed record is not linked.
     let rule = record.way_rule();
     record.touch(now);
-    let first = results.output.frames.len() as u32;
-    adjacency.send(bytes, packet, &mut results.output);
-    let facts = if adjacency.is_in_gre() { Facts::InGre } else { Facts::Plain };
-    results.done.push(Brief {
-        verdict: Verdict::Forward,
-        flow: FlowState::Established,
-        opened: 0,
-        frames: (first, first + 1),
-        facts,
-        told: way.route,
-        rule,
-    });
+    results.sent(adjacency, bytes, packet, FlowState::Established, 0, rule, way.route);
     true
 }
 

@@ -1,0 +1,510 @@
+//! Packets of the usual shape that no stored way carries, mostly of new flows: steps 5 to 10 for several of them at once.
+//!
+//! What the configuration says of a packet does not depend on any record. So it is asked for some packets together, in
+//! stages that each wait for the memory of all of them at a time ([`Asked::new`]); what the records say, and what is done
+//! to them, follows packet by packet, in order ([`settle`]). Whatever is not quite usual here either (spoofed or blocked
+//! addresses, platform addresses, NICs that forward, time to live, size, ended records, limits that are near) is left to
+//! go step by step, where it is said why a packet ends: what is done here is exactly what `forward` would do.
+
+use std::net::IpAddr;
+
+use super::flow::Endpoint;
+use super::ingress::is_subnet_broadcast;
+use super::path::pack_route;
+use super::pipeline::Context;
+use super::state::Shard;
+use super::usual::Usual;
+use crate::compile::effective::reserved;
+use crate::compile::origins::{Origin, PLAIN};
+use crate::compile::security::{Decision, is_platform};
+use crate::compile::{Hop, InternetWay, Place, Program, Reaches, Vnet};
+use crate::model::Access;
+use crate::packet::{Direction, FlowState, NextHopType};
+use crate::sys::Wide;
+use crate::table::ecmp;
+use crate::table::records::{FlowV4, NONE, Opening, Stored};
+use crate::types::Nanos;
+use crate::wire::{protocol, tcp_flags};
+
+/// Packets that are asked about together: more than so many do not find what they need in the nearest cache.
+pub(super) const SOME: usize = 16;
+
+/// No rule: where no group was asked.
+pub(super) const NO_RULE: u32 = u32::MAX;
+
+/// What is asked about.
+#[derive(Clone, Copy)]
+pub(super) struct Question<'a, 'p> {
+    /// The packet.
+    pub packet: &'a Usual,
+    /// Where it came from.
+    pub origin: &'p Origin,
+    /// The hash of its flow, as its sender's record has it.
+    pub hash: u32,
+    /// When it came.
+    pub now: Nanos,
+}
+
+/// What the configuration says of a packet, as far as it is known.
+#[derive(Clone, Copy)]
+struct Case<'p> {
+    source: Option<Endpoint<'p>>,
+    destination: Option<Endpoint<'p>>,
+    /// The VNet it is in, and whose routes it takes.
+    vnet: &'p Vnet,
+    /// It came from the Internet, for whose packets no routes are asked.
+    from_internet: bool,
+    hop: Hop,
+    route: u32,
+    adjacency: u32,
+    /// The rules that allow it, outbound and inbound.
+    rules: [u32; 2],
+    /// The hash of the record of its receiver.
+    hash: u32,
+}
+
+/// Some packets, and what the configuration says of them.
+pub(super) struct Asked<'p> {
+    cases: [Option<Case<'p>>; SOME],
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy)]
+pub(super) struct Settled {
+    /// What the records said.
+    pub flow: FlowState,
+    /// How many were opened.
+    pub opened: u8,
+    /// The rule of the last endpoint that has a group.
+    pub rule: u32,
+    /// Its route, packed.
+    pub route: u32,
+    /// How it leaves.
+    pub adjacency: u32,
+}
+
+impl<'p> Asked<'p> {
+    /// Nothing was asked.
+    pub const NOTHING: Asked<'p> = Asked { cases: [const { None }; SOME] };
+}
+
+/// Asks about packets. Each stage goes through all of them, so that they wait for memory together.
+#[inline(always)]
+pub(super) fn ask<'p, W: Wide>(
+    wide: W,
+    program: &'p Program,
+    shard: &mut Shard,
+    questions: &[Option<Question<'_, 'p>>; SOME],
+    asked: &mut Asked<'p>,
+) {
+    let cases = &mut asked.cases;
+    for (case, q) in cases.iter_mut().zip(questions) {
+        *case = match q {
+            Some(q) => sent(wide, program, q),
+            None => None,
+        };
+    }
+    for (case, q) in cases.iter_mut().zip(questions) {
+        if let (Some(inside), Some(q)) = (&mut *case, q)
+            && inside.find_route(wide, q.packet).is_none()
+        {
+            *case = None;
+        }
+    }
+    for (case, q) in cases.iter_mut().zip(questions) {
+        if let (Some(inside), Some(q)) = (&mut *case, q) {
+            match inside.find_way(wide, program, shard, q) {
+                Some(()) => inside.prefetch(shard, q),
+                None => *case = None,
+            }
+        }
+    }
+    for direction in [Direction::Outbound, Direction::Inbound] {
+        for (case, q) in cases.iter_mut().zip(questions) {
+            if let (Some(inside), Some(q)) = (&mut *case, q)
+                && inside.decide(wide, q.packet, direction).is_none()
+            {
+                *case = None;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn platform(address: u32) -> bool {
+    is_platform(IpAddr::from(address.to_be_bytes()))
+}
+
+/// True of addresses that are never on a wire, or belong to many.
+#[inline(always)]
+fn special(address: u32) -> bool {
+    let first = address >> 24;
+    first == 0 || first == 127 || first >= 224
+}
+
+/// Steps 5 and 6: who sent the packet.
+#[inline(always)]
+fn sent<'p, W: Wide>(wide: W, program: &'p Program, q: &Question<'_, 'p>) -> Option<Case<'p>> {
+    let (packet, origin) = (q.packet, q.origin);
+    let (source, destination) = (packet.source(), packet.destination());
+    let (from, to) = (packet.ports >> 16, packet.ports & 0xffff);
+    if special(source) || special(destination) || platform(source) || platform(destination) {
+        return None;
+    }
+    if source == destination || u64::from(destination) == origin.remote() {
+        return None;
+    }
+    if packet.protocol == protocol::UDP && (from == 65_330 || (from, to) == (68, 67)) {
+        return None;
+    }
+    let (mut vnet, mut from_internet, mut endpoint) = (origin.scope, false, None);
+    if origin.is_outside() {
+        let reaches = match origin.tunnel {
+            PLAIN => Reaches::Internet { vnet: origin.host },
+            tunnel => program.tunnels.get(tunnel as usize)?.reaches,
+        };
+        match reaches {
+            Reaches::Hosts { .. } => return None,
+            Reaches::Site { entry } => {
+                let entry = program.entries.get(entry as usize)?;
+                vnet = entry.enter.lookup_v4(wide, destination)?;
+                if entry.inside.lookup_v4(wide, source).is_some() {
+                    return None;
+                }
+                entry.learned.lookup_v4(wide, source)?;
+            }
+            Reaches::Internet { vnet: of } => (vnet, from_internet) = (of, true),
+        }
+    }
+    let number = vnet;
+    let vnet: &Vnet = program.vnets.get(vnet as usize)?;
+    if from_internet {
+        let private = reserved().iter().any(|p| p.contains(IpAddr::from(source.to_be_bytes())));
+        let inside = vnet.around.lookup_v4(wide, source).is_some();
+        if private || inside || vnet.learned.lookup_v4(wide, source).is_some() {
+            return None;
+        }
+    } else if !origin.is_outside() {
+        let place = vnet.places.lookup_v4(wide, source)?;
+        let subnet = vnet.subnets.get(usize::from(place.subnet?))?;
+        if place.host != Some(origin.host) {
+            return None;
+        }
+        endpoint = Some(Endpoint { vnet, subnet, nic: vnet.nic(place.nic), party: 0 });
+        // Its routes come next.
+        subnet.fib.table.prefetch_header();
+    }
+    for address in [source, destination] {
+        let may_be_last = address & program.broadcast_bits == program.broadcast_bits;
+        if may_be_last && is_subnet_broadcast(program, IpAddr::from(address.to_be_bytes()), Some(number)) {
+            return None;
+        }
+    }
+    Some(Case {
+        source: endpoint,
+        destination: None,
+        vnet,
+        from_internet,
+        hop: Hop::None,
+        route: 0,
+        adjacency: 0,
+        rules: [NO_RULE; 2],
+        hash: 1,
+    })
+}
+
+impl<'p> Case<'p> {
+    /// Step 8.
+    #[inline(always)]
+    fn find_route<W: Wide>(&mut self, wide: W, packet: &Usual) -> Option<()> {
+        let destination = packet.destination();
+        let vnet = self.vnet;
+        let (hop, next_hop_type, length) = if self.from_internet {
+            let near = vnet.around.lookup_v4(wide, destination).filter(|near| near.vnet == vnet.id)?;
+            (Hop::Local, NextHopType::VnetLocal, vnet.space.get(near.range as usize)?.len())
+        } else {
+            let fib = self.source.map_or(&vnet.gateway_fib, |endpoint| &endpoint.subnet.fib);
+            let route = fib.routes.get(fib.table.lookup_v4(wide, destination)? as usize)?;
+            (route.hop, route.next_hop_type, route.prefix.len())
+        };
+        self.hop = hop;
+        self.route = pack_route(vnet.id, next_hop_type, length)?;
+        Some(())
+    }
+
+    /// Steps 9, 11 and 12: where it leaves, if it may.
+    #[inline(always)]
+    fn find_way<W: Wide>(
+        &mut self,
+        wide: W,
+        program: &'p Program,
+        shard: &mut Shard,
+        q: &Question<'_, 'p>,
+    ) -> Option<()> {
+        let packet = q.packet;
+        let (vnet, destination) = (self.vnet, packet.destination());
+        let (port, tunnel, remote) = match self.hop {
+            // Who sends from an address of a VNet of its own, or from a gateway, needs no leave to be forwarded.
+            Hop::Local => self.deliver(program, vnet, vnet.places.lookup_v4(wide, destination)?, 0)?,
+            Hop::Peer { vnet: peer, .. } => {
+                let peer: &Vnet = program.vnets.get(peer as usize)?;
+                self.deliver(program, peer, peer.places.lookup_v4(wide, destination)?, 0)?
+            }
+            Hop::Appliance { address, place, party, .. } => {
+                let (home, place) = place?;
+                let home: &Vnet = program.vnets.get(home as usize)?;
+                let own = address == IpAddr::from(destination.to_be_bytes());
+                if !own && home.nic(place.nic).is_some_and(|n| !n.forwarding) {
+                    return None;
+                }
+                self.deliver(program, home, place, if own { 0 } else { party })?
+            }
+            Hop::Ways(ways) => {
+                let address = |bits: u32| IpAddr::from(bits.to_be_bytes());
+                let (source, destination) = (address(packet.source()), address(destination));
+                let flow = ecmp::flow_hash(source, destination, packet.protocol, packet.ports);
+                let ways = &vnet.ways.get(ways as usize)?.ways;
+                let chosen = ecmp::choose(flow, ways.iter().map(|w| w.0))?;
+                through(program, ways.get(chosen)?.1)?
+            }
+            Hop::Services => match program.services_port {
+                Some(port) => (port, PLAIN, 0),
+                None => internet(program, vnet)?,
+            },
+            Hop::Internet => internet(program, vnet)?,
+            Hop::Vpn | Hop::None => return None,
+        };
+        self.adjacency = shard.adjacencies.find(program, vnet.customer, port, tunnel, remote)?;
+        if !shard.adjacencies.get(self.adjacency)?.carries(packet) {
+            return None;
+        }
+        if let Some(endpoint) = &self.destination {
+            let (local, ports) = (packet.destination(), packet.ports.rotate_left(16));
+            self.hash =
+                shard.flows.hash_ipv4(endpoint.vnet.id, local, packet.source(), ports, packet.protocol);
+        }
+        Some(())
+    }
+
+    /// To the host that carries an address.
+    #[inline(always)]
+    fn deliver(
+        &mut self,
+        program: &Program,
+        vnet: &'p Vnet,
+        place: Place,
+        party: u32,
+    ) -> Option<(u16, u32, u32)> {
+        let subnet = vnet.subnets.get(usize::from(place.subnet?))?;
+        let IpAddr::V4(host) = *vnet.hosts.get(place.host? as usize)? else { return None };
+        let tunnel = vnet.fabric?;
+        self.destination = Some(Endpoint { vnet, subnet, nic: vnet.nic(place.nic), party });
+        Some((program.tunnels.get(tunnel as usize)?.port, tunnel, host.to_bits()))
+    }
+
+    #[inline(always)]
+    fn endpoint(&self, direction: Direction) -> Option<&Endpoint<'p>> {
+        match direction {
+            Direction::Outbound => self.source.as_ref(),
+            Direction::Inbound => self.destination.as_ref(),
+        }
+    }
+
+    /// Asks for what comes next: the groups, and the place of the receiver's record.
+    #[inline(always)]
+    fn prefetch(&self, shard: &Shard, q: &Question<'_, 'p>) {
+        shard.flows.prefetch_bucket(self.hash);
+        for direction in [Direction::Outbound, Direction::Inbound] {
+            if let Some(endpoint) = self.endpoint(direction) {
+                for (group, _) in endpoint.groups(direction).into_iter().flatten() {
+                    group.rules(direction).prefetch_header(q.packet.protocol);
+                }
+            }
+        }
+    }
+
+    /// Steps 7 and 10 for a packet that no record knows: the rule that allows it.
+    #[inline(always)]
+    fn decide<W: Wide>(&mut self, wide: W, packet: &Usual, direction: Direction) -> Option<()> {
+        let Some(endpoint) = self.endpoint(direction) else { return Some(()) };
+        let (source, destination) = (packet.source(), packet.destination());
+        let ports = ((packet.ports >> 16) as u16, packet.ports as u16);
+        let mut rule = NO_RULE;
+        for (group, applying) in endpoint.groups(direction).into_iter().flatten() {
+            let rules = group.rules(direction);
+            let Decision { name, access, .. } =
+                rules.ask_v4(wide, source, destination, packet.protocol, ports, applying)?;
+            if access != Access::Allow {
+                return None;
+            }
+            rule = name;
+        }
+        self.rules[usize::from(direction == Direction::Inbound)] = rule;
+        Some(())
+    }
+}
+
+/// By a tunnel with one remote.
+#[inline(always)]
+fn through(program: &Program, tunnel: u32) -> Option<(u16, u32, u32)> {
+    let end = program.tunnels.get(tunnel as usize)?;
+    let IpAddr::V4(remote) = end.remote? else { return None };
+    Some((end.port, tunnel, remote.to_bits()))
+}
+
+#[inline(always)]
+fn internet(program: &Program, vnet: &Vnet) -> Option<(u16, u32, u32)> {
+    match vnet.internet {
+        InternetWay::Tunnel(tunnel) => through(program, tunnel),
+        InternetWay::Down => None,
+        InternetWay::Plain => Some((program.internet_port?, PLAIN, 0)),
+    }
+}
+
+/// Looks up, opens or refreshes the records of a packet that was asked about. `None`: it has to go step by step, and
+/// nothing was changed.
+#[inline(always)]
+pub(super) fn settle<W: Wide>(
+    wide: W,
+    context: Context<'_>,
+    shard: &mut Shard,
+    asked: &Asked<'_>,
+    place: usize,
+    q: &Question<'_, '_>,
+) -> Option<Settled> {
+    let case = asked.cases.get(place)?.as_ref()?;
+    let (packet, now) = (q.packet, q.now);
+    if packet.tcp_flags & (tcp_flags::FIN | tcp_flags::RST) != 0 {
+        return None;
+    }
+    let source = case.source.filter(Endpoint::has_group);
+    let destination = case.destination.filter(Endpoint::has_group);
+    let (from, to, protocol) = (packet.source(), packet.destination(), packet.protocol);
+    let flow_out = source.map(|endpoint| FlowV4 {
+        hash: q.hash,
+        owner: endpoint.owner(),
+        local: from,
+        remote: to,
+        ports: packet.ports,
+        protocol,
+    });
+    let flow_in = destination.map(|endpoint| FlowV4 {
+        hash: case.hash,
+        owner: endpoint.owner(),
+        local: to,
+        remote: from,
+        ports: packet.ports.rotate_left(16),
+        protocol,
+    });
+    let slot_out = flow_out.map(|flow| shard.flows.find_ipv4(wide, &flow));
+    let slot_in = flow_in.map(|flow| shard.flows.find_ipv4(wide, &flow));
+    let stored = Stored { arrival: q.origin.number, adjacency: case.adjacency, route: case.route };
+    let rule = match (source, destination) {
+        (_, Some(_)) => case.rules[1],
+        (Some(_), None) => case.rules[0],
+        (None, None) => NO_RULE,
+    };
+    let settled =
+        Settled { flow: FlowState::New, opened: 0, rule, route: case.route, adjacency: case.adjacency };
+    let is_new = slot_out.is_none_or(|s| s == NONE) && slot_in.is_none_or(|s| s == NONE);
+    if !is_new {
+        return keep_going(shard, q, [slot_out, slot_in], stored, settled);
+    }
+    for endpoint in [&source, &destination].into_iter().flatten() {
+        let opens = !(protocol == protocol::TCP && endpoint.tracks_tcp()) || opens(packet.tcp_flags);
+        if !opens || !endpoint.has_room(context.occupancy) {
+            return None;
+        }
+    }
+    let opening = |flow: FlowV4, endpoint: Endpoint<'_>, rule: u32| Opening {
+        flow,
+        idle_minutes: endpoint.vnet.flow_timeout_minutes as u8,
+        rule,
+    };
+    let tally = shard.tally(context.occupancy);
+    let opened = match (flow_out.zip(source), flow_in.zip(destination)) {
+        (None, None) => return Some(Settled { flow: FlowState::None, ..settled }),
+        (Some((flow, endpoint)), None) => {
+            let opening = opening(flow, endpoint, case.rules[0]);
+            let slot = shard.flows.open_ipv4(
+                wide,
+                &flow,
+                now,
+                opening.idle_minutes,
+                opening.rule,
+                Direction::Outbound,
+            )?;
+            shard.flows.record_mut(slot).keep_way(false, stored);
+            tally.take(flow.owner);
+            1
+        }
+        (None, Some((flow, endpoint))) => {
+            let opening = opening(flow, endpoint, case.rules[1]);
+            shard.flows.open_ipv4(
+                wide,
+                &flow,
+                now,
+                opening.idle_minutes,
+                opening.rule,
+                Direction::Inbound,
+            )?;
+            tally.take(flow.owner);
+            1
+        }
+        (Some((out, sender)), Some((inb, receiver))) => {
+            let out = opening(out, sender, case.rules[0]);
+            let inb = opening(inb, receiver, case.rules[1]);
+            shard.flows.open_linked(wide, &out, &inb, now, stored)?;
+            tally.take_both([out.flow.owner, inb.flow.owner]);
+            2
+        }
+    };
+    Some(Settled { opened, ..settled })
+}
+
+/// True of a TCP segment that opens a flow.
+#[inline(always)]
+fn opens(flags: u8) -> bool {
+    use tcp_flags::{ACK, FIN, RST, SYN};
+    flags & (SYN | ACK | RST | FIN) == SYN
+}
+
+/// A packet whose flow is known at every endpoint that keeps records: they are refreshed, and keep its way for the next.
+#[inline(always)]
+fn keep_going(
+    shard: &mut Shard,
+    q: &Question<'_, '_>,
+    slots: [Option<u32>; 2],
+    stored: Stored,
+    settled: Settled,
+) -> Option<Settled> {
+    let mut rule = NO_RULE;
+    for slot in slots.into_iter().flatten() {
+        let record = shard.flows.record(slot);
+        if slot == NONE || record.ended() || shard.flows.gone_at(slot) <= q.now {
+            return None;
+        }
+        rule = record.rule;
+    }
+    if slots[0] == slots[1] {
+        return None;
+    }
+    shard.flows.part(slots);
+    slots.into_iter().flatten().for_each(|slot| shard.flows.refresh(slot, q.now));
+    match slots {
+        [Some(source), None] => shard.flows.record_mut(source).keep_way(false, stored),
+        [Some(source), Some(destination)] => {
+            shard.flows.link(source, destination);
+            let record = shard.flows.record_mut(source);
+            record.keep_way(false, stored);
+            record.set_way_rule(rule);
+        }
+        [None, Some(destination)] => {
+            if shard.flows.alias(destination, q.hash) {
+                shard.flows.record_mut(destination).keep_way(true, stored);
+            }
+        }
+        [None, None] => {}
+    }
+    Some(Settled { flow: FlowState::Established, rule, ..settled })
+}
