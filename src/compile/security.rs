@@ -388,12 +388,6 @@ impl Rules {
         prefetch(&self.decisions);
     }
 
-    /// Asks for what an IPv4 decision reads behind the header, which should be there by now.
-    #[inline(always)]
-    pub fn prefetch_v4<W: Wide>(&self, wide: W, source: u32, destination: u32, protocol: u8, port: u16) {
-        self.classifier.prefetch_v4(wide, source, destination, protocol, port);
-    }
-
     /// Asks for what [`Rules::decide`] reads first.
     #[inline(always)]
     pub fn prefetch_found(&self, found: &Found) {

@@ -2,7 +2,6 @@
 
 use std::ptr::NonNull;
 
-use super::prefetch::prefetch_pointer;
 use super::{Line, line};
 
 /// Bytes of a line.
@@ -32,23 +31,12 @@ impl Lines {
         distance & self.mask
     }
 
-    #[inline(always)]
-    fn place(&self, distance: usize) -> NonNull<Line> {
-        // SAFETY: the mask leaves a multiple of a line's size that is not above that of the last line.
-        unsafe { self.start.byte_add(self.within(distance)) }
-    }
-
     /// The line at a distance in bytes.
     #[inline(always)]
     pub fn get(&self, distance: usize) -> &Line {
-        // SAFETY: `place` points to a line, which lives as long as these are borrowed.
-        unsafe { self.place(distance).as_ref() }
-    }
-
-    /// Asks for the line at a distance in bytes.
-    #[inline(always)]
-    pub fn prefetch(&self, distance: usize) {
-        prefetch_pointer(self.place(distance).as_ptr().cast());
+        // SAFETY: the mask leaves a multiple of a line's size that is not above the distance of the last line; the line
+        // lives as long as these are borrowed.
+        unsafe { self.start.byte_add(self.within(distance)).as_ref() }
     }
 
     /// Bytes it holds.
@@ -87,7 +75,6 @@ mod tests {
             }
             assert_eq!(lines.get(held * 64).0, lines.get(0).0);
             assert_eq!(lines.get(usize::MAX).0, lines.get(held * 64 - 64).0);
-            lines.prefetch(usize::MAX);
         }
     }
 }

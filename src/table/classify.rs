@@ -3,8 +3,9 @@
 //! Each field's values are cut into intervals inside which the same rules match. A look-up finds one interval per field;
 //! each has a value that says which rules match in it, and the lowest rule that is in all of them is the answer.
 //!
-//! The value for up to 64 rules is their bits. For more rules it names for each 256 of them a block of bits; equal blocks
-//! are held once, and intervals that follow each other share all but the one in which they differ:
+//! The value for up to 64 rules is their bits, for up to 256 a block of bits. For more rules, or where many intervals have
+//! the same block, it names a block for each 256 of them; equal blocks are held once, and intervals that follow each other
+//! share all but the one in which they differ:
 //!
 //! ```text
 //!   source ─────────► value ─┐                 ┌─► block ─┐
@@ -18,7 +19,6 @@
 mod build;
 mod search;
 
-use std::mem::offset_of;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -104,7 +104,7 @@ pub type Bits = Box<[u64]>;
 enum Layout {
     /// The bits of up to 64 rules.
     Bits,
-    /// The block of up to 256 rules, which is found at once, without its number.
+    /// The block of up to 256 rules; it is found at once, without its number.
     Block,
     /// The numbers of up to four blocks, 16 bits each, of which the highest is free.
     Blocks,
@@ -145,8 +145,6 @@ pub struct Classifier {
     side_roots: [Line; 2],
     port_roots: [Line; 2],
 }
-
-const _: () = assert!(offset_of!(Classifier, side_roots) == 128, "the header is two lines and the roots");
 
 /// The places of both sides.
 const SOURCE: usize = 0;

@@ -4,7 +4,7 @@
 //! the value: one for up to 16 intervals (32 of ports), two for up to 256 (1,024), three for up to 4,096 (32,768). The
 //! root stands in the classifier's header; where the other lines are follows from where the value stands in those above.
 
-use super::{Classifier, DESTINATION, Found, SOURCE};
+use super::{Classifier, Found};
 use crate::sys::{Base, Line, Wide, prefetch};
 use crate::wire::protocol;
 
@@ -192,35 +192,12 @@ impl Classifier {
         halved.value as usize + lasts.partition_point(|&last| last < address)
     }
 
-    /// Asks for what stands behind the root for a key.
-    #[inline(always)]
-    fn prefetch_below<W: Wide, K: Key>(&self, wide: W, key: K, tree: &Tree, root: &Line) {
-        let below = key.below(wide, root);
-        if tree.levels > 1 {
-            self.lines.prefetch(Tree::below::<K>(0, tree.steps[0], below));
-        } else {
-            self.prefetch_value(tree.value::<K>(0, below));
-        }
-    }
-
-    /// Asks for what an IPv4 decision reads behind the header, which should be there by now: the second lines of the
-    /// trees, or the values of trees that are one line.
-    #[inline(always)]
-    pub fn prefetch_v4<W: Wide>(&self, wide: W, source: u32, destination: u32, protocol: u8, port: u16) {
-        let udp = usize::from(protocol == protocol::UDP);
-        self.prefetch_below(wide, Address::new(source), &self.sides[SOURCE], &self.side_roots[SOURCE]);
-        let (tree, root) = (&self.sides[DESTINATION], &self.side_roots[DESTINATION]);
-        self.prefetch_below(wide, Address::new(destination), tree, root);
-        self.prefetch_below(wide, Port::new(port), &self.ports[udp], &self.port_roots[udp]);
-    }
-
     /// Asks for the header: all that a decision about a TCP or UDP packet reads before it looks into memory of its own.
     #[inline(always)]
     pub fn prefetch_header(&self, protocol: u8) {
         prefetch(&self.sides);
         prefetch(&self.lines);
-        prefetch(&self.side_roots[SOURCE]);
-        prefetch(&self.side_roots[DESTINATION]);
+        self.side_roots.iter().for_each(prefetch);
         prefetch(&self.port_roots[usize::from(protocol == protocol::UDP)]);
     }
 

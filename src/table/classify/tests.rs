@@ -37,7 +37,6 @@ impl Work for Ask<'_> {
     fn run<W: Wide>(self, wide: W) -> Option<usize> {
         let Ask(classifier, source, destination, protocol, ports, among) = self;
         classifier.prefetch_header(protocol);
-        classifier.prefetch_v4(wide, source, destination, protocol, ports.1);
         let found = classifier.find_v4(wide, source, destination, protocol, ports);
         classifier.prefetch_found(&found);
         let first = classifier.first_of(wide, &found, among);
@@ -123,6 +122,14 @@ impl Random {
             destination_ports: self.ports(),
         }
     }
+}
+
+#[test]
+fn the_header_is_two_lines_and_the_roots() {
+    assert_eq!(std::mem::offset_of!(Classifier, lines), 64);
+    assert_eq!(std::mem::offset_of!(Classifier, side_roots), 128);
+    assert_eq!(std::mem::offset_of!(Classifier, port_roots), 256);
+    assert_eq!(size_of::<Classifier>(), 384);
 }
 
 fn everything() -> Pattern {
@@ -222,6 +229,26 @@ fn every_edge_is_found_in_trees_of_any_depth() {
             assert_eq!(ask(from, port), Some(n as usize), "{n} of {count}");
             assert_eq!(ask(from - 1, port), None);
             assert_eq!(ask(from, port - 1), None);
+        }
+    }
+}
+
+#[test]
+fn a_long_list_does_not_repeat_its_blocks() {
+    // Two sets take turns over thousands of addresses.
+    let list: Vec<Prefix> =
+        (0..2000).map(|n| Prefix::host(IpAddr::from((n * 2_u32).to_be_bytes()))).collect();
+    let tag = Pattern { source: Addresses::Prefixes(list.into()), ..everything() };
+    let one = |n: u16| Pattern { destination_ports: vec![(n, n)], ..everything() };
+    let rules: Vec<Pattern> = (0..80).map(one).chain([tag, one(99)]).collect();
+    let classifier = Classifier::new(&rules);
+    assert_eq!(classifier.layout, Layout::Blocks);
+    assert!(classifier.memory() < 80_000, "{}", classifier.memory());
+    for source in (0..5000_u32).step_by(7) {
+        for port in [0, 79, 80, 99] {
+            let (from, to) = (IpAddr::from(source.to_be_bytes()), IpAddr::from([0; 4]));
+            let first = rules.iter().position(|r| matches(r, from, to, 17, (1, port)));
+            assert_eq!(first_match_v4(&classifier, source, 0, 17, (1, port), None), first);
         }
     }
 }
