@@ -59,16 +59,14 @@ impl<T: Copy> Arena<T> {
     /// The first block grows until it is whole; then blocks are added.
     #[cold]
     fn grow(&mut self) {
-        match self.held {
-            ..DOUBLED => self.held *= 2,
-            ..BLOCK => {
-                self.reserved.make_first_huge(self.held);
-                self.held = BLOCK;
-            }
-            _ => {
-                self.reserved.add_block();
-                self.held += BLOCK;
-            }
+        if self.held < DOUBLED {
+            self.held *= 2;
+        } else if self.held < BLOCK {
+            self.reserved.make_first_huge(self.held);
+            self.held = BLOCK;
+        } else {
+            self.reserved.add_block();
+            self.held += BLOCK;
         }
     }
 
