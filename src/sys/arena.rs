@@ -1,39 +1,44 @@
-//! An array that grows without moving: its elements stand in blocks of 2 MiB, on huge pages where the system has them.
+//! An array that grows without moving: addresses for all it may ever hold are reserved at once, memory stands behind them
+//! block by block, on huge pages where the system has them.
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-use super::memory::{BLOCK, give_back, huge_pages_allowed, take};
+use super::memory::{BLOCK, Reserved, huge_pages_allowed};
 use super::prefetch::prefetch_pointer;
 
-/// The least that is taken from the system.
-const LEAST: usize = 4096;
-
-/// Up to this size the first block doubles; then it becomes a whole one, which a huge page can back.
+/// Up to this size the memory of the first block doubles, as far as it is counted; then it becomes a whole one, which a
+/// huge page can back.
 const DOUBLED: usize = 512 << 10;
+
+/// The least that is counted.
+const LEAST: usize = 4096;
 
 /// An array of at least one element. No index is wrong: one that is out of range means the first element, so that
 /// looking up an element needs no branch. The size of an element is a power of two.
 pub struct Arena<T> {
-    blocks: Vec<NonNull<T>>,
+    /// Where the elements are.
+    base: NonNull<T>,
     len: usize,
-    /// Bytes of the first block; the others are whole.
-    first: usize,
+    /// Bytes that elements may be in, of those that can be touched: doubled up to a block, then whole blocks.
+    held: usize,
+    reserved: Reserved,
     owned: PhantomData<T>,
 }
 
 impl<T: Copy> Arena<T> {
-    /// Elements of a whole block.
+    /// Elements of a block.
     const PER: usize = {
         let fits = size_of::<T>().is_power_of_two() && size_of::<T>() <= BLOCK && align_of::<T>() <= LEAST;
         assert!(fits, "an element's size must be a power of two, at most one block");
         BLOCK / size_of::<T>()
     };
 
-    /// An array of one element.
-    pub fn new(first: T) -> Arena<T> {
-        let bytes = LEAST.max(size_of::<T>());
-        let mut arena = Arena { blocks: vec![take(bytes).cast()], len: 0, first: bytes, owned: PhantomData };
+    /// An array of one element, with addresses for so many.
+    pub fn new(first: T, most: usize) -> Arena<T> {
+        let reserved = Reserved::new(most.div_ceil(Self::PER).saturating_mul(BLOCK));
+        let held = LEAST.max(size_of::<T>().next_power_of_two());
+        let mut arena = Arena { base: reserved.start().cast(), len: 0, held, reserved, owned: PhantomData };
         arena.push(first);
         arena
     }
@@ -41,48 +46,35 @@ impl<T: Copy> Arena<T> {
     /// Appends an element; its index.
     #[inline]
     pub fn push(&mut self, value: T) -> usize {
-        if self.len == self.capacity() {
+        if self.len == self.held / size_of::<T>() {
             self.grow();
         }
         let index = self.len;
-        // SAFETY: the capacity is above `index`, so its block is held and has room for it.
-        unsafe { self.blocks.get_unchecked(index / Self::PER).add(index % Self::PER).write(value) };
+        // SAFETY: what is held has room for the element, and can be touched.
+        unsafe { self.base.add(index).write(value) };
         self.len += 1;
         index
     }
 
-    /// Elements that fit into what is held.
-    #[inline]
-    fn capacity(&self) -> usize {
-        (self.blocks.len() - 1) * Self::PER + self.first / size_of::<T>()
-    }
-
-    /// The first block grows by moving until it is whole; then blocks are added.
+    /// The first block grows until it is whole; then blocks are added.
     #[cold]
     fn grow(&mut self) {
-        if self.first == BLOCK {
-            self.blocks.push(take(BLOCK).cast());
-            return;
+        if self.held < DOUBLED {
+            self.held *= 2;
+        } else if self.held < BLOCK {
+            self.reserved.make_first_huge(self.held);
+            self.held = BLOCK;
+        } else {
+            self.reserved.add_block();
+            self.held += BLOCK;
         }
-        let bytes = if self.first < DOUBLED { self.first * 2 } else { BLOCK };
-        let block: NonNull<T> = take(bytes).cast();
-        if let Some(old) = self.blocks.first_mut() {
-            // SAFETY: both blocks have room for the elements, all of which are in the only, first block; nothing
-            // refers to the old one, because the array is borrowed mutably.
-            unsafe {
-                block.copy_from_nonoverlapping(*old, self.len);
-                give_back(old.cast(), self.first);
-            }
-            *old = block;
-        }
-        self.first = bytes;
     }
 
     #[inline(always)]
     fn place(&self, index: usize) -> NonNull<T> {
         let index = if index < self.len { index } else { 0 };
-        // SAFETY: the array has at least one element, so `index` is that of an element, and its block is held.
-        unsafe { self.blocks.get_unchecked(index / Self::PER).add(index % Self::PER) }
+        // SAFETY: the array has at least one element, so `index` is that of an element.
+        unsafe { self.base.add(index) }
     }
 
     /// An element.
@@ -135,22 +127,12 @@ impl<T: Copy> Arena<T> {
 
     /// Bytes held from the system.
     pub fn bytes(&self) -> usize {
-        (self.blocks.len() - 1) * BLOCK + self.first + self.blocks.capacity() * size_of::<NonNull<T>>()
+        self.held
     }
 
     /// True if huge pages back it: it has whole blocks, and the system gives huge pages to who asks.
     pub fn on_huge_pages(&self) -> bool {
-        self.first == BLOCK && huge_pages_allowed()
-    }
-}
-
-impl<T> Drop for Arena<T> {
-    fn drop(&mut self) {
-        for (n, block) in self.blocks.iter().enumerate() {
-            let bytes = if n == 0 { self.first } else { BLOCK };
-            // SAFETY: the block was taken with this size; nothing refers to it once the array is dropped.
-            unsafe { give_back(block.cast(), bytes) };
-        }
+        self.held >= BLOCK && huge_pages_allowed()
     }
 }
 
@@ -165,7 +147,7 @@ mod tests {
 
     #[test]
     fn elements_stay_what_they_are_while_the_array_grows() {
-        let mut arena = Arena::new([0_u64; 8]);
+        let mut arena = Arena::new([0_u64; 8], 100_000);
         for n in 1..100_000_u64 {
             assert_eq!(arena.push([n; 8]), n as usize);
         }
@@ -178,7 +160,7 @@ mod tests {
 
     #[test]
     fn an_index_out_of_range_means_the_first_element() {
-        let mut arena = Arena::new(7_u32);
+        let mut arena = Arena::new(7_u32, 2);
         arena.push(8);
         assert_eq!((*arena.get(1), *arena.get(2), *arena.get(usize::MAX)), (8, 7, 7));
         *arena.get_mut(99) = 9;
@@ -192,7 +174,7 @@ mod tests {
 
     #[test]
     fn runs_lie_one_behind_the_other() {
-        let mut arena = Arena::new(0_u64);
+        let mut arena = Arena::new(0_u64, 300_000);
         for n in 1..300_000 {
             arena.push(n);
         }
@@ -207,8 +189,8 @@ mod tests {
 
     #[test]
     fn a_small_array_is_small() {
-        assert!(Arena::new(0_u64).bytes() < 5000);
-        let large = Arena::new([0_u32; 4096]);
+        assert!(Arena::new(0_u64, 1 << 30).bytes() < 5000);
+        let large = Arena::new([0_u32; 4096], 1);
         assert!((16_384..17_000).contains(&large.bytes()));
     }
 }

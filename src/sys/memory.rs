@@ -1,14 +1,11 @@
 //! Memory from the system in blocks that a huge page can back.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::alloc::{Layout, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 
 /// The size of a block and of a huge page.
 pub const BLOCK: usize = 2 << 20;
-
-/// Small pieces begin on a page.
-const PAGE: usize = 4096;
 
 /// True if the system backs memory with huge pages where a program asks for it.
 pub fn huge_pages_allowed() -> bool {
@@ -19,61 +16,134 @@ pub fn huge_pages_allowed() -> bool {
     })
 }
 
-/// Memory for `bytes`, which are a power of two and at most [`BLOCK`]; it begins on a multiple of [`PAGE`], whole
-/// blocks on a multiple of [`BLOCK`]. What is in it is undefined.
-pub fn take(bytes: usize) -> NonNull<u8> {
-    #[cfg(target_os = "linux")]
-    if bytes == BLOCK {
-        return map().unwrap_or_else(|| handle_alloc_error(layout(bytes)));
+/// Addresses in a row, of which the first blocks can be touched; what was never written there is undefined. They begin
+/// on a multiple of [`BLOCK`].
+pub struct Reserved {
+    start: NonNull<u8>,
+    bytes: usize,
+    /// Bytes from the start that can be touched: whole blocks.
+    open: usize,
+}
+
+impl Reserved {
+    /// Reserves addresses for this many bytes, a multiple of [`BLOCK`], or for as many as can be had; the first block of
+    /// them can be touched, on small pages.
+    pub fn new(bytes: usize) -> Reserved {
+        let mut bytes = bytes.max(BLOCK);
+        let start = loop {
+            match reserve(bytes) {
+                Some(start) => break start,
+                // A limit on addresses is one on what can be held.
+                None if bytes > BLOCK => bytes = (bytes / 2).next_multiple_of(BLOCK),
+                None => handle_alloc_error(layout(bytes)),
+            }
+        };
+        let mut reserved = Reserved { start, bytes, open: 0 };
+        reserved.add_block();
+        reserved
     }
-    // SAFETY: the layout is never empty.
-    NonNull::new(unsafe { alloc(layout(bytes)) }).unwrap_or_else(|| handle_alloc_error(layout(bytes)))
+
+    /// The first of the addresses.
+    pub fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// One block more can be touched, on a huge page if the system has one. There must be addresses left.
+    pub fn add_block(&mut self) {
+        if self.open == self.bytes || !open(self.start, self.open) {
+            handle_alloc_error(layout(BLOCK));
+        }
+        self.open += BLOCK;
+    }
+
+    /// Puts a huge page under the first block, of which this many bytes were written.
+    pub fn make_first_huge(&mut self, written: usize) {
+        #[cfg(target_os = "linux")]
+        {
+            let written = written.min(BLOCK);
+            let mut copy = Vec::<u8>::with_capacity(written);
+            let (first, aside) = (self.start.as_ptr(), copy.as_mut_ptr());
+            // SAFETY: both have so many bytes, and what was not written is copied back as it was or as other bytes that
+            // nobody has written. A block that is not needed for a moment and then written is the same to the program.
+            unsafe {
+                std::ptr::copy_nonoverlapping(first, aside, written);
+                libc::madvise(first.cast(), BLOCK, libc::MADV_DONTNEED);
+                libc::madvise(first.cast(), BLOCK, libc::MADV_HUGEPAGE);
+                std::ptr::copy_nonoverlapping(aside, first, written);
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = written;
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        #[cfg(target_os = "linux")]
+        // SAFETY: these bytes were mapped by `reserve`, and what is in them goes with their owner.
+        unsafe {
+            libc::munmap(self.start.as_ptr().cast(), self.bytes);
+        }
+        #[cfg(not(target_os = "linux"))]
+        // SAFETY: `reserve` allocated them with this layout.
+        unsafe {
+            std::alloc::dealloc(self.start.as_ptr(), layout(self.bytes));
+        }
+    }
 }
 
 fn layout(bytes: usize) -> Layout {
-    let align = if bytes == BLOCK { BLOCK } else { PAGE };
-    match Layout::from_size_align(bytes, align) {
+    match Layout::from_size_align(bytes, BLOCK) {
         Ok(layout) => layout,
-        Err(_) => unreachable!("{bytes} bytes are a power of two and at most a block"),
+        Err(_) => unreachable!("{bytes} bytes are more than there are addresses"),
     }
 }
 
-/// Gives back what [`take`] gave.
-///
-/// # Safety
-///
-/// `memory` came from [`take`] with the same `bytes`, and nothing refers to it any more.
-pub unsafe fn give_back(memory: NonNull<u8>, bytes: usize) {
-    #[cfg(target_os = "linux")]
-    if bytes == BLOCK {
-        // SAFETY: these bytes were mapped by `map` and nothing refers to them.
-        unsafe { libc::munmap(memory.as_ptr().cast(), BLOCK) };
-        return;
-    }
-    // SAFETY: `take` allocated it with this layout.
-    unsafe { dealloc(memory.as_ptr(), layout(bytes)) };
-}
-
-/// Maps one block, aligned to its size, and asks for a huge page under it.
+/// Maps addresses that cannot be touched yet, so that they cost nothing, aligned to a block.
 #[cfg(target_os = "linux")]
-fn map() -> Option<NonNull<u8>> {
-    use libc::{MADV_HUGEPAGE, MAP_ANONYMOUS, MAP_FAILED, MAP_PRIVATE, PROT_READ, PROT_WRITE};
-    let (protection, flags) = (PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+fn reserve(bytes: usize) -> Option<NonNull<u8>> {
+    use libc::{MAP_ANONYMOUS, MAP_FAILED, MAP_NORESERVE, MAP_PRIVATE, PROT_NONE};
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     // SAFETY: a new anonymous mapping at a place of the system's choice touches no other memory.
-    let start = unsafe { libc::mmap(std::ptr::null_mut(), 2 * BLOCK, protection, flags, -1, 0) };
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes + BLOCK, PROT_NONE, flags, -1, 0) };
     if start == MAP_FAILED {
         return None;
     }
     let before = start.addr().wrapping_neg() % BLOCK;
-    let block = start.wrapping_byte_add(before);
-    // SAFETY: the parts before and behind the aligned block are whole pages of the mapping just made, which nothing
-    // refers to; the advice changes nothing that a program can see.
+    let aligned = start.wrapping_byte_add(before);
+    // SAFETY: the parts before and behind the aligned ones are whole pages of the mapping just made, which nothing refers
+    // to.
     unsafe {
         if before > 0 {
             libc::munmap(start, before);
         }
-        libc::munmap(block.wrapping_byte_add(BLOCK), BLOCK - before);
-        libc::madvise(block, BLOCK, MADV_HUGEPAGE);
+        libc::munmap(aligned.wrapping_byte_add(bytes), BLOCK - before);
     }
-    NonNull::new(block.cast())
+    NonNull::new(aligned.cast())
+}
+
+/// Lets the block at this offset of reserved addresses be touched: the first on small pages, as it may stay small.
+#[cfg(target_os = "linux")]
+fn open(start: NonNull<u8>, at: usize) -> bool {
+    use libc::{MADV_HUGEPAGE, MADV_NOHUGEPAGE, PROT_READ, PROT_WRITE};
+    let block = start.as_ptr().wrapping_add(at).cast();
+    // SAFETY: the block lies among addresses that `reserve` mapped and nothing refers to; the advice changes nothing that
+    // a program can see.
+    unsafe {
+        let opened = libc::mprotect(block, BLOCK, PROT_READ | PROT_WRITE) == 0;
+        libc::madvise(block, BLOCK, if at == 0 { MADV_NOHUGEPAGE } else { MADV_HUGEPAGE });
+        opened
+    }
+}
+
+/// Systems that give memory only when it is touched need nothing else.
+#[cfg(not(target_os = "linux"))]
+fn reserve(bytes: usize) -> Option<NonNull<u8>> {
+    // SAFETY: the layout is never empty.
+    NonNull::new(unsafe { std::alloc::alloc(layout(bytes)) })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open(_: NonNull<u8>, _: usize) -> bool {
+    true
 }

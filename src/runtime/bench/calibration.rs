@@ -82,7 +82,7 @@ fn ring(lines: u32) -> (Arena<Line>, Vec<u32>) {
     for i in (1..order.len()).rev() {
         order.swap(i, (random.next() % (i as u64 + 1)) as usize);
     }
-    let mut table = Arena::new(Line { next: 0 });
+    let mut table = Arena::new(Line { next: 0 }, lines as usize + 1);
     for _ in 1..lines {
         table.push(Line { next: 0 });
     }

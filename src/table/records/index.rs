@@ -251,7 +251,7 @@ impl Segment<'_> {
 impl Index {
     /// An empty index.
     pub fn new() -> Index {
-        let mut buckets = Arena::new(EMPTY);
+        let mut buckets = Arena::new(EMPTY, BUCKETS << DEEPEST);
         (1..BUCKETS).for_each(|_| _ = buckets.push(EMPTY));
         Index { directory: vec![0], shift: 32, buckets, about: vec![About { entries: 0, depth: 0 }] }
     }

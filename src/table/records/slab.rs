@@ -1,8 +1,10 @@
 //! The records themselves: slots that never move and are given again, last freed first.
 
-use super::index::SLOTS;
 use super::record::{Record, WATCHED, WIDE};
 use crate::sys::Arena;
+
+/// Slots there may be: more than the index finds places for (2^16 segments).
+pub const MOST: u32 = 1 << 27;
 
 /// Records and what stands beside them. Slot 0 is never given: it stands for none.
 pub struct Slab {
@@ -20,11 +22,11 @@ pub struct Slab {
 impl Slab {
     pub fn new() -> Slab {
         Slab {
-            records: Arena::new(Record::default()),
-            generations: Arena::new(0),
+            records: Arena::new(Record::default(), MOST as usize),
+            generations: Arena::new(0, MOST as usize),
             free: 0,
             len: 0,
-            pairs: Arena::new([0; 2]),
+            pairs: Arena::new([0; 2], MOST as usize),
             free_pair: 0,
         }
     }
@@ -52,7 +54,7 @@ impl Slab {
 
     #[inline(never)]
     fn extend(&mut self) -> Option<u32> {
-        let slot = u32::try_from(self.records.len()).ok().filter(|&slot| slot < SLOTS)?;
+        let slot = u32::try_from(self.records.len()).ok().filter(|&slot| slot < MOST)?;
         self.records.push(Record::default());
         self.generations.push(0);
         Some(slot)

@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::record::{Record, due_at};
+use super::slab::MOST;
 use crate::sys::Arena;
 use crate::types::Nanos;
 
@@ -75,7 +76,8 @@ impl Timers {
         Timers {
             heads: zeroes(),
             busy: zeroes(),
-            blocks: Arena::new([0; 16]),
+            // All but the first of each list are full.
+            blocks: Arena::new([0; 16], MOST as usize / ROOM as usize + TICKS + 2),
             free: 0,
             cursor: 0,
             soon: BinaryHeap::new(),
