@@ -8,6 +8,7 @@ use super::customer::Work;
 use super::earlier::Earlier;
 use super::names::Names;
 use super::nested::Nested;
+use super::origins::Origins;
 use super::program::*;
 use crate::model::{Customer, Model, Role};
 use crate::table::lpm::Lpm;
@@ -22,6 +23,7 @@ pub fn compile(model: &Model, names: &mut Names) -> Program {
         vnets: Vec::new(),
         entries: Arc::default(),
         plain: Arc::default(),
+        origins: Arc::default(),
         broadcast_bits: u32::MAX,
         internet_port: None,
         services_port: None,
@@ -212,10 +214,11 @@ impl<'a> Next<'a> {
         };
         let ports: Vec<Port> = self.after.ports.iter().map(port).collect();
         let with_role = |role| ports.iter().position(|p| p.role == role).map(|i| i as u16);
-        Program {
+        let mut program = Program {
             internet_port: with_role(Role::Internet),
             services_port: with_role(Role::Services),
             plain,
+            origins: previous.origins.clone(),
             broadcast_bits,
             by_key,
             ports,
@@ -232,7 +235,11 @@ impl<'a> Next<'a> {
                 true => previous.names.clone(),
                 false => Arc::new(names.clone()),
             },
+        };
+        if program.generations != previous.generations {
+            program.origins = Arc::new(Origins::new(&previous.origins, &program));
         }
+        program
     }
 
     /// Every number has its place in every table, vacant or not.

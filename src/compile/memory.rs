@@ -32,6 +32,7 @@ impl Program {
             + listed(&self.entries)
             + self.entries.iter().map(|e| e.memory(&mut seen)).sum::<usize>()
             + once(&mut seen, &self.plain)
+            + self.origins.memory()
             + listed(&self.vnets)
             + self.vnets.iter().filter(|v| !v.is_vacant()).map(|v| v.memory(&mut seen)).sum::<usize>()
             + self.parts.iter().map(|p| listed(&p.vnets) + listed(&p.tunnels)).sum::<usize>()

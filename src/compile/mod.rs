@@ -9,6 +9,7 @@ mod hosts;
 mod memory;
 pub mod names;
 mod nested;
+pub mod origins;
 mod program;
 mod routing;
 pub mod security;

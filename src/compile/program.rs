@@ -12,6 +12,7 @@ use ahash::RandomState;
 
 use super::effective::RouteSource;
 use super::names::{Names, Party};
+use super::origins::Origins;
 use super::security::Group;
 use crate::model::{Role, Sequence};
 use crate::packet::NextHopType;
@@ -37,6 +38,8 @@ pub struct Program {
     pub entries: Arc<[Arc<Entry>]>,
     /// Whose a plain packet is, by destination.
     pub plain: Arc<Lpm<PlainOwner>>,
+    /// From where packets of the usual shape arrive.
+    pub origins: Arc<Origins>,
     /// Bits that are all set in the last address of every IPv4 subnet.
     pub broadcast_bits: u32,
     /// The port of the Internet.

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::origins::PLAIN;
 use super::state::Received;
 use super::usual::{self, Usual};
+use crate::compile::origins::{OriginKey, PLAIN};
 use crate::compile::{PlainOwner, Port, Program, Reaches};
 use crate::model::{Role, Sequence};
 use crate::packet::{FlowState, Outcome, Reason, Verdict};
@@ -38,6 +38,21 @@ pub struct Arrival {
     pub inner_mac: [u8; 6],
     /// Index of the VNet: of the tunnel, or the one that the destination enters; absent when there is none.
     pub vnet: Option<u32>,
+}
+
+impl Arrival {
+    /// Where it came from, if packets of the usual shape may come from there.
+    pub fn origin_key(&self, program: &Program) -> Option<OriginKey> {
+        match self.via {
+            Via::Plain => Some(OriginKey::plain(self.port, self.vnet?)),
+            Via::Tunnel(number, IpAddr::V4(remote)) => {
+                let tunnel = program.tunnels.get(number as usize)?;
+                let key = OriginKey::in_gre(self.port, tunnel.wire_key.to_be(), remote.to_bits().to_be());
+                (!tunnel.nvgre).then_some(key)
+            }
+            Via::Tunnel(..) => None,
+        }
+    }
 }
 
 impl Outcome {

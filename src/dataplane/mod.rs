@@ -18,7 +18,6 @@ pub mod change;
 pub mod emit;
 mod flow;
 pub mod ingress;
-mod origins;
 pub mod path;
 pub mod pipeline;
 pub mod state;

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use super::emit::Output;
 use super::ingress::{self, ingress};
-use super::origins::OriginKey;
 use super::pipeline::{Context, Done, forward};
 use super::state::{ErrorsOf, Received, Shard};
 use super::trace::Trace;
 use super::usual::{self, Usual};
+use crate::compile::origins::OriginKey;
 use crate::compile::{PlainOwner, Port, Program};
 use crate::model::Role;
 use crate::packet::{Egress, FlowState, Generated, NextHopType, Outcome, Verdict};
@@ -198,7 +198,7 @@ pub fn process(
     results: &mut Results,
 ) {
     let Some(first) = inputs.first() else { return };
-    shard.origins.keep(context.program);
+    shard.keep_ways(context.program);
     shard.reap(context.occupancy, first.now, 2 * inputs.len() + 64);
     let mut lanes = std::mem::take(&mut shard.lanes);
     shard.listens.clear();
@@ -236,9 +236,6 @@ pub fn process(
             let done = match arrival {
                 Err(outcome) => Done::early(outcome),
                 Ok(arrival) => {
-                    if lane.usual && lane.origin == 0 {
-                        shard.origins.learn(context.program, &arrival);
-                    }
                     forward(context, shard, &arrival, frame, input.now, &mut results.output, &mut trace)
                 }
             };
@@ -279,7 +276,7 @@ fn parse(program: &Program, shard: &Shard, input: &Input, frame: &[u8], lane: &m
         };
         OriginKey::plain(port, vnet)
     };
-    let origin = shard.origins.find(key);
+    let origin = program.origins.find(key);
     (lane.usual, lane.reversed) = (true, origin.is_outside());
     (lane.origin, lane.tunnel) = (origin.number, origin.tunnel);
     let Usual { source, destination, ports, protocol, .. } = lane.packet;

@@ -612,9 +612,11 @@ impl<'p> Walk<'p, '_> {
         }
         let (next_hop_type, prefix) = self.outcome.route?;
         let route = pack_route(self.outcome.vnet?, next_hop_type, prefix.len())?;
-        shard.forget_ways_when_full();
         let adjacency = shard.adjacencies.number(program, way.sending)?;
-        let origin = shard.origins.learn(program, self.arrival)?;
+        let origin = program.origins.find(self.arrival.origin_key(program)?);
+        if origin.number == 0 {
+            return None;
+        }
         let stored = Stored { arrival: origin.number, adjacency, route };
         match (source, destination) {
             (Some(source), None) => shard.flows.record_mut(source).keep_way(false, stored),

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use ahash::RandomState;
 
 use super::adjacency::Adjacencies;
-use super::origins::Origins;
 use super::path::{Lane, Listens};
 use crate::compile::Program;
 use crate::table::fragments::Fragments;
@@ -25,7 +24,8 @@ pub struct Shard {
     pub flows: Records,
     /// First fragments that were forwarded.
     pub fragments: Fragments,
-    pub(super) origins: Origins,
+    /// The numbering of origins that stored ways go by.
+    epoch: u32,
     pub(super) adjacencies: Adjacencies,
     pub(super) lanes: Vec<Lane>,
     pub(super) listens: Vec<Listens>,
@@ -36,7 +36,7 @@ impl Shard {
     pub fn new(hasher: RandomState) -> Shard {
         Shard {
             flows: Records::new(hasher.clone()),
-            origins: Origins::new(&hasher),
+            epoch: 0,
             fragments: Fragments::new(hasher),
             adjacencies: Adjacencies::default(),
             lanes: Vec::new(),
@@ -70,19 +70,20 @@ impl Shard {
         }
     }
 
-    /// Forgets all ways when the numbers for their parts run out, so that a number never means two things.
+    /// Forgets all ways when the program numbers origins anew or the numbers of adjacencies run out, so that a number
+    /// never means two things.
     #[inline]
-    pub(super) fn forget_ways_when_full(&mut self) {
-        if self.adjacencies.is_full() || self.origins.is_full() {
+    pub(super) fn keep_ways(&mut self, program: &Program) {
+        if self.epoch != program.origins.epoch || self.adjacencies.is_full() {
+            self.epoch = program.origins.epoch;
             self.flows.forget_ways();
             self.adjacencies.clear();
-            self.origins.clear();
         }
     }
 
     /// Bytes it holds.
     pub fn memory(&self) -> usize {
-        self.flows.memory() + self.adjacencies.memory() + self.origins.memory()
+        self.flows.memory() + self.adjacencies.memory()
     }
 }
 

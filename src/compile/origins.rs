@@ -1,0 +1,226 @@
+//! Origins: where packets arrive from, as one number. An origin is a port, a tunnel (by its key) or a VNet, the outer
+//! source, and the customer's configuration at the time.
+//!
+//! The stored way of a flow names the origin it was made for. So one comparison proves that a packet came by the same
+//! tunnel from the same host, and that nothing of its customer's configuration has changed since: a change gives the
+//! origins of that customer new numbers, and those of no other. That an origin is found at all proves that the tunnel is
+//! there and up, and that the outer source is its remote or a host of its VNet.
+
+use std::net::IpAddr;
+
+use super::program::{Program, Reaches};
+use crate::model::Role;
+
+/// How a packet of the usual shape arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OriginKey {
+    /// The port, and whether the packet was plain.
+    port: u32,
+    /// The GRE key in network order; of a plain packet the VNet's number.
+    key: u32,
+    /// The outer source in network order; 0 of a plain packet.
+    source: u32,
+}
+
+impl OriginKey {
+    /// Of a packet in GRE; key and outer source as they lie in the frame.
+    #[inline(always)]
+    pub fn in_gre(port: u16, key: u32, source: u32) -> OriginKey {
+        OriginKey { port: u32::from(port), key, source }
+    }
+
+    /// Of a plain packet for a VNet.
+    #[inline(always)]
+    pub fn plain(port: u16, vnet: u32) -> OriginKey {
+        OriginKey { port: u32::from(port) | 1 << 16, key: vnet, source: 0 }
+    }
+
+    #[inline(always)]
+    fn home(self) -> usize {
+        let key = u64::from(self.key) << 32 | u64::from(self.source);
+        let product = u128::from(key ^ u64::from(self.port) << 20) * 0x9e37_79b9_7f4a_7c15;
+        (product as u64 ^ (product >> 64) as u64) as usize
+    }
+}
+
+/// What is known of an origin: half a cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
+pub struct Origin {
+    key: OriginKey,
+    /// Its number; 0 of none.
+    pub number: u32,
+    /// What flows from there are hashed with: the VNet's number for the fabric, else one of the tunnel's own or of the
+    /// plain packets of a VNet.
+    pub scope: u32,
+    /// The tunnel's number, or [`PLAIN`].
+    pub tunnel: u32,
+    /// On the fabric, the host's place in its VNet's list.
+    pub host: u32,
+    customer: u32,
+}
+
+/// Instead of the number of a tunnel: the packet came plain.
+pub const PLAIN: u32 = u32::MAX;
+
+/// Scopes of origins that are not on the fabric, apart from the numbers of VNets.
+const OUTSIDE: u32 = 1 << 31;
+/// Such a scope of plain packets, apart from those of tunnels.
+const OF_PLAIN: u32 = 1 << 30;
+
+static NONE: Origin = Origin {
+    key: OriginKey { port: u32::MAX, key: 0, source: 0 },
+    number: 0,
+    scope: 0,
+    tunnel: PLAIN,
+    host: 0,
+    customer: u32::MAX,
+};
+
+impl Origin {
+    /// True of origins that are not on the fabric: their packets meet the record of the receiver first.
+    #[inline(always)]
+    pub fn is_outside(&self) -> bool {
+        self.scope & OUTSIDE != 0
+    }
+}
+
+/// Numbers from here on are not given: then all origins are numbered anew.
+const LAST: u32 = u32::MAX >> 1;
+
+/// All origins of a program.
+pub struct Origins {
+    /// Open addressing; a power of two, at most a quarter full, so that what is not there is soon missed, too.
+    table: Box<[Origin]>,
+    /// How often all were numbered anew: ways that were stored before name other origins by the same numbers.
+    pub epoch: u32,
+    next: u32,
+}
+
+impl Default for Origins {
+    fn default() -> Origins {
+        Origins { table: vec![NONE; 4].into(), epoch: 0, next: 1 }
+    }
+}
+
+impl Origins {
+    /// The origin; one with number 0 if there is none.
+    #[inline(always)]
+    pub fn find(&self, key: OriginKey) -> &Origin {
+        let (mask, home) = (self.table.len() - 1, key.home());
+        let (Some(first), Some(second)) = (self.table.get(home & mask), self.table.get((home ^ 1) & mask))
+        else {
+            return &NONE;
+        };
+        // Which of two it is depends on the packet; that it is one of them is nearly sure.
+        let origin = if second.key == key { second } else { first };
+        if origin.key == key { origin } else { self.find_further(key, home) }
+    }
+
+    #[cold]
+    fn find_further(&self, key: OriginKey, home: usize) -> &Origin {
+        let mask = self.table.len() - 1;
+        let places = (home..).map_while(|at| self.table.get(at & mask));
+        places.into_iter().find(|o| o.key == key || o.number == 0).unwrap_or(&NONE)
+    }
+
+    /// The origins of a program; customers that did not change since those of `previous` keep their numbers.
+    pub(super) fn new(previous: &Origins, program: &Program) -> Origins {
+        let stays = |o: &&Origin| {
+            let generation = program.generations.get(o.customer as usize).copied().unwrap_or(0);
+            o.number != 0 && generation != 0 && generation != program.generation
+        };
+        let mut all: Vec<Origin> = previous.table.iter().filter(stays).copied().collect();
+        let first = all.len();
+        every(program, |origin| all.push(origin));
+        let (mut epoch, mut next) = (previous.epoch, previous.next);
+        let mut anew = first;
+        if all.len() as u64 + u64::from(next) > u64::from(LAST) {
+            (epoch, next, anew) = (epoch + 1, 1, 0);
+        }
+        for origin in all.iter_mut().skip(anew) {
+            origin.number = next;
+            next += 1;
+        }
+        let table = vec![NONE; (4 * all.len()).next_power_of_two().max(4)].into();
+        let mut origins = Origins { table, epoch, next };
+        all.into_iter().for_each(|origin| origins.put(origin));
+        origins
+    }
+
+    fn put(&mut self, origin: Origin) {
+        let (mask, home) = (self.table.len() - 1, origin.key.home());
+        // The neighbour of the home is looked at first, too.
+        let mut at = if self.table[(home ^ 1) & mask].number == 0 && self.table[home & mask].number != 0 {
+            home ^ 1
+        } else {
+            home
+        };
+        while self.table[at & mask].number != 0 {
+            at += 1;
+        }
+        self.table[at & mask] = origin;
+    }
+
+    /// Bytes they hold.
+    pub(super) fn memory(&self) -> usize {
+        size_of_val(&*self.table)
+    }
+}
+
+/// Every origin, without number, of the customers that changed with this program: of IPv4 underlay, without NVGRE, for
+/// packets of the usual shape have none.
+fn every(program: &Program, mut tell: impl FnMut(Origin)) {
+    let changed = |customer: u32| program.generations.get(customer as usize) == Some(&program.generation);
+    let plain_ports = || {
+        let ports = program.ports.iter().enumerate();
+        ports.filter(|(_, p)| matches!(p.role, Role::Internet | Role::Services)).map(|(i, _)| i as u16)
+    };
+    for vnet in program.vnets.iter().filter(|v| !v.is_vacant() && changed(v.customer)) {
+        for port in plain_ports() {
+            let (key, scope) = (OriginKey::plain(port, vnet.id), OUTSIDE | OF_PLAIN | vnet.id);
+            tell(Origin { key, number: 0, scope, tunnel: PLAIN, host: 0, customer: vnet.customer });
+        }
+    }
+    let ends = program.tunnels.iter().filter(|t| !t.is_vacant() && changed(t.customer));
+    for end in ends.filter(|t| t.enabled && !t.nvgre) {
+        let customer = end.customer;
+        let mut add = |remote: IpAddr, host: usize, scope: u32| {
+            if let IpAddr::V4(remote) = remote {
+                let key = OriginKey::in_gre(end.port, end.wire_key.to_be(), remote.to_bits().to_be());
+                tell(Origin { key, number: 0, scope, tunnel: end.id, host: host as u32, customer });
+            }
+        };
+        match end.reaches {
+            Reaches::Hosts { vnet } => {
+                let hosts = program.vnets.get(vnet as usize).into_iter().flat_map(|v| &v.hosts);
+                hosts.enumerate().for_each(|(host, remote)| add(*remote, host, vnet));
+            }
+            Reaches::Internet { .. } | Reaches::Site { .. } => {
+                end.remote.into_iter().for_each(|remote| add(remote, 0, OUTSIDE | end.id));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(n: u32) -> Origin {
+        Origin { key: OriginKey::in_gre(n as u16 & 3, n.to_be(), n / 7), number: n, scope: n, ..NONE }
+    }
+
+    #[test]
+    fn what_is_there_is_found_and_nothing_else() {
+        let table = vec![NONE; 4096].into();
+        let mut origins = Origins { table, epoch: 0, next: 1 };
+        (1..=1000).for_each(|n| origins.put(origin(n)));
+        for n in 1..=3000 {
+            let expected = if n <= 1000 { n } else { 0 };
+            assert_eq!(origins.find(origin(n).key).number, expected);
+        }
+        assert_eq!(origins.find(OriginKey::plain(1, 5)).number, 0);
+        assert_eq!(Origins::default().find(origin(1).key).number, 0);
+    }
+}
