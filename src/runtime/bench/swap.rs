@@ -156,6 +156,8 @@ impl Changes {
     /// which they fill rings and check, nothing is measured.
     pub fn run(&mut self, per_second: f64, in_force: &InForce, stop: &AtomicBool) {
         let pause = Duration::from_secs_f64(1.0 / per_second);
+        // The first comes at once, so that the shortest run has one.
+        self.change(in_force);
         let mut next = in_force.busy() + pause;
         while !stop.load(Ordering::Relaxed) {
             let wait = next.saturating_sub(in_force.busy());
