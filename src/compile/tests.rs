@@ -259,8 +259,11 @@ fn told(program: &Program) -> String {
     lines.join("\n")
 }
 
+/// A change of a customer, with its name.
+type Edit = (&'static str, fn(&mut Customer));
+
 /// Changes of a customer that keep its model valid.
-const EDITS: [(&str, fn(&mut Customer)); 18] = [
+const EDITS: [Edit; 18] = [
     ("a link goes down or up", |c| c.tunnels[2].enabled ^= true),
     ("another key", |c| c.tunnels[3].key += 0x1000),
     ("the fabric tunnel of the spoke goes down or up", |c| c.tunnels[1].enabled ^= true),
