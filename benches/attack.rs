@@ -373,7 +373,7 @@ fn main() {
     }
 
     // The seed is known: keys that may stand in one pair of buckets only, of all segments or, once there are many, of two.
-    let known = [("empty table", 0, 0xffff, 4096), ("table in use", count, 0xff00_ffff, 48)];
+    let known = [("empty table", 0, 0xffff, 4096), ("table in use", count, 0xff00_ffff, 160)];
     for (name, filled, bits, keys) in known {
         let mut target = Target::new(&usual);
         let keys = if timed { target.colliding(bits, keys) } else { target.colliding(0xff, 64) };
