@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use clearway::packet::Direction;
+use clearway::sys::Base;
 use clearway::table::classify::{Addresses, Classifier, Pattern, Protocols};
 use clearway::table::ecmp;
 use clearway::table::lpm::Lpm;
@@ -206,13 +207,15 @@ impl Table {
             self.records.prefetch_bucket(asked.hash);
         }
         for asked in &mut *batch {
-            asked.slot = self.records.probe(asked.hash, false);
+            asked.slot = self.records.probe(Base, asked.hash, false);
             self.records.prefetch_record(asked.slot);
         }
         let mut met = 0;
         for asked in batch {
             let record = self.records.record_mut(asked.slot);
-            if record.is_live_ipv4(LOCAL, asked.remote, asked.ports, 6, false) && record.fresh(self.now) {
+            if record.is_live_ipv4(u64::from(LOCAL) << 32 | u64::from(asked.remote), asked.ports, 6, false)
+                && record.fresh(self.now)
+            {
                 record.touch(self.now);
                 met += 1;
             }
@@ -252,7 +255,7 @@ fn records(c: &mut Criterion) {
                         let began = Instant::now();
                         table.open();
                         let opened = Instant::now();
-                        table.records.reap(table.now, 64, |_| ());
+                        table.records.reap(Base, table.now, 64, |_| ());
                         taken += if what == "open" { opened - began } else { opened.elapsed() };
                     }
                     taken

@@ -7,6 +7,7 @@ mod real_data;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
+use clearway::sys::{Wide, Work, widest};
 use clearway::table::classify::{Addresses, Classifier, Pattern, Protocols, bits_where};
 use clearway::table::ecmp::mix;
 use clearway::types::Prefix;
@@ -130,6 +131,24 @@ fn headers(rules: &[Pattern], of_each: usize, step: usize) -> Vec<Header> {
     headers
 }
 
+/// What the widest instructions find.
+struct Ask<'a>(&'a Classifier, &'a Header);
+
+impl Work for Ask<'_> {
+    type Output = Option<usize>;
+
+    #[inline(always)]
+    fn run<W: Wide>(self, wide: W) -> Option<usize> {
+        let Ask(classifier, h) = self;
+        match (h.source, h.destination) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                classifier.first_match_v4(wide, from.to_bits(), to.to_bits(), h.protocol, h.ports, None)
+            }
+            (from, to) => classifier.first_match(from, to, h.protocol, h.ports, None),
+        }
+    }
+}
+
 /// Asks for headers of every `step`th rule.
 fn check(file: &str, of_each: usize, step: usize) {
     let Some(folder) = real_data::folder("classbench") else { return };
@@ -150,6 +169,7 @@ fn check(file: &str, of_each: usize, step: usize) {
         let ask = |among| classifier.first_match(h.source, h.destination, h.protocol, h.ports, among);
         let first = rules.iter().position(|r| matches(r, h));
         assert_eq!(ask(None), first, "{file}: {h:?}");
+        assert_eq!(widest(Ask(&classifier, h)), first, "{file}: {h:?}");
         let first = first.filter(|n| !everything(&rules[*n]));
         assert_eq!(ask(Some(&narrow)), first, "{file}: {h:?}");
         found += usize::from(first.is_some());

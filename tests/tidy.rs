@@ -19,7 +19,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("wire", &["packet"]),
     ("table", &["sys", "types", "packet", "wire"]),
     ("model", &["types", "packet"]),
-    ("compile", &["types", "packet", "wire", "table", "model"]),
+    ("compile", &["sys", "types", "packet", "wire", "table", "model"]),
     ("dataplane", &["sys", "types", "packet", "wire", "table", "model", "compile"]),
     ("io", &[]),
     ("runtime", &["sys", "types", "packet", "wire", "table", "model", "compile", "dataplane"]),

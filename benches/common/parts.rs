@@ -1,17 +1,21 @@
 //! Steps of the way of a packet, alone.
 
+use std::collections::{HashMap, VecDeque};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 
 use clearway::dataplane::Output;
 use clearway::dataplane::adjacency::{Adjacencies, Adjacency};
 use clearway::dataplane::emit::Sending;
-use clearway::dataplane::usual::{self, Usual};
+use clearway::dataplane::usual::{self, Listens, Usual};
+use clearway::sys::{self, Base, Wide, widest};
 use clearway::table::classify::{Addresses, Classifier, Pattern, Protocols};
 use clearway::table::lpm::Lpm;
-use clearway::types::Prefix;
+use clearway::table::records::{FlowV4, NONE, Opening, Owner, Records, Stored};
+use clearway::types::{Nanos, Prefix, SECOND};
 
-use super::cases::{Case, Run, Side, work};
+use super::cases::{Case, Run, Side, Work, work};
 use super::configuration::{configuration, model};
 use super::dataplane::{Dataplane, seed};
 use super::plain::{self, Net, Parsed, Plain, Routes, Rule, Tuple};
@@ -20,7 +24,7 @@ use super::traffic::{BATCH, Batch, FABRIC, NEIGHBOUR, NEIGHBOUR_HOST, Order, Tra
 /// The cases of this file.
 pub fn all(run: Run) -> Vec<Case> {
     let tried = run == Run::Tried;
-    let mut cases = vec![parse(), rewrite()];
+    let mut cases = vec![parse(), rewrite(), records(run)];
     cases.extend(if tried { &[10][..] } else { &[100, 1000] }.iter().map(|n| classify(*n)));
     cases.extend(if tried { &[10][..] } else { &[1000, 100_000] }.iter().map(|n| route(*n)));
     cases
@@ -45,10 +49,10 @@ fn batch() -> Batch {
 fn parse() -> Case {
     let ours = || {
         let program = Dataplane::new(10, 10).program;
-        let address = program.ports[usize::from(FABRIC)].address;
+        let listens = Listens::new(&program.ports[usize::from(FABRIC)]);
         move |frame: &[u8]| {
             let mut packet = Usual::default();
-            usual::in_gre(frame, frame.len() as u32, bits(address).to_be(), &mut packet).then_some(packet)
+            usual::in_gre(received(frame), &listens, &mut packet).map(|_| packet)
         }
     };
     let plain = || Plain::new(&model(&configuration(10, 10)), seed());
@@ -73,7 +77,7 @@ fn parse() -> Case {
         let (ours, plain, batch) = (ours(), plain(), batch());
         for frame in frames(&batch) {
             let (ours, plain) = (ours(frame), plain.parse(usize::from(FABRIC), frame).ok());
-            let ours = ours.map(|u| (u.source, u.destination, u.ports));
+            let ours = ours.map(|u| (u.source(), u.destination(), u.ports));
             let plain = plain.map(|p| {
                 let (source, destination) = p.tuple.ports;
                 let ports = u32::from(source) << 16 | u32::from(destination);
@@ -139,12 +143,17 @@ fn rewrite() -> Case {
 }
 
 fn parsed(frames: Vec<&[u8]>) -> Vec<(&[u8], Usual)> {
-    let address = u32::from_ne_bytes([198, 51, 100, 2]);
+    let listens = Listens::new(&Dataplane::new(10, 10).program.ports[usize::from(FABRIC)]);
     let parse = |frame| {
         let mut packet = Usual::default();
-        usual::in_gre(frame, frame.len() as u32, address, &mut packet).then_some((frame, packet))
+        usual::in_gre(received(frame), &listens, &mut packet).map(|_| (frame, packet))
     };
     frames.into_iter().filter_map(parse).collect()
+}
+
+fn received(frame: &[u8]) -> usual::Received<'_> {
+    let length = frame.len() as u32;
+    usual::Received { bytes: frame, start: 0, length, original: length }
 }
 
 fn parsed_plain<'a>(plain: &Plain, frames: Vec<&'a [u8]>) -> Vec<Parsed<'a>> {
@@ -239,17 +248,34 @@ fn tuples(count: usize) -> Vec<Tuple> {
     numbers(BATCH).map(tuple).collect()
 }
 
+/// Asks a classifier about all packets, with the widest instructions there are.
+struct Classified<'a>(&'a Classifier, &'a [Tuple]);
+
+impl sys::Work for Classified<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<W: Wide>(self, wide: W) {
+        for t in self.1 {
+            black_box(first_match(wide, self.0, black_box(t)));
+        }
+    }
+}
+
+#[inline(always)]
+fn first_match<W: Wide>(wide: W, classifier: &Classifier, t: &Tuple) -> Option<usize> {
+    let (source, destination) = (t.source.to_bits(), t.destination.to_bits());
+    classifier.first_match_v4(wide, source, destination, t.protocol, t.ports, None)
+}
+
 /// The first rule of a list that a packet matches.
 fn classify(count: usize) -> Case {
-    let ours = |classifier: &Classifier, t: &Tuple| {
-        classifier.first_match(t.source.into(), t.destination.into(), t.protocol, t.ports, None)
-    };
     let make = move |side| {
         let (patterns, tuples) = (patterns(count), tuples(count));
         match side {
             Side::Clearway => {
                 let classifier = Classifier::new(&patterns);
-                work(move || each(&tuples, |t| ours(&classifier, t)))
+                work(move || widest(Classified(&classifier, &tuples)))
             }
             Side::Plain => {
                 let rules = rules(&patterns);
@@ -263,10 +289,24 @@ fn classify(count: usize) -> Case {
         for tuple in tuples(count) {
             let at = plain::first_match(&rules, &tuple)
                 .and_then(|r| rules.iter().position(|o| std::ptr::eq(o, r)));
-            assert_eq!(ours(&classifier, &tuple), at);
+            assert_eq!(first_match(Base, &classifier, &tuple), at);
         }
     };
     case(&format!("classify-{count}-rules"), make, check)
+}
+
+/// Looks all addresses up, with the widest instructions there are.
+struct Routed<'a>(&'a Lpm<u32>, &'a [Ipv4Addr]);
+
+impl sys::Work for Routed<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<W: Wide>(self, wide: W) {
+        for a in self.1 {
+            black_box(self.0.lookup_v4(wide, black_box(a).to_bits()));
+        }
+    }
 }
 
 /// The longest prefix that holds an address.
@@ -298,7 +338,7 @@ fn route(count: u32) -> Case {
         match side {
             Side::Clearway => {
                 let table = ours();
-                work(move || each(&addresses, |a| table.lookup((*a).into())))
+                work(move || widest(Routed(&table, &addresses)))
             }
             Side::Plain => {
                 let table = plain();
@@ -313,4 +353,196 @@ fn route(count: u32) -> Case {
         }
     };
     case(&format!("route-{count}-routes"), make, check)
+}
+
+/// Between two NICs of a VNet.
+const ENDS: [Owner; 2] = [Owner { vnet: 1, endpoint: 1 }, Owner { vnet: 1, endpoint: 2 }];
+/// How long a record may be idle.
+const IDLE: u8 = 4;
+
+fn tuple_of(n: u32) -> Tuple {
+    let source = Ipv4Addr::from_bits(u32::from_be_bytes([10, 1, 0, 0]) | n >> 16);
+    Tuple { source, destination: NEIGHBOUR, protocol: 17, ports: (n as u16, 9000) }
+}
+
+fn back(tuple: &Tuple) -> Tuple {
+    let (from, to) = tuple.ports;
+    Tuple { source: tuple.destination, destination: tuple.source, ports: (to, from), ..*tuple }
+}
+
+/// Flows that are opened, each with a record of both its ends, and go again unused.
+trait Opens {
+    /// Those that are gone go, and these begin.
+    fn round(&mut self, flows: Range<u32>, now: Nanos);
+    fn len(&self) -> usize;
+}
+
+struct Churn<T> {
+    table: T,
+    opened: u32,
+    now: Nanos,
+    step: Nanos,
+}
+
+impl<T: Opens> Churn<T> {
+    /// So many rounds of flows are there at any time.
+    fn new(table: T, rounds: u64) -> Churn<T> {
+        let step = 241 * SECOND / rounds;
+        let mut churn = Churn { table, opened: 0, now: SECOND, step };
+        (0..=rounds).for_each(|_| churn.run());
+        churn
+    }
+}
+
+impl<T: Opens> Work for Churn<T> {
+    fn run(&mut self) {
+        let begin = self.opened;
+        self.opened += BATCH as u32;
+        self.table.round(begin..self.opened, self.now);
+        self.now += self.step;
+    }
+}
+
+/// Records, and the flows of a round as packets bring them.
+struct Ours(Records, Vec<[FlowV4; 2]>);
+
+struct Expire<'a>(&'a mut Ours, Nanos);
+struct Miss<'a>(&'a Ours);
+struct Open<'a>(&'a mut Ours, Nanos);
+
+impl sys::Work for Expire<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<W: Wide>(self, wide: W) {
+        self.0.0.reap(wide, self.1, 4 * BATCH as usize, |owner| {
+            black_box(owner);
+        });
+    }
+}
+
+impl sys::Work for Miss<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<W: Wide>(self, wide: W) -> bool {
+        let Ours(records, flows) = self.0;
+        let mut missed = true;
+        for [source, destination] in flows {
+            missed &= records.find_ipv4(wide, source) == NONE;
+            missed &= records.find_ipv4(wide, destination) == NONE;
+        }
+        missed
+    }
+}
+
+impl sys::Work for Open<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<W: Wide>(self, wide: W) {
+        let Open(Ours(records, flows), now) = self;
+        for (n, [source, destination]) in flows.iter().enumerate() {
+            let opening = |flow: &FlowV4, rule| Opening { flow: *flow, idle_minutes: IDLE, rule };
+            let way = Stored { arrival: 1, adjacency: 2, route: n as u32 };
+            black_box(records.open_linked(wide, &opening(source, 7), &opening(destination, 8), now, way));
+        }
+    }
+}
+
+impl Opens for Ours {
+    fn round(&mut self, flows: Range<u32>, now: Nanos) {
+        widest(Expire(self, now));
+        self.1.clear();
+        for n in flows {
+            let Tuple { source, destination, protocol, ports } = tuple_of(n);
+            let (source, destination) = (source.to_bits(), destination.to_bits());
+            let ports = u32::from(ports.0) << 16 | u32::from(ports.1);
+            let flow = |owner: Owner, local, remote, ports| {
+                let hash = self.0.hash_ipv4(owner.vnet, local, remote, ports, protocol);
+                FlowV4 { hash, owner, local, remote, ports, protocol }
+            };
+            let there = flow(ENDS[0], source, destination, ports);
+            self.1.push([there, flow(ENDS[1], destination, source, ports.rotate_left(16))]);
+        }
+        if widest(Miss(self)) {
+            widest(Open(self, now));
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// A hash map, and a queue of what is to be looked at.
+struct Theirs<S> {
+    flows: HashMap<(Owner, Tuple), TheirFlow, S>,
+    queue: VecDeque<(Nanos, (Owner, Tuple))>,
+}
+
+struct TheirFlow {
+    last: Nanos,
+    partner: (Owner, Tuple),
+    way: Stored,
+    rule: u32,
+}
+
+impl<S: std::hash::BuildHasher> Opens for Theirs<S> {
+    fn round(&mut self, flows: Range<u32>, now: Nanos) {
+        while let Some((at, key)) = self.queue.front().copied().filter(|(at, _)| *at < now) {
+            self.queue.pop_front();
+            let Some(flow) = self.flows.get(&key) else { continue };
+            let other = self.flows.get(&flow.partner).map_or(0, |p| p.last);
+            let used = flow.last.max(other) + (at - flow.last);
+            if used < now {
+                black_box((flow.way, flow.rule));
+                self.flows.remove(&key);
+            } else {
+                self.queue.push_back((used, key));
+            }
+        }
+        for n in flows {
+            let there = (ENDS[0], tuple_of(n));
+            let back = (ENDS[1], back(&there.1));
+            if self.flows.contains_key(&there) || self.flows.contains_key(&back) {
+                continue;
+            }
+            let way = Stored { arrival: 1, adjacency: 2, route: n };
+            for (key, partner, way, rule) in [(there, back, way, 7), (back, there, Stored::default(), 8)] {
+                self.flows.insert(key, TheirFlow { last: now, partner, way, rule });
+                self.queue.push_back((now + Nanos::from(IDLE) * 60 * SECOND, key));
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.flows.len()
+    }
+}
+
+/// The records of new flows between two NICs, with as many that expire.
+fn records(run: Run) -> Case {
+    let rounds = if run == Run::Tried { 4 } else { 64 };
+    let ours = move || Churn::new(Ours(Records::new(seed()), Vec::new()), rounds);
+    let theirs = move || {
+        let flows = HashMap::with_hasher(seed());
+        Churn::new(Theirs { flows, queue: VecDeque::new() }, rounds)
+    };
+    let make = move |side| -> Box<dyn Work> {
+        match side {
+            Side::Clearway => Box::new(ours()),
+            Side::Plain => Box::new(theirs()),
+        }
+    };
+    let check = move || {
+        let (mut ours, mut theirs) = (ours(), theirs());
+        for _ in 0..3 * rounds {
+            ours.run();
+            theirs.run();
+            assert_eq!(ours.table.len(), theirs.table.len());
+            assert!(ours.table.len() >= (2 * rounds * BATCH) as usize);
+        }
+    };
+    case("records-open-expire", make, check)
 }

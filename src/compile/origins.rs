@@ -12,33 +12,33 @@ use super::program::{Program, Reaches};
 use crate::model::Role;
 
 /// How a packet of the usual shape arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OriginKey {
+    /// GRE key << 32 | outer source; of a plain packet the VNet's number.
+    from: u64,
     /// The port, and whether the packet was plain.
     port: u32,
-    /// The GRE key in network order; of a plain packet the VNet's number.
-    key: u32,
-    /// The outer source in network order; 0 of a plain packet.
-    source: u32,
 }
 
 impl OriginKey {
-    /// Of a packet in GRE; key and outer source as they lie in the frame.
+    /// From nowhere that is known.
+    pub const NONE: OriginKey = OriginKey { from: 0, port: u32::MAX };
+
+    /// Of a packet in GRE.
     #[inline(always)]
     pub fn in_gre(port: u16, key: u32, source: u32) -> OriginKey {
-        OriginKey { port: u32::from(port), key, source }
+        OriginKey { port: u32::from(port), from: u64::from(key) << 32 | u64::from(source) }
     }
 
     /// Of a plain packet for a VNet.
     #[inline(always)]
     pub fn plain(port: u16, vnet: u32) -> OriginKey {
-        OriginKey { port: u32::from(port) | 1 << 16, key: vnet, source: 0 }
+        OriginKey { port: u32::from(port) | 1 << 16, from: u64::from(vnet) }
     }
 
     #[inline(always)]
     fn home(self) -> usize {
-        let key = u64::from(self.key) << 32 | u64::from(self.source);
-        let product = u128::from(key ^ u64::from(self.port) << 20) * 0x9e37_79b9_7f4a_7c15;
+        let product = u128::from(self.from ^ u64::from(self.port) << 20) * 0x9e37_79b9_7f4a_7c15;
         (product as u64 ^ (product >> 64) as u64) as usize
     }
 }
@@ -68,14 +68,8 @@ const OUTSIDE: u32 = 1 << 31;
 /// Such a scope of plain packets, apart from those of tunnels.
 const OF_PLAIN: u32 = 1 << 30;
 
-static NONE: Origin = Origin {
-    key: OriginKey { port: u32::MAX, key: 0, source: 0 },
-    number: 0,
-    scope: 0,
-    tunnel: PLAIN,
-    host: 0,
-    customer: u32::MAX,
-};
+static NONE: Origin =
+    Origin { key: OriginKey::NONE, number: 0, scope: 0, tunnel: PLAIN, host: 0, customer: u32::MAX };
 
 impl Origin {
     /// True of origins that are not on the fabric: their packets meet the record of the receiver first.
@@ -187,7 +181,7 @@ fn every(program: &Program, mut tell: impl FnMut(Origin)) {
         let customer = end.customer;
         let mut add = |remote: IpAddr, host: usize, scope: u32| {
             if let IpAddr::V4(remote) = remote {
-                let key = OriginKey::in_gre(end.port, end.wire_key.to_be(), remote.to_bits().to_be());
+                let key = OriginKey::in_gre(end.port, end.wire_key, remote.to_bits());
                 tell(Origin { key, number: 0, scope, tunnel: end.id, host: host as u32, customer });
             }
         };
@@ -208,7 +202,7 @@ mod tests {
     use super::*;
 
     fn origin(n: u32) -> Origin {
-        Origin { key: OriginKey::in_gre(n as u16 & 3, n.to_be(), n / 7), number: n, scope: n, ..NONE }
+        Origin { key: OriginKey::in_gre(n as u16 & 3, n, n / 7), number: n, scope: n, ..NONE }
     }
 
     #[test]

@@ -10,7 +10,8 @@ use ahash::RandomState;
 use super::names::Names;
 use crate::model::{Access, AddressItem, AddressMatch, Customer, Nsg, Rule, RuleProtocol, ServiceTags};
 use crate::packet::Direction;
-use crate::table::classify::{Bits, Classifier, Fields, bits_where};
+use crate::sys::{Wide, prefetch};
+use crate::table::classify::{Bits, Classifier, Fields, Found, bits_where};
 use crate::types::Prefix;
 use crate::wire::protocol;
 
@@ -344,6 +345,59 @@ impl Rules {
     ) -> Option<Decision> {
         let rule = self.classifier.first_match(source, destination, protocol, ports, applying)?;
         self.decisions.get(rule).copied()
+    }
+
+    /// The same for IPv4 addresses as numbers, compiled for a token.
+    #[inline(always)]
+    pub fn ask_v4<W: Wide>(
+        &self,
+        wide: W,
+        source: u32,
+        destination: u32,
+        protocol: u8,
+        ports: (u16, u16),
+        applying: Option<&[u64]>,
+    ) -> Option<Decision> {
+        self.decide(wide, &self.find_v4(wide, source, destination, protocol, ports), applying)
+    }
+
+    /// The first half of [`Rules::ask_v4`]: where in each field the packet is.
+    #[inline(always)]
+    pub fn find_v4<W: Wide>(
+        &self,
+        wide: W,
+        source: u32,
+        destination: u32,
+        protocol: u8,
+        ports: (u16, u16),
+    ) -> Found {
+        self.classifier.find_v4(wide, source, destination, protocol, ports)
+    }
+
+    /// The second half: what the first rule says that matches there.
+    #[inline(always)]
+    pub fn decide<W: Wide>(&self, wide: W, found: &Found, applying: Option<&[u64]>) -> Option<Decision> {
+        let rule = self.classifier.first_of(wide, found, applying)?;
+        self.decisions.get(rule).copied()
+    }
+
+    /// Asks for the header: what a decision about a TCP or UDP packet reads first.
+    #[inline(always)]
+    pub fn prefetch_header(&self, protocol: u8) {
+        self.classifier.prefetch_header(protocol);
+        prefetch(&self.decisions);
+    }
+
+    /// Asks for what an IPv4 decision reads behind the header, which should be there by now.
+    #[inline(always)]
+    pub fn prefetch_v4<W: Wide>(&self, wide: W, source: u32, destination: u32, protocol: u8, port: u16) {
+        self.classifier.prefetch_v4(wide, source, destination, protocol, port);
+    }
+
+    /// Asks for what [`Rules::decide`] reads first.
+    #[inline(always)]
+    pub fn prefetch_found(&self, found: &Found) {
+        self.classifier.prefetch_found(found);
     }
 
     /// What the first matching rule that names a platform tag says.

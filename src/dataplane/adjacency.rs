@@ -74,54 +74,83 @@ impl Adjacency {
 
     /// True if the packet fits and may leave with its time to live less one.
     #[inline(always)]
-    pub fn carries(&self, frame: &[u8], packet: &Usual) -> bool {
-        let ttl = frame.get(usize::from(packet.at) + 8).copied().unwrap_or(0);
-        (u32::from(packet.total) <= self.room) & (ttl > 1)
+    pub fn carries(&self, packet: &Usual) -> bool {
+        (u32::from(packet.total) <= self.room) & (packet.ttl > 1)
     }
 
-    /// Writes the frame around a packet that it [carries](Self::carries).
+    /// Writes the frame around a packet that it [carries](Self::carries), which is among these bytes.
     #[inline(always)]
-    pub fn send(&self, frame: &[u8], packet: &Usual, out: &mut Output) {
+    pub fn send(&self, bytes: &[u8], packet: &Usual, out: &mut Output) {
         let (total, length) = (usize::from(packet.total), usize::from(self.length));
-        let from = frame.get(usize::from(packet.at)..).unwrap_or_default();
-        let whole = length + total;
-        out.add(self.port, whole, |bytes| {
-            let Some(head) = bytes.first_chunk_mut::<TEMPLATE>() else { return };
-            *head = self.template;
-            // Where there is no outer header, the packet overwrites it.
-            let outer_length = (whole - OUTER) as u16;
-            let sum = self.sum + u32::from(outer_length) + u32::from(packet.tos);
-            let sum = (sum >> 16) + (sum & 0xffff);
-            let sum = !((sum >> 16) + sum) as u16;
-            head[15] = packet.tos;
-            head[16..18].copy_from_slice(&outer_length.to_be_bytes());
-            head[24..26].copy_from_slice(&sum.to_be_bytes());
-            let Some(to) = bytes.get_mut(length..) else { return };
-            copy(from, to, total);
-            // One less to live, and the type of service: what that makes of the checksum.
-            let (Some(header), Some(from)) = (to.first_chunk_mut::<20>(), from.first_chunk::<20>()) else {
-                return;
-            };
-            let before = u32::from(from[1]) + 0x100;
-            let sum = checksum::updated(be16(from, 10), before, u32::from(packet.tos));
-            header[1] = packet.tos;
-            header[8] = from[8].wrapping_sub(1);
-            header[10..12].copy_from_slice(&sum.to_be_bytes());
-        });
+        let from = packet.from as usize;
+        if total <= SMALL
+            && let Some(from) = bytes.get(from..from + SMALL).and_then(|from| from.first_chunk::<SMALL>())
+            && let Some(room) = out.room::<{ TEMPLATE + SMALL }>()
+        {
+            self.head(room, length + total, packet.tos);
+            // What is too much of the head the packet overwrites.
+            if let Some(to) =
+                room.get_mut(length.min(TEMPLATE)..).and_then(|to| to.first_chunk_mut::<SMALL>())
+            {
+                *to = *from;
+                one_less(to, from, packet);
+            }
+            out.fill(self.port, length + total);
+        } else {
+            self.send_large(bytes, packet, out);
+        }
+    }
+
+    #[inline(never)]
+    fn send_large(&self, bytes: &[u8], packet: &Usual, out: &mut Output) {
+        let (total, length) = (usize::from(packet.total), usize::from(self.length));
+        let from = bytes.get(packet.from as usize..).unwrap_or_default();
+        let room = out.add(self.port, length + total);
+        if let Some(head) = room.first_chunk_mut::<TEMPLATE>() {
+            self.head(head, length + total, packet.tos);
+        }
+        let to = room.get_mut(length..length + total);
+        if let (Some(from), Some(to)) = (from.get(..total), to) {
+            to.copy_from_slice(from);
+            if let (Some(from), Some(to)) = (from.first_chunk::<20>(), to.first_chunk_mut::<20>()) {
+                one_less(to, from, packet);
+            }
+        }
+    }
+
+    /// Writes what is in front of a packet, and a few bytes more.
+    #[inline(always)]
+    fn head<const N: usize>(&self, bytes: &mut [u8; N], whole: usize, tos: u8) {
+        const { assert!(N >= TEMPLATE) };
+        // Where there is no outer header, the packet overwrites it.
+        let outer_length = (whole - OUTER) as u16;
+        let sum = self.sum + u32::from(outer_length) + u32::from(tos);
+        let sum = (sum >> 16) + (sum & 0xffff);
+        let sum = !((sum >> 16) + sum) as u16;
+        bytes[..TEMPLATE].copy_from_slice(&self.template);
+        bytes[15] = tos;
+        bytes[16..18].copy_from_slice(&outer_length.to_be_bytes());
+        bytes[24..26].copy_from_slice(&sum.to_be_bytes());
     }
 }
 
-/// Copies `length` bytes, in whole blocks where both sides have room for them.
+/// Packets up to this length are copied as if they were so long.
+const SMALL: usize = 64;
+
+/// One less to live, and the type of service: what that makes of a header and its checksum.
 #[inline(always)]
-fn copy(from: &[u8], to: &mut [u8], length: usize) {
-    const BLOCK: usize = 64;
-    if length <= BLOCK
-        && let (Some(from), Some(to)) = (from.first_chunk::<BLOCK>(), to.first_chunk_mut::<BLOCK>())
-    {
-        *to = *from;
-    } else if let (Some(from), Some(to)) = (from.get(..length), to.get_mut(..length)) {
-        to.copy_from_slice(from);
-    }
+fn one_less<const N: usize>(to: &mut [u8; N], from: &[u8; N], packet: &Usual) {
+    let sum = if from[1] == packet.tos {
+        // The word that begins with the time to live is one less, as its bytes lie there, and the checksum one more.
+        let sum = u16::from_le_bytes([from[10], from[11]]);
+        sum.wrapping_add(1 + u16::from(sum >= 0xfffe)).to_le_bytes()
+    } else {
+        to[1] = packet.tos;
+        let before = u32::from(from[1]) + 0x100;
+        checksum::updated(be16(from, 10), before, u32::from(packet.tos)).to_be_bytes()
+    };
+    to[8] = packet.ttl.wrapping_sub(1);
+    to[10..12].copy_from_slice(&sum);
 }
 
 /// The adjacencies of one worker, by number.

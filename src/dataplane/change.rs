@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::flow::{Endpoint, flushes, judge_again};
-use super::state::{Occupancy, Shard};
+use super::occupancy::Occupancy;
+use super::state::Shard;
 use crate::compile::names::Party;
 use crate::compile::{Nic, Program, Vnet};
 use crate::table::records::FlowKey;
@@ -81,6 +82,7 @@ pub fn adopt(shard: &mut Shard, occupancy: &Occupancy, program: &Program, affect
     let there = affected.iter().filter_map(|number| vnets.get(number).copied().flatten());
     let nics = there.flat_map(|v| v.nics.iter().enumerate().map(|(i, n)| (n.party, i as u32)));
     let nics: HashMap<u32, u32> = nics.collect();
+    let tally = shard.tally(occupancy);
     shard.flows.retain_of(
         |owner| vnets.contains_key(&owner.vnet),
         |key, record| {
@@ -100,7 +102,7 @@ pub fn adopt(shard: &mut Shard, occupancy: &Occupancy, program: &Program, affect
                 None => false,
             }
         },
-        |owner| occupancy.release(owner),
+        |owner| tally.release(owner),
     );
 }
 

@@ -91,16 +91,26 @@ impl Output {
         self.numbered.clear();
     }
 
-    /// Adds a frame of `length` bytes; `write` gets them and some more behind them.
-    #[inline(always)]
-    pub fn add(&mut self, port: u16, length: usize, write: impl FnOnce(&mut [u8])) {
+    /// Adds a frame of `length` bytes, to be written by the caller: they and [`SLACK`] more behind them.
+    pub fn add(&mut self, port: u16, length: usize) -> &mut [u8] {
         let (start, end) = (self.used, self.used + length);
         if self.bytes.len() < end + SLACK {
             self.grow(end + SLACK);
         }
-        if let Some(bytes) = self.bytes.get_mut(start..end + SLACK) {
-            write(bytes);
-        }
+        self.fill(port, length);
+        self.bytes.get_mut(start..end + SLACK).unwrap_or_default()
+    }
+
+    /// Room for the next frame, if there is as much; what is written counts once the frame is [filled](Self::fill).
+    #[inline(always)]
+    pub fn room<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        self.bytes.get_mut(self.used..self.used + N)?.first_chunk_mut()
+    }
+
+    /// The next frame is there, with this length.
+    #[inline(always)]
+    pub fn fill(&mut self, port: u16, length: usize) {
+        let (start, end) = (self.used, self.used + length);
         self.used = end;
         self.frames.push(Frame { port, start: start as u32, end: end as u32 });
     }
@@ -222,7 +232,9 @@ impl Output {
             let tunnel = program.tunnels[tunnel as usize].id;
             self.numbered.push(Numbered { frame, tunnel, remote, at });
         }
-        self.add(sending.port, scratch.len(), |bytes| bytes[..scratch.len()].copy_from_slice(&scratch));
+        if let Some(bytes) = self.add(sending.port, scratch.len()).get_mut(..scratch.len()) {
+            bytes.copy_from_slice(&scratch);
+        }
         self.scratch = scratch;
     }
 

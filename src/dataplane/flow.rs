@@ -5,7 +5,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::state::{Occupancy, Shard};
+use super::occupancy::Occupancy;
+use super::state::Shard;
 use super::trace::{Denied, Trace};
 use crate::compile::names::Names;
 use crate::compile::security::{Decision, Group, is_platform};
@@ -323,6 +324,12 @@ fn is_full(endpoint: &Endpoint<'_>, replaces: bool, pending: Plan, occupancy: &O
     };
     let extra = |same: bool| u32::from(same);
     let vnet = endpoint.vnet;
+    // A packet opens two records at most.
+    if occupancy.vnet_has_room(vnet.id, 2, vnet.max_flows)
+        && endpoint.nic.is_none_or(|n| occupancy.party_has_room(n.party, 2, n.max_flows))
+    {
+        return false;
+    }
     let held = occupancy.of_vnet(vnet.id) + extra(other.is_some_and(|o| o.vnet == vnet.id));
     if held - u32::from(replaces).min(held) >= vnet.max_flows {
         return true;
@@ -348,7 +355,7 @@ pub fn open(
     }
     let minutes = endpoint.vnet.flow_timeout_minutes as u8;
     let slot = shard.flows.open(&key, now, minutes, rule, direction).ok_or(Reason::FlowTableFull)?;
-    occupancy.take(key.owner);
+    shard.tally(occupancy).take(key.owner);
     Ok(Some(slot))
 }
 

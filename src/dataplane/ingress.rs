@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::state::Received;
-use super::usual::{self, Usual};
-use crate::compile::origins::{OriginKey, PLAIN};
+use super::usual::Usual;
+use crate::compile::origins::OriginKey;
 use crate::compile::{PlainOwner, Port, Program, Reaches};
 use crate::model::{Role, Sequence};
 use crate::packet::{FlowState, Outcome, Reason, Verdict};
@@ -47,7 +47,7 @@ impl Arrival {
             Via::Plain => Some(OriginKey::plain(self.port, self.vnet?)),
             Via::Tunnel(number, IpAddr::V4(remote)) => {
                 let tunnel = program.tunnels.get(number as usize)?;
-                let key = OriginKey::in_gre(self.port, tunnel.wire_key.to_be(), remote.to_bits().to_be());
+                let key = OriginKey::in_gre(self.port, tunnel.wire_key, remote.to_bits());
                 (!tunnel.nvgre).then_some(key)
             }
             Via::Tunnel(..) => None,
@@ -248,23 +248,24 @@ fn inner(
     admit(program, arrived, at, inner, tos, known)
 }
 
-/// Steps 1 to 5 for a packet of the usual shape from a known origin: its headers are in order, its tunnel is `tunnel`.
+/// Steps 1 to 5 for a packet of the usual shape from a known origin: its headers are in order, it came by `via`. The
+/// packet begins at `at` in the frame.
 pub fn usual(
     program: &Program,
     port: u16,
-    tunnel: u32,
+    via: Via,
     packet: &Usual,
     frame: &[u8],
+    at: usize,
 ) -> Result<Arrival, Outcome> {
     let mut known = Outcome::ended(Reason::InnerMalformed);
-    let mut via = Via::Plain;
-    if tunnel != PLAIN {
+    if let Via::Tunnel(tunnel, _) = via {
         let end = &program.tunnels[tunnel as usize];
         (known.customer, known.vnet) = (Some(end.customer), end.vnet);
-        via = Via::Tunnel(tunnel, IpAddr::from(usual::key_and_source(frame).1.to_ne_bytes()));
     }
     let arrived = Arrived { port, via, outer_ecn: None, inner_mac: [0; 6] };
-    admit(program, arrived, usize::from(packet.at), packet.headers(frame), packet.tos, known)
+    let headers = packet.headers(frame.get(at..).unwrap_or_default());
+    admit(program, arrived, at, headers, packet.tos, known)
 }
 
 /// The end of step 5: what depends on addresses, ports and the configuration.

@@ -18,6 +18,7 @@ pub mod change;
 pub mod emit;
 mod flow;
 pub mod ingress;
+mod occupancy;
 pub mod path;
 pub mod pipeline;
 pub mod state;
@@ -26,7 +27,8 @@ pub mod usual;
 
 pub use emit::{Frame, Output};
 pub use ingress::{Arrival, Via};
+pub use occupancy::{Occupancy, Tally};
 pub use path::{Brief, Input, Results, process, spread, spread_of_frame};
 pub use pipeline::{Context, Done, forward};
-pub use state::{Occupancy, Shard};
+pub use state::Shard;
 pub use trace::Trace;

@@ -3,18 +3,17 @@
 use std::net::IpAddr;
 
 use super::emit::Output;
-use super::ingress::{self, ingress};
+use super::ingress::{self, Via, ingress};
 use super::pipeline::{Context, Done, forward};
 use super::state::{ErrorsOf, Received, Shard};
 use super::trace::Trace;
-use super::usual::{self, Usual};
+use super::usual::{self, Listens, Usual};
 use crate::compile::origins::OriginKey;
-use crate::compile::{PlainOwner, Port, Program};
-use crate::model::Role;
+use crate::compile::{PlainOwner, Program};
 use crate::packet::{Egress, FlowState, Generated, NextHopType, Outcome, Verdict};
-use crate::sys;
+use crate::sys::{self, Wide, Work};
 use crate::table::ecmp::mix;
-use crate::table::records::NONE;
+use crate::table::records::{NONE, Records};
 use crate::types::{Nanos, Prefix};
 use crate::wire::{be32, protocol};
 
@@ -138,44 +137,22 @@ const AHEAD: usize = 6;
 
 /// A packet between the stages.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Lane {
+#[repr(align(64))]
+struct Lane {
     /// Its fields, if it is of the usual shape.
     packet: Usual,
-    usual: bool,
-    /// The record is that of its receiver.
-    reversed: bool,
-    /// The number of its origin; 0 if that is not known.
+    /// Where it came from.
+    key: OriginKey,
+    /// The number of its origin; 0 if that is not known, or the packet not of the usual shape.
     origin: u32,
-    /// The tunnel of its origin.
-    tunnel: u32,
     /// Its place in the index of flows.
     hash: u32,
     /// Perhaps its record.
     slot: u32,
-}
-
-/// What is addressed to a port; addresses are in network order.
-#[derive(Clone, Copy)]
-pub(super) enum Listens {
-    /// Only GRE to this address.
-    Tunnels(u32),
-    /// GRE to this address, and everything plain that is not.
-    Both(u32),
-    /// Everything plain that is not to this address.
-    Plain(u32),
-    /// IPv6 underlay: every frame goes step by step.
-    Unusual,
-}
-
-impl Listens {
-    fn new(port: &Port) -> Listens {
-        match (port.address, port.role) {
-            (IpAddr::V4(a), Role::Fabric | Role::Edge) => Listens::Tunnels(a.to_bits().to_be()),
-            (IpAddr::V4(a), Role::Internet) => Listens::Both(a.to_bits().to_be()),
-            (IpAddr::V4(a), Role::Services) => Listens::Plain(a.to_bits().to_be()),
-            (IpAddr::V6(_), _) => Listens::Unusual,
-        }
-    }
+    /// It may take the way that a record keeps: it changes nothing of the record but when that was used.
+    quick: bool,
+    /// The record is that of its receiver.
+    reversed: bool,
 }
 
 /// Runs the frames of one worker through steps 1 to 13, in their order; results are appended.
@@ -191,116 +168,152 @@ impl Listens {
 /// ```
 pub fn process(
     context: Context<'_>,
-    mut received: Option<&mut Received>,
+    received: Option<&mut Received>,
     shard: &mut Shard,
     bytes: &[u8],
     inputs: &[Input],
     results: &mut Results,
 ) {
-    let Some(first) = inputs.first() else { return };
     shard.keep_ways(context.program);
-    shard.reap(context.occupancy, first.now, 2 * inputs.len() + 64);
-    let mut lanes = std::mem::take(&mut shard.lanes);
     shard.listens.clear();
     shard.listens.extend(context.program.ports.iter().map(Listens::new));
-    lanes.resize(VECTOR, Lane::default());
-    let mut trace = Trace::off();
-    for vector in inputs.chunks(VECTOR) {
-        for (i, (input, lane)) in vector.iter().zip(&mut lanes).enumerate() {
-            if let Some(later) = vector.get(i + AHEAD) {
-                sys::prefetch_index(bytes, later.start as usize);
-                sys::prefetch_index(bytes, later.start as usize + 64);
-            }
-            parse(context.program, shard, input, frame_of(bytes, input), lane);
-        }
-        for lane in lanes.iter_mut().take(vector.len()).filter(|l| l.usual) {
-            lane.slot = shard.flows.probe(lane.hash, lane.reversed);
-            if lane.slot == NONE && !lane.reversed {
-                // On the fabric, too, an endpoint without groups leaves the record to the receiver.
-                lane.slot = shard.flows.probe(lane.hash, true);
-                lane.reversed = true;
-            }
-            shard.flows.prefetch_record(lane.slot);
-        }
-        for (input, lane) in vector.iter().zip(&lanes) {
-            let frame = frame_of(bytes, input);
-            if hit(shard, lane, frame, input.now, results) {
-                continue;
-            }
-            let arrival = if lane.usual && lane.origin != 0 {
-                ingress::usual(context.program, input.port, lane.tunnel, &lane.packet, frame)
-            } else {
-                let received = received.as_deref_mut();
-                ingress(context.program, received, input.port, frame, input.original)
-            };
-            let done = match arrival {
-                Err(outcome) => Done::early(outcome),
-                Ok(arrival) => {
-                    forward(context, shard, &arrival, frame, input.now, &mut results.output, &mut trace)
+    sys::widest(Batch { context, received, shard, bytes, inputs, results });
+}
+
+/// What [`process`] works on.
+struct Batch<'a, 'p> {
+    context: Context<'p>,
+    received: Option<&'a mut Received>,
+    shard: &'a mut Shard,
+    bytes: &'a [u8],
+    inputs: &'a [Input],
+    results: &'a mut Results,
+}
+
+impl Work for Batch<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<W: Wide>(mut self, wide: W) {
+        let Batch { context, bytes, inputs, .. } = self;
+        let Some(first) = inputs.first() else { return };
+        self.shard.reap(wide, context.occupancy, first.now, 2 * inputs.len() + 64);
+        let mut lanes = [Lane::default(); VECTOR];
+        for vector in inputs.chunks(VECTOR) {
+            for (i, (input, lane)) in vector.iter().zip(&mut lanes).enumerate() {
+                if let Some(later) = vector.get(i + AHEAD) {
+                    sys::prefetch_two(bytes, later.start as usize);
                 }
-            };
-            results.push(&done);
+                parse(wide, context.program, &self.shard.listens, bytes, input, lane);
+            }
+            for lane in lanes.iter_mut().take(vector.len()) {
+                locate(context.program, &self.shard.flows, lane);
+            }
+            for lane in lanes.iter_mut().take(vector.len()) {
+                probe(wide, &self.shard.flows, lane);
+            }
+            for (input, lane) in vector.iter().zip(&lanes) {
+                if !(lane.quick && hit(self.shard, lane, bytes, input.now, self.results)) {
+                    self.step_by_step(lane, input);
+                }
+            }
         }
     }
-    shard.lanes = lanes;
 }
 
-#[inline(always)]
-fn frame_of<'a>(bytes: &'a [u8], input: &Input) -> &'a [u8] {
-    bytes.get(input.start as usize..input.end as usize).unwrap_or_default()
-}
-
-/// The first stage: everything that can be said of a packet without its flow.
-#[inline(always)]
-fn parse(program: &Program, shard: &Shard, input: &Input, frame: &[u8], lane: &mut Lane) {
-    let (port, original, packet) = (input.port, input.original, &mut lane.packet);
-    let listens = shard.listens.get(usize::from(port)).copied().unwrap_or(Listens::Unusual);
-    let in_gre = match listens {
-        Listens::Tunnels(address) | Listens::Both(address) => usual::in_gre(frame, original, address, packet),
-        Listens::Plain(_) | Listens::Unusual => false,
-    };
-    let key = if in_gre {
-        let (key, source) = usual::key_and_source(frame);
-        OriginKey::in_gre(port, key, source)
-    } else {
-        let plain = match listens {
-            Listens::Both(address) | Listens::Plain(address) => {
-                usual::plain(frame, original, address, packet)
+impl Batch<'_, '_> {
+    #[inline(never)]
+    fn step_by_step(&mut self, lane: &Lane, input: &Input) {
+        let program = self.context.program;
+        let frame = self.bytes.get(input.start as usize..input.end as usize).unwrap_or_default();
+        let arrival = if lane.origin != 0 {
+            let at = lane.packet.from.wrapping_sub(input.start) as usize;
+            ingress::usual(program, input.port, via(program, input.port, frame, at), &lane.packet, frame, at)
+        } else {
+            let received = self.received.as_deref_mut();
+            ingress(program, received, input.port, frame, input.original)
+        };
+        let done = match arrival {
+            Err(outcome) => Done::early(outcome),
+            Ok(arrival) => {
+                let out = &mut self.results.output;
+                forward(self.context, self.shard, &arrival, frame, input.now, out, &mut Trace::off())
             }
-            Listens::Tunnels(_) | Listens::Unusual => false,
         };
-        let owner = || program.plain.lookup_v4(packet.destination);
-        let Some(PlainOwner::One(vnet)) = plain.then(owner).flatten() else {
-            (lane.usual, lane.origin, lane.slot) = (false, 0, NONE);
-            return;
-        };
-        OriginKey::plain(port, vnet)
-    };
-    let origin = program.origins.find(key);
-    (lane.usual, lane.reversed) = (true, origin.is_outside());
-    (lane.origin, lane.tunnel) = (origin.number, origin.tunnel);
-    let Usual { source, destination, ports, protocol, .. } = lane.packet;
-    lane.hash = shard.flows.hash_ipv4(origin.scope, source, destination, ports, protocol);
-    shard.flows.prefetch_bucket(lane.hash);
+        self.results.push(&done);
+    }
 }
 
-/// The third stage, for a packet whose record has the way that packets of its origin take: true if it was sent.
+/// The first stage: the headers.
 #[inline(always)]
-fn hit(shard: &mut Shard, lane: &Lane, frame: &[u8], now: Nanos, results: &mut Results) -> bool {
+fn parse<W: Wide>(
+    wide: W,
+    program: &Program,
+    listens: &[Listens],
+    bytes: &[u8],
+    input: &Input,
+    lane: &mut Lane,
+) {
+    let Input { start, end, original, port, .. } = *input;
+    let (length, packet) = (end.wrapping_sub(start), &mut lane.packet);
+    let frame = usual::Received { bytes, start, length, original };
+    let listens = listens.get(usize::from(port)).unwrap_or(&Listens::NOTHING);
+    lane.key = if let Some((key, source)) = usual::in_gre(frame, listens, packet) {
+        OriginKey::in_gre(port, key, source)
+    } else if listens.plain() && usual::plain(frame, listens, packet) {
+        match program.plain.lookup_v4(wide, packet.destination()) {
+            Some(PlainOwner::One(vnet)) => OriginKey::plain(port, vnet),
+            _ => OriginKey::NONE,
+        }
+    } else {
+        OriginKey::NONE
+    };
+}
+
+/// The second stage: where the packet comes from, and the hash of its flow.
+#[inline(always)]
+fn locate(program: &Program, flows: &Records, lane: &mut Lane) {
+    let origin = program.origins.find(lane.key);
     let packet = &lane.packet;
-    if (lane.slot == NONE) | (lane.origin == 0) | packet.changes_state() {
-        return false;
+    lane.origin = origin.number;
+    lane.quick = (origin.number != 0) & !packet.changes_state();
+    lane.reversed = origin.is_outside();
+    lane.hash =
+        flows.hash_ipv4(origin.scope, packet.source(), packet.destination(), packet.ports, packet.protocol);
+    flows.prefetch_bucket(lane.hash);
+}
+
+/// The third stage: perhaps a record.
+#[inline(always)]
+fn probe<W: Wide>(wide: W, flows: &Records, lane: &mut Lane) {
+    if !lane.quick {
+        return;
     }
+    lane.slot = flows.probe(wide, lane.hash, lane.reversed);
+    if lane.slot == NONE {
+        // On the fabric, too, an endpoint without groups leaves the record to the receiver.
+        lane.slot = if lane.reversed { NONE } else { flows.probe(wide, lane.hash, true) };
+        lane.reversed = true;
+        lane.quick = lane.slot != NONE;
+    }
+    flows.prefetch_record(lane.slot);
+}
+
+/// The fourth stage, for a packet whose record has the way that packets of its origin take: true if it was sent.
+#[inline(always)]
+fn hit(shard: &mut Shard, lane: &Lane, bytes: &[u8], now: Nanos, results: &mut Results) -> bool {
+    let packet = &lane.packet;
     let record = shard.flows.record_mut(lane.slot);
     // Both ways round without a branch: which one a packet is, nothing predicts.
     let back = lane.reversed;
-    let other = (packet.source ^ packet.destination) & u32::from(back).wrapping_neg();
-    let (local, remote) = (packet.source ^ other, packet.destination ^ other);
+    let addresses = packet.addresses.rotate_left(u32::from(back) * 32);
     let ports = packet.ports.rotate_left(u32::from(back) * 16);
     let way = *record.way(back);
-    let same = record.is_live_ipv4(local, remote, ports, packet.protocol, back);
     let Some(adjacency) = shard.adjacencies.get(way.adjacency) else { return false };
-    let holds = same & (way.arrival == lane.origin) & record.fresh(now) & adjacency.carries(frame, packet);
+    let holds = way.arrival == lane.origin
+        && record.is_live_ipv4(addresses, ports, packet.protocol, back)
+        && record.fresh(now)
+        && adjacency.carries(packet);
     if !holds {
         return false;
     }
@@ -308,7 +321,7 @@ fn hit(shard: &mut Shard, lane: &Lane, frame: &[u8], now: Nanos, results: &mut R
     let rule = record.way_rule();
     record.touch(now);
     let first = results.output.frames.len() as u32;
-    adjacency.send(frame, packet, &mut results.output);
+    adjacency.send(bytes, packet, &mut results.output);
     let facts = if adjacency.is_in_gre() { Facts::InGre } else { Facts::Plain };
     results.done.push(Brief {
         verdict: Verdict::Forward,
@@ -320,6 +333,17 @@ fn hit(shard: &mut Shard, lane: &Lane, frame: &[u8], now: Nanos, results: &mut R
         rule,
     });
     true
+}
+
+/// How a packet of the usual shape, from a known origin, came in; it begins at `at` in the frame.
+fn via(program: &Program, port: u16, frame: &[u8], at: usize) -> Via {
+    match usual::key_and_source(frame, at) {
+        None => Via::Plain,
+        Some((key, source)) => {
+            let tunnel = program.origins.find(OriginKey::in_gre(port, key, source)).tunnel;
+            Via::Tunnel(tunnel, IpAddr::from(source.to_be_bytes()))
+        }
+    }
 }
 
 /// A route in 32 bits, as a stored way keeps it: the number of the VNet, the next hop type and the length of the prefix,

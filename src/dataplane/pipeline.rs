@@ -9,8 +9,9 @@ use std::net::IpAddr;
 use super::emit::{Output, Sending};
 use super::flow::{self, Asked, Endpoint, Plan};
 use super::ingress::{Arrival, Via, own_range};
+use super::occupancy::Occupancy;
 use super::path::pack_route;
-use super::state::{ErrorsOf, Occupancy, Shard};
+use super::state::{ErrorsOf, Shard};
 use super::trace::{NO_GROUP, Trace};
 use crate::compile::effective::RouteSource;
 use crate::compile::security::is_platform;
@@ -583,9 +584,8 @@ impl<'p> Walk<'p, '_> {
         {
             let has_flow = opened > 0 || self.outcome.flow != FlowState::None;
             let slots = slots.map(|s| s.map(|s| (s, shard.flows.generation(s))));
-            let before = shard.fragments.len();
             shard.fragments.admit(key, Admission { at: now, has_flow, rule: self.outcome.rule, slots });
-            self.occupancy.change_fragments(before, shard.fragments.len());
+            shard.tally(self.occupancy).set_fragments(shard.fragments.len());
         }
         Ok(opened)
     }

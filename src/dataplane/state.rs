@@ -1,20 +1,21 @@
 //! What the path remembers between packets.
 //!
-//! A [`Shard`] holds the records of the flows of one worker. What several workers share is either counted with atomics
-//! ([`Occupancy`]) or kept by whoever sees the packets in order: [`Received`] before the path, [`Sent`] and
+//! A [`Shard`] holds the records of the flows of one worker. What several workers share is either counted by each and
+//! summed up ([`Occupancy`]) or kept by whoever sees the packets in order: [`Received`] before the path, [`Sent`] and
 //! [`ErrorRate`] behind it.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use ahash::RandomState;
 
 use super::adjacency::Adjacencies;
-use super::path::{Lane, Listens};
+use super::occupancy::{Occupancy, Tally};
+use super::usual::Listens;
 use crate::compile::Program;
+use crate::sys::Wide;
 use crate::table::fragments::Fragments;
-use crate::table::records::{FlowKey, Owner, Records};
+use crate::table::records::{FlowKey, Records};
 use crate::types::{Nanos, SECOND};
 use crate::wire::gre;
 
@@ -24,49 +25,62 @@ pub struct Shard {
     pub flows: Records,
     /// First fragments that were forwarded.
     pub fragments: Fragments,
+    /// Its number among those that are counted together.
+    number: usize,
     /// The numbering of origins that stored ways go by.
     epoch: u32,
     pub(super) adjacencies: Adjacencies,
-    pub(super) lanes: Vec<Lane>,
     pub(super) listens: Vec<Listens>,
 }
 
 impl Shard {
-    /// An empty shard with random hashing.
+    /// An empty shard with random hashing, the only one or the first.
     pub fn new(hasher: RandomState) -> Shard {
+        Shard::numbered(0, hasher)
+    }
+
+    /// An empty shard with this number, which no other has that is counted in the same [`Occupancy`].
+    pub fn numbered(number: usize, hasher: RandomState) -> Shard {
         Shard {
+            number,
             flows: Records::new(hasher.clone()),
             epoch: 0,
             fragments: Fragments::new(hasher),
             adjacencies: Adjacencies::default(),
-            lanes: Vec::new(),
             listens: Vec::new(),
         }
     }
 
     /// Forgets what has expired, but looks at no more than `budget` records: a look-up does not find the others either.
-    #[inline]
-    pub fn reap(&mut self, occupancy: &Occupancy, now: Nanos, budget: usize) {
-        self.flows.reap(now, budget, |owner| occupancy.release(owner));
-        self.reap_fragments(occupancy, now);
+    #[inline(always)]
+    pub fn reap<W: Wide>(&mut self, wide: W, occupancy: &Occupancy, now: Nanos, budget: usize) {
+        let tally = self.tally(occupancy);
+        self.flows.reap(wide, now, budget, |owner| tally.release(owner));
+        self.reap_fragments(tally, now);
     }
 
     /// Forgets everything that has expired, so that the counts are exact.
     pub fn reap_all(&mut self, occupancy: &Occupancy, now: Nanos) {
-        self.flows.reap_all(now, |owner| occupancy.release(owner));
-        self.reap_fragments(occupancy, now);
+        let tally = self.tally(occupancy);
+        self.flows.reap_all(now, |owner| tally.release(owner));
+        self.reap_fragments(tally, now);
     }
 
-    fn reap_fragments(&mut self, occupancy: &Occupancy, now: Nanos) {
-        let before = self.fragments.len();
+    /// Its counts.
+    #[inline(always)]
+    pub fn tally<'a>(&self, occupancy: &'a Occupancy) -> Tally<'a> {
+        occupancy.of_shard(self.number)
+    }
+
+    fn reap_fragments(&mut self, tally: Tally<'_>, now: Nanos) {
         self.fragments.reap(now);
-        occupancy.change_fragments(before, self.fragments.len());
+        tally.set_fragments(self.fragments.len());
     }
 
     /// Removes the record of this key, gone or not.
     pub fn remove(&mut self, occupancy: &Occupancy, key: &FlowKey) {
         if self.flows.remove_key(key) {
-            occupancy.release(key.owner);
+            self.tally(occupancy).release(key.owner);
         }
     }
 
@@ -84,73 +98,6 @@ impl Shard {
     /// Bytes it holds.
     pub fn memory(&self) -> usize {
         self.flows.memory() + self.adjacencies.memory()
-    }
-}
-
-/// How many records each VNet and each NIC has, over all shards. Workers may be off by what they hold in one batch; a
-/// run that must be exact goes packet by packet when a limit is near.
-#[derive(Default)]
-pub struct Occupancy {
-    vnets: Vec<AtomicU32>,
-    parties: Vec<AtomicU32>,
-    fragments: AtomicU32,
-}
-
-impl Occupancy {
-    /// Makes room for all names of a program; counts stay.
-    pub fn grow(&mut self, program: &Program) {
-        let names = &program.names;
-        if self.vnets.len() < names.vnet_count() {
-            self.vnets.resize_with(names.vnet_count(), AtomicU32::default);
-        }
-        if self.parties.len() < names.party_count() {
-            self.parties.resize_with(names.party_count(), AtomicU32::default);
-        }
-    }
-
-    /// Records of a VNet.
-    #[inline]
-    pub fn of_vnet(&self, vnet: u32) -> u32 {
-        self.vnets.get(vnet as usize).map_or(0, |n| n.load(Ordering::Relaxed))
-    }
-
-    /// Records of a NIC.
-    #[inline]
-    pub fn of_party(&self, party: u32) -> u32 {
-        self.parties.get(party as usize).map_or(0, |n| n.load(Ordering::Relaxed))
-    }
-
-    /// Datagrams whose later fragments are admitted.
-    #[inline]
-    pub fn fragments(&self) -> u32 {
-        self.fragments.load(Ordering::Relaxed)
-    }
-
-    /// A table of fragments grew or shrank.
-    #[inline]
-    pub fn change_fragments(&self, before: usize, after: usize) {
-        self.fragments.fetch_add((after as u32).wrapping_sub(before as u32), Ordering::Relaxed);
-    }
-
-    /// One more record.
-    #[inline]
-    pub fn take(&self, owner: Owner) {
-        for count in self.counts(owner) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// One record less.
-    #[inline]
-    pub fn release(&self, owner: Owner) {
-        for count in self.counts(owner) {
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    fn counts(&self, owner: Owner) -> impl Iterator<Item = &AtomicU32> {
-        let party = self.parties.get(owner.endpoint as usize).filter(|_| owner.endpoint != 0);
-        self.vnets.get(owner.vnet as usize).into_iter().chain(party)
     }
 }
 

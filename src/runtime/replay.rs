@@ -114,7 +114,7 @@ impl Replay {
             }
         }
         let hasher = RandomState::new();
-        let start = |n| Worker::start(n, Shard::new(hasher.clone()));
+        let start = |n| Worker::start(n, Shard::numbered(usize::from(n), hasher.clone()));
         let mut swaps = swaps;
         swaps.sort_by_key(|s| s.0);
         let mut replay = Replay {
@@ -128,7 +128,7 @@ impl Replay {
             from_program: Vec::new(),
             swaps: swaps.into(),
             workers: (0..workers as u16).map(start).collect(),
-            occupancy: Arc::default(),
+            occupancy: Arc::new(Occupancy::new(workers)),
             received: Received::default(),
             sent: Sent::default(),
             rate: ErrorRate::default(),
@@ -296,10 +296,15 @@ impl Replay {
             self.running.iter().map(|b| b.inputs.len()).sum::<usize>() + self.filling.inputs.len();
         let two = (2 * waiting) as u32;
         let near = |held: u32, limit: u32| held.saturating_add(two) > limit;
-        near(self.occupancy.fragments(), CAPACITY as u32)
+        let all = &self.occupancy;
+        near(all.fragments(), CAPACITY as u32)
             || self.program.vnets.iter().any(|v| {
-                near(self.occupancy.of_vnet(v.id), v.max_flows)
-                    || v.nics.iter().any(|n| near(self.occupancy.of_party(n.party), n.max_flows))
+                let of_vnet = || near(all.of_vnet(v.id), v.max_flows);
+                (!all.vnet_has_room(v.id, two, v.max_flows) && of_vnet())
+                    || v.nics.iter().any(|n| {
+                        let of_nic = || near(all.of_party(n.party), n.max_flows);
+                        !all.party_has_room(n.party, two, n.max_flows) && of_nic()
+                    })
             })
     }
 
@@ -449,11 +454,9 @@ impl Replay {
 
     /// Makes room for the names of the program; nothing may be running.
     fn grow(&mut self) {
-        let mut occupancy = std::mem::take(&mut self.occupancy);
-        match Arc::get_mut(&mut occupancy) {
+        match Arc::get_mut(&mut self.occupancy) {
             Some(occupancy) => occupancy.grow(&self.program),
             None => unreachable!("workers hold the counts only while a batch runs"),
         }
-        self.occupancy = occupancy;
     }
 }

@@ -99,6 +99,27 @@ impl<T: Copy> Arena<T> {
         unsafe { self.place(index).as_mut() }
     }
 
+    /// Two elements, to change; `None` if they are the same one.
+    #[inline(always)]
+    pub fn two_mut(&mut self, a: usize, b: usize) -> Option<(&mut T, &mut T)> {
+        let (mut a, mut b) = (self.place(a), self.place(b));
+        if a == b {
+            return None;
+        }
+        // SAFETY: `place` points to elements, which live as long as the array is borrowed, mutably; they are two.
+        Some(unsafe { (a.as_mut(), b.as_mut()) })
+    }
+
+    /// Elements from the `number`th multiple of `N` on, to change; `None` unless there are so many. `N` is a power of two.
+    pub fn run_mut<const N: usize>(&mut self, number: usize) -> Option<&mut [T; N]> {
+        const { assert!(N.is_power_of_two() && N <= Self::PER, "a run lies within a block") };
+        let start = number.checked_mul(N)?;
+        let there = start.checked_add(N)? <= self.len;
+        // SAFETY: so many elements are there, one behind the other, because a block holds a multiple of `N`; they live as
+        // long as the array is borrowed, mutably.
+        there.then(|| unsafe { self.place(start).cast().as_mut() })
+    }
+
     /// Asks for the first cache line of an element.
     #[inline(always)]
     pub fn prefetch(&self, index: usize) {
@@ -162,7 +183,26 @@ mod tests {
         assert_eq!((*arena.get(1), *arena.get(2), *arena.get(usize::MAX)), (8, 7, 7));
         *arena.get_mut(99) = 9;
         assert_eq!(*arena.get(0), 9);
+        assert!(arena.two_mut(0, 99).is_none() && arena.two_mut(1, 1).is_none());
+        let (a, b) = arena.two_mut(99, 1).unwrap();
+        std::mem::swap(a, b);
+        assert_eq!((*arena.get(0), *arena.get(1)), (8, 9));
         arena.prefetch(99);
+    }
+
+    #[test]
+    fn runs_lie_one_behind_the_other() {
+        let mut arena = Arena::new(0_u64);
+        for n in 1..300_000 {
+            arena.push(n);
+        }
+        for number in [0, 1, 1023, 1024, 1170] {
+            let run: &mut [u64; 256] = arena.run_mut(number).unwrap();
+            assert!(run.iter().zip(number as u64 * 256..).all(|(a, b)| *a == b));
+            run[255] = 7;
+            assert_eq!(*arena.get(number * 256 + 255), 7);
+        }
+        assert!(arena.run_mut::<256>(1171).is_none() && arena.run_mut::<2>(usize::MAX).is_none());
     }
 
     #[test]

@@ -5,6 +5,9 @@
 #[repr(C, align(64))]
 pub struct Line(pub [i32; 16]);
 
+/// A line in which nothing is below a number.
+pub(super) const NOWHERE: Line = Line([i32::MAX; 16]);
+
 /// The first place whose bit is not set in a mask of what is below; at most `last`.
 #[inline(always)]
 pub(super) fn place(below: u32, last: u32) -> usize {

@@ -3,8 +3,10 @@
 #![allow(unsafe_code)]
 
 mod arena;
+mod block;
 mod lanes;
 mod line;
+mod lines;
 mod memory;
 mod ports;
 mod prefetch;
@@ -12,9 +14,12 @@ mod region;
 mod wide;
 
 pub use arena::Arena;
+pub use block::Block;
 pub use line::Line;
+pub use lines::Lines;
 pub use memory::huge_pages_allowed;
-pub use ports::PortLine;
-pub use prefetch::{prefetch, prefetch_index};
+pub use prefetch::{prefetch, prefetch_index, prefetch_two};
 pub use region::Region;
+#[cfg(test)]
+pub(crate) use wide::every;
 pub use wide::{Base, Wide, Work, widest};

@@ -1,9 +1,16 @@
 //! A cache line of ascending ports: how many are below one? The step of a search with 32 ways at once.
 
-/// A cache line of ascending 16-bit numbers.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-pub struct PortLine(pub [i16; 32]);
+use super::Line;
+
+impl Line {
+    /// A line of 32 numbers of 16 bits, two in a word as they stand in memory.
+    pub fn of_ports(ports: [i16; 32]) -> Line {
+        Line(std::array::from_fn(|n| {
+            let ([a, b], [c, d]) = (ports[2 * n].to_ne_bytes(), ports[2 * n + 1].to_ne_bytes());
+            i32::from_ne_bytes([a, b, c, d])
+        }))
+    }
+}
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod machine {
@@ -11,10 +18,10 @@ pub(super) mod machine {
         __m128i, _mm_cmpgt_epi16, _mm_load_si128, _mm_movemask_epi8, _mm_packs_epi16, _mm_set1_epi16,
     };
 
-    use super::PortLine;
+    use super::Line;
 
     #[inline(always)]
-    pub fn below(line: &PortLine, number: i16) -> usize {
+    pub fn below(line: &Line, number: i16) -> usize {
         let pointer = line.0.as_ptr().cast::<__m128i>();
         // SAFETY: a line is four loads of 16 bytes and aligned to more; SSE2 is part of x86-64.
         let (low, high) = unsafe {
@@ -29,11 +36,16 @@ pub(super) mod machine {
 
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) mod machine {
-    use super::PortLine;
+    use super::Line;
 
     #[inline(always)]
-    pub fn below(line: &PortLine, number: i16) -> usize {
-        usize::from(line.0.iter().map(|n| u16::from(*n < number)).sum::<u16>())
+    pub fn below(line: &Line, number: i16) -> usize {
+        let pair = |word: &i32| {
+            let [a, b, c, d] = word.to_ne_bytes();
+            let pair = [i16::from_ne_bytes([a, b]), i16::from_ne_bytes([c, d])];
+            pair.map(|n| u16::from(n < number)).iter().sum::<u16>()
+        };
+        usize::from(line.0.iter().map(pair).sum::<u16>())
     }
 }
 
@@ -45,10 +57,14 @@ mod tests {
     #[test]
     fn counts_what_is_below() {
         for count in 0..=32 {
-            let line = PortLine(std::array::from_fn(|n| if n < count { n as i16 - 100 } else { i16::MAX }));
+            let line =
+                Line::of_ports(std::array::from_fn(|n| if n < count { n as i16 - 100 } else { i16::MAX }));
             assert_eq!((Base.below_32(&line, 1), Base.below_32(&line, i16::MAX)), (count, count));
             assert_eq!(Base.below_32(&line, -90), count.min(10));
         }
-        assert_eq!((Base.below_32(&PortLine([1; 32]), 2), Base.below_32(&PortLine([1; 32]), 1)), (32, 0));
+        assert_eq!(
+            (Base.below_32(&Line::of_ports([1; 32]), 2), Base.below_32(&Line::of_ports([1; 32]), 1)),
+            (32, 0)
+        );
     }
 }

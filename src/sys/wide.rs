@@ -3,7 +3,7 @@
 //! A [`Wide`] is a token: whoever holds one knows that its instructions are there. [`widest`] makes the widest one and
 //! runs a [`Work`] with it, compiled for those instructions as a whole: all of it that is `#[inline(always)]`.
 
-use super::{Line, PortLine, lanes, line, ports};
+use super::{Block, Line, block, lanes, line, ports};
 
 /// What wider instructions do better. The answers are the same for every token.
 pub trait Wide: Copy {
@@ -33,10 +33,22 @@ pub trait Wide: Copy {
         line::place(line::machine::below_8(line, number), 7)
     }
 
-    /// How many of 32 ascending numbers are below `number`.
+    /// Twice as many as there are below `word` of sixteen ascending words: this is what can be counted fastest.
     #[inline(always)]
-    fn below_32(self, line: &PortLine, number: i16) -> usize {
+    fn twice_below_16(self, line: &Line, word: i32) -> usize {
+        2 * line::place(line::machine::below_16(line, word), 16)
+    }
+
+    /// How many of 32 ascending numbers, [laid in pairs](Line::of_ports), are below `number`.
+    #[inline(always)]
+    fn below_32(self, line: &Line, number: i16) -> usize {
         ports::machine::below(line, number)
+    }
+
+    /// The first bit that is set in all these blocks.
+    #[inline(always)]
+    fn first_of_blocks<const N: usize>(self, blocks: [&Block; N]) -> Option<usize> {
+        block::first(blocks)
     }
 
     /// Runs work compiled for these instructions, in a function of its own.
@@ -78,17 +90,34 @@ pub fn widest<T: Work>(work: T) -> T::Output {
     Base.run(work)
 }
 
+/// What comes of work with every token there is.
+#[cfg(test)]
+pub(crate) fn every<T: Work>(make: impl Fn() -> T) -> Vec<T::Output> {
+    let mut all = vec![Base.run(make())];
+    #[cfg(target_arch = "x86_64")]
+    {
+        all.extend(x86::Avx2::found().map(|wide| wide.run(make())));
+        all.extend(x86::Avx512::found().map(|wide| wide.run(make())));
+    }
+    all
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::is_x86_feature_detected as has;
     use std::arch::x86_64::{
-        __m256i, __m512i, _mm256_and_si256, _mm256_castsi256_ps, _mm256_cmpeq_epi32, _mm256_cmpgt_epi16,
-        _mm256_cmpgt_epi32, _mm256_load_si256, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_movemask_ps,
-        _mm256_or_si256, _mm256_set1_epi16, _mm256_set1_epi32, _mm512_cmpgt_epi16_mask,
-        _mm512_cmpgt_epi32_mask, _mm512_load_si512, _mm512_set1_epi16, _mm512_set1_epi32,
+        __m256i, __m512i, _mm_cvtsi32_si128, _mm256_and_si256, _mm256_castsi128_si256, _mm256_castsi256_ps,
+        _mm256_cmpeq_epi32, _mm256_cmpgt_epi16, _mm256_cmpgt_epi32, _mm256_cvtsi256_si32, _mm256_load_si256,
+        _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_movemask_ps, _mm256_or_si256, _mm256_packs_epi16,
+        _mm256_packs_epi32, _mm256_permutevar8x32_epi32, _mm256_set1_epi16, _mm256_set1_epi32,
+        _mm256_setzero_si256, _mm256_test_epi32_mask, _mm512_cmpgt_epi16_mask, _mm512_cmpgt_epi32_mask,
+        _mm512_load_si512, _mm512_set1_epi16, _mm512_set1_epi32,
     };
 
-    use super::{Line, PortLine, Wide, Work, line};
+    use super::{Block, Line, Wide, Work, line};
+
+    /// The bits of all bytes of a vector but those of its last word.
+    const FIFTEEN: u32 = u32::MAX >> 2;
 
     /// AVX2 and what came with it (x86-64-v3).
     #[derive(Clone, Copy)]
@@ -143,15 +172,15 @@ mod x86 {
 
         #[inline(always)]
         fn place_16(self, line: &Line, word: i32) -> usize {
-            // SAFETY: the token says that AVX2 is there; a line is two loads of 32 bytes and aligned to more.
-            let below = unsafe {
-                let (low, high) = halves(line.0.as_ptr().cast());
-                let word = _mm256_set1_epi32(word);
-                let (low, high) = (_mm256_cmpgt_epi32(word, low), _mm256_cmpgt_epi32(word, high));
-                let mask = |half| _mm256_movemask_ps(_mm256_castsi256_ps(half)).cast_unsigned();
-                mask(low) | mask(high) << 8
-            };
-            line::place(below, 15)
+            // SAFETY: the token says that AVX2 is there.
+            // Two bytes say of each word whether it is below; in which order does not matter, but that the last is last.
+            (unsafe { below_16(line, word) } & FIFTEEN).count_ones() as usize / 2
+        }
+
+        #[inline(always)]
+        fn twice_below_16(self, line: &Line, word: i32) -> usize {
+            // SAFETY: as above.
+            unsafe { below_16(line, word) }.count_ones() as usize
         }
 
         #[inline(always)]
@@ -168,15 +197,30 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn below_32(self, line: &PortLine, number: i16) -> usize {
-            // SAFETY: as above; a line of ports is as large and aligned.
+        fn below_32(self, line: &Line, number: i16) -> usize {
+            // SAFETY: as above.
             unsafe {
                 let (low, high) = halves(line.0.as_ptr().cast());
                 let number = _mm256_set1_epi16(number);
                 let (low, high) = (_mm256_cmpgt_epi16(number, low), _mm256_cmpgt_epi16(number, high));
-                let mask = |half| _mm256_movemask_epi8(half).count_ones() as usize / 2;
-                mask(low) + mask(high)
+                _mm256_movemask_epi8(_mm256_packs_epi16(low, high)).count_ones() as usize
             }
+        }
+
+        #[inline(always)]
+        fn first_of_blocks<const N: usize>(self, blocks: [&Block; N]) -> Option<usize> {
+            const { assert!(N > 0, "no block has no bits") };
+            // SAFETY: as above; a block is one load of 32 bytes and aligned to it.
+            let (all, words) = unsafe {
+                let mut all = _mm256_set1_epi32(-1);
+                for block in blocks {
+                    all = _mm256_and_si256(all, _mm256_load_si256(block.0.as_ptr().cast()));
+                }
+                let empty = _mm256_cmpeq_epi32(all, _mm256_setzero_si256());
+                (all, _mm256_movemask_ps(_mm256_castsi256_ps(empty)).cast_unsigned() ^ 0xff)
+            };
+            // SAFETY: as above.
+            (words != 0).then(|| unsafe { first_bit(all, words) })
         }
 
         #[inline]
@@ -211,11 +255,34 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn below_32(self, line: &PortLine, number: i16) -> usize {
-            // SAFETY: as above; a line of ports is as large and aligned.
+        fn twice_below_16(self, line: &Line, word: i32) -> usize {
+            // SAFETY: as above.
+            let below =
+                unsafe { _mm512_cmpgt_epi32_mask(_mm512_set1_epi32(word), whole(line.0.as_ptr().cast())) };
+            2 * below.count_ones() as usize
+        }
+
+        #[inline(always)]
+        fn below_32(self, line: &Line, number: i16) -> usize {
+            // SAFETY: as above.
             let below =
                 unsafe { _mm512_cmpgt_epi16_mask(_mm512_set1_epi16(number), whole(line.0.as_ptr().cast())) };
             below.count_ones() as usize
+        }
+
+        #[inline(always)]
+        fn first_of_blocks<const N: usize>(self, blocks: [&Block; N]) -> Option<usize> {
+            const { assert!(N > 0, "no block has no bits") };
+            // SAFETY: as above; a block is one load of 32 bytes and aligned to it.
+            let (all, words) = unsafe {
+                let mut all = _mm256_set1_epi32(-1);
+                for block in blocks {
+                    all = _mm256_and_si256(all, _mm256_load_si256(block.0.as_ptr().cast()));
+                }
+                (all, u32::from(_mm256_test_epi32_mask(all, all)))
+            };
+            // SAFETY: as above.
+            (words != 0).then(|| unsafe { first_bit(all, words) })
         }
 
         #[inline]
@@ -223,6 +290,25 @@ mod x86 {
             // SAFETY: the token says that these instructions are there.
             unsafe { with_avx512(work, self) }
         }
+    }
+
+    /// A mask with two bits for each word of a line, set if it is below another; those of the last word are the highest.
+    #[target_feature(enable = "avx2")]
+    fn below_16(line: &Line, word: i32) -> u32 {
+        // SAFETY: a line is 64 bytes and aligned to as many.
+        let (low, high) = unsafe { halves(line.0.as_ptr().cast()) };
+        let word = _mm256_set1_epi32(word);
+        let (low, high) = (_mm256_cmpgt_epi32(word, low), _mm256_cmpgt_epi32(word, high));
+        _mm256_movemask_epi8(_mm256_packs_epi32(low, high)).cast_unsigned()
+    }
+
+    /// The lowest bit of a vector of which a mask says which words are not 0, as one is.
+    #[target_feature(enable = "avx2,bmi1")]
+    fn first_bit(all: __m256i, words: u32) -> usize {
+        let word = words.trailing_zeros();
+        let place = _mm256_castsi128_si256(_mm_cvtsi32_si128(word.cast_signed()));
+        let bits = _mm256_cvtsi256_si32(_mm256_permutevar8x32_epi32(all, place));
+        (32 * word + bits.trailing_zeros()) as usize
     }
 
     #[target_feature(enable = "avx2")]
@@ -268,10 +354,10 @@ mod tests {
     struct Say<'a>(&'a [u32; 16], u32);
 
     impl Work for Say<'_> {
-        type Output = [usize; 5];
+        type Output = [usize; 9];
 
         #[inline(always)]
-        fn run<W: Wide>(self, wide: W) -> [usize; 5] {
+        fn run<W: Wide>(self, wide: W) -> [usize; 9] {
             let Say(words, wanted) = self;
             let mut eight = [0; 8];
             eight.copy_from_slice(&words[..8]);
@@ -279,7 +365,14 @@ mod tests {
             ascending.sort_unstable();
             let mut ports = std::array::from_fn(|n| (words[n / 2] >> (16 * (n % 2))) as i16);
             ports.sort_unstable();
-            let (line, ports) = (Line(ascending), PortLine(ports));
+            let (line, ports) = (Line(ascending), Line::of_ports(ports));
+            // The last word of a line is not looked at by who places among fifteen.
+            let mut free = line;
+            free.0[15] = words[0].cast_signed();
+            let [one, other] = [&words[..8], &words[8..]].map(|words| {
+                Block(std::array::from_fn(|n| u64::from(words[2 * n]) << 32 | u64::from(words[2 * n + 1])))
+            });
+            let number = |place: Option<usize>| place.unwrap_or(256);
             let word = wanted.cast_signed();
             let mut pairs: Vec<[i32; 2]> = (0..8).map(|n| [ascending[n], ascending[8 + n]]).collect();
             pairs.sort_unstable();
@@ -287,9 +380,13 @@ mod tests {
             [
                 wide.equal8(&eight, wanted) as usize,
                 wide.high8(&eight) as usize,
-                wide.place_16(&line, word),
+                wide.place_16(&free, word),
+                wide.twice_below_16(&line, word),
                 wide.place_8(&pairs, [word, word]),
                 wide.below_32(&ports, wanted as i16),
+                number(wide.first_of_blocks([&one, &other])),
+                number(wide.first_of_blocks([&one, &other, &Block([0, 0, 0, u64::from(wanted)])])),
+                number(wide.first_of_blocks([&one, &other, &other, &Block([!0; 4])])),
             ]
         }
     }
@@ -302,12 +399,9 @@ mod tests {
             let words: [u32; 16] =
                 std::array::from_fn(|_| (dice.roll() << 1).wrapping_add(dice.roll()) & spread);
             let wanted = if round % 2 == 0 { words[round % 16] } else { dice.roll() & spread };
-            let expected = Base.run(Say(&words, wanted));
-            assert_eq!(widest(Say(&words, wanted)), expected);
-            #[cfg(target_arch = "x86_64")]
-            if let Some(wide) = x86::Avx2::found() {
-                assert_eq!(wide.run(Say(&words, wanted)), expected);
-            }
+            let all = every(|| Say(&words, wanted));
+            assert!(all.iter().all(|said| *said == all[0]), "{all:?}");
+            assert_eq!(widest(Say(&words, wanted)), all[0]);
         }
     }
 }

@@ -18,12 +18,13 @@
 mod build;
 mod search;
 
+use std::mem::offset_of;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use self::search::{Lines, Tree};
+use self::search::{Deeper, Grown, Halved, Tree};
+use crate::sys::{Base, Block, Line, Lines, Wide, prefetch_index};
 use crate::types::Prefix;
-use crate::wire::protocol;
 
 /// The addresses one side of a rule matches.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -98,78 +99,80 @@ const ALL_PORTS: (u16, u16) = (0, u16::MAX);
 /// A set of rules as bits, the first rule in the lowest bit of the first word.
 pub type Bits = Box<[u64]>;
 
-/// The bits of 256 rules.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(align(32))]
-struct Block([u64; 4]);
-
-impl Block {
-    /// No rule.
-    const EMPTY: Block = Block([0; 4]);
-    /// Every rule.
-    const FULL: Block = Block([u64::MAX; 4]);
-
-    #[inline(always)]
-    fn and(self, other: Block) -> Block {
-        Block(std::array::from_fn(|n| self.0[n] & other.0[n]))
-    }
-
-    #[inline(always)]
-    fn is_empty(&self) -> bool {
-        let Block([a, b, c, d]) = *self;
-        a | b | c | d == 0
-    }
-
-    /// The first rule of a block that is not empty.
-    #[inline(always)]
-    fn first(&self) -> usize {
-        let Block([a, b, c, d]) = *self;
-        let (one, other, behind) = if a | b != 0 { (a, b, 0) } else { (c, d, 128) };
-        let (word, behind) = if one != 0 { (one, behind) } else { (other, behind + 64) };
-        behind + word.trailing_zeros() as usize
-    }
-}
-
 /// What the values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {
     /// The bits of up to 64 rules.
     Bits,
-    /// The numbers of up to four blocks, 16 bits each.
+    /// The block of up to 256 rules, which is found at once, without its number.
+    Block,
+    /// The numbers of up to four blocks, 16 bits each, of which the highest is free.
     Blocks,
     /// The place of a row of such numbers, as there are too many.
     Rows,
 }
 
-/// A compiled list of rules.
+/// Block numbers in [`Layout::Blocks`] are below this, so that adding [`BELOW`] to four at once carries nowhere.
+const NUMBERS: usize = 1 << 15;
+
+/// Added to four numbers, it sets the highest bit of those that are not 0, which [`HIGHEST`] leaves.
+const BELOW: u64 = 0x7fff_7fff_7fff_7fff;
+const HIGHEST: u64 = !BELOW;
+
+/// Stands for no rule.
+const NONE: u32 = u32::MAX;
+
+/// A compiled list of rules. Its header is laid out for a decision about an IPv4 packet of TCP or UDP, which reads the
+/// first two cache lines and three of the roots.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Classifier {
-    source_v4: Tree,
-    destination_v4: Tree,
-    tcp: Ports,
-    udp: Ports,
+    /// The trees of the sides, sources and destinations, and of destination ports, of TCP and UDP.
+    sides: [Tree; 2],
+    ports: [Tree; 2],
+
     lines: Lines,
     values: Box<[u64]>,
     blocks: Box<[Block]>,
-    rows: Box<[u32]>,
+    rare: Box<Rare>,
+    /// The last rule, if it matches everything, or [`NONE`]: it needs no bits.
+    rest: u32,
     layout: Layout,
-    /// Blocks for all rules that have bits.
+    /// Whether source ports make a difference, of TCP and of UDP.
+    asks_source_port: [bool; 2],
+
+    /// The roots of the trees.
+    side_roots: [Line; 2],
+    port_roots: [Line; 2],
+}
+
+const _: () = assert!(offset_of!(Classifier, side_roots) == 128, "the header is two lines and the roots");
+
+/// The places of both sides.
+const SOURCE: usize = 0;
+const DESTINATION: usize = 1;
+
+/// What most decisions do without.
+#[derive(Debug)]
+struct Rare {
+    /// The rows of [`Layout::Rows`], and the blocks of each: as many as are needed for all rules that have bits.
+    rows: Box<[u32]>,
     count: usize,
-    /// The last rule, if it matches everything: it needs no bits.
-    rest: Option<usize>,
-    source_v6: Tree,
-    destination_v6: Tree,
+    /// The intervals of IPv6 sources and destinations.
+    v6: [Halved; 2],
+    v6_lasts: Box<[u128]>,
+    /// The source ports of TCP and UDP.
+    source_ports: [Grown; 2],
+    /// Of both sides, of both destination ports and of both source ports.
+    deeper: [Deeper; 6],
     /// Where the values of protocols without ports begin, and the class of each protocol.
     portless: u32,
     classes: [u8; 256],
 }
 
-/// The intervals of the ports of a protocol.
-#[derive(Clone, Copy, Debug)]
-struct Ports {
-    source: Tree,
-    destination: Tree,
-}
+/// Where in each field a packet is: the numbers of its values, for the classifier that found them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Found([usize; 4]);
 
 impl Classifier {
     /// Compiles the rules; the first has the highest priority.
@@ -183,7 +186,6 @@ impl Classifier {
     }
 
     /// The first rule that matches; `among` limits which rules are asked.
-    #[inline]
     pub fn first_match(
         &self,
         source: IpAddr,
@@ -194,27 +196,57 @@ impl Classifier {
     ) -> Option<usize> {
         match (source, destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                self.first_match_v4(source.to_bits(), destination.to_bits(), protocol, ports, among)
+                let (source, destination) = (source.to_bits(), destination.to_bits());
+                self.first_match_v4(Base, source, destination, protocol, ports, among)
             }
-            _ => self.first_match_v6(source, destination, protocol, ports, among),
+            _ => self.first_match_any(source, destination, protocol, ports, among),
         }
     }
 
-    /// The same for IPv4 addresses as numbers.
-    pub fn first_match_v4(
+    /// The same for IPv4 addresses as numbers, compiled for a token.
+    #[inline(always)]
+    pub fn first_match_v4<W: Wide>(
         &self,
+        wide: W,
         source: u32,
         destination: u32,
         protocol: u8,
         ports: (u16, u16),
         among: Option<&[u64]>,
     ) -> Option<usize> {
-        let source = self.lines.find_v4(&self.source_v4, source);
-        let destination = self.lines.find_v4(&self.destination_v4, destination);
-        self.first_of(source, destination, protocol, ports, among)
+        self.first_of(wide, &self.find_v4(wide, source, destination, protocol, ports), among)
     }
 
-    fn first_match_v6(
+    /// The first half of [`Classifier::first_match_v4`]: where the packet is in each field. Between both halves the
+    /// values can be [asked for](Classifier::prefetch_found).
+    #[inline(always)]
+    pub fn find_v4<W: Wide>(
+        &self,
+        wide: W,
+        source: u32,
+        destination: u32,
+        protocol: u8,
+        ports: (u16, u16),
+    ) -> Found {
+        let source = self.address(wide, SOURCE, source);
+        let destination = self.address(wide, DESTINATION, destination);
+        let [to, from] = self.ports(wide, protocol, ports);
+        Found([source, destination, to, from])
+    }
+
+    /// The second half: the first rule in all fields' sets.
+    #[inline(always)]
+    pub fn first_of<W: Wide>(&self, wide: W, found: &Found, among: Option<&[u64]>) -> Option<usize> {
+        let Found([source, destination, to, from]) = *found;
+        let rule = match among {
+            Some(_) => return self.first_among(*found, among),
+            None if to == from => self.first(wide, [source, destination, to], found),
+            None => self.first(wide, found.0, found),
+        };
+        (rule != NONE).then_some(rule as usize)
+    }
+
+    fn first_match_any(
         &self,
         source: IpAddr,
         destination: IpAddr,
@@ -222,105 +254,125 @@ impl Classifier {
         ports: (u16, u16),
         among: Option<&[u64]>,
     ) -> Option<usize> {
-        let source = match source {
-            IpAddr::V4(a) => self.lines.find_v4(&self.source_v4, a.to_bits()),
-            IpAddr::V6(a) => self.lines.find_v6(&self.source_v6, a.to_bits()),
+        let side = |side, address| match address {
+            IpAddr::V4(a) => self.address(Base, side, a.to_bits()),
+            IpAddr::V6(a) => self.find_v6(side, a.to_bits()),
         };
-        let destination = match destination {
-            IpAddr::V4(a) => self.lines.find_v4(&self.destination_v4, a.to_bits()),
-            IpAddr::V6(a) => self.lines.find_v6(&self.destination_v6, a.to_bits()),
-        };
-        self.first_of(source, destination, protocol, ports, among)
+        let (source, destination) = (side(SOURCE, source), side(DESTINATION, destination));
+        let [to, from] = self.ports(Base, protocol, ports);
+        self.first_of(Base, &Found([source, destination, to, from]), among)
     }
 
-    /// The first rule in the sets of these intervals, the protocol and the ports.
+    /// The first rule that is in the sets of all these values, or [`NONE`].
     #[inline(always)]
-    fn first_of(
-        &self,
-        source: usize,
-        destination: usize,
-        protocol: u8,
-        ports: (u16, u16),
-        among: Option<&[u64]>,
-    ) -> Option<usize> {
-        let of_ports = match protocol {
-            protocol::TCP => &self.tcp,
-            protocol::UDP => &self.udp,
-            _ => {
-                let class = self.portless as usize + usize::from(self.classes[usize::from(protocol)]);
-                return self.first([source, destination, class], among);
-            }
-        };
-        let to = self.lines.find_port(&of_ports.destination, ports.1);
-        if of_ports.source.is_trivial() {
-            return self.first([source, destination, to], among);
+    fn first<W: Wide, const N: usize>(&self, wide: W, values: [usize; N], found: &Found) -> u32 {
+        if self.layout == Layout::Block {
+            return self.first_of_blocks(wide, values).map_or(self.rest, |rule| rule as u32);
         }
-        let from = self.lines.find_port(&of_ports.source, ports.0);
-        self.first([source, destination, to, from], among)
+        let values = values.map(|at| self.value(at));
+        if self.layout == Layout::Bits {
+            let hits = values.into_iter().fold(u64::MAX, |all, value| all & value);
+            return if hits == 0 { self.rest } else { hits.trailing_zeros() };
+        }
+        if self.layout == Layout::Rows {
+            return self.first_among(*found, None).map_or(NONE, |rule| rule as u32);
+        }
+        // Most sets have rules in few blocks; only where all have some is there something to compare.
+        let mut left = values.into_iter().fold(HIGHEST, |left, value| left & value.wrapping_add(BELOW));
+        while left != 0 {
+            let shift = left.trailing_zeros() & 0x30;
+            let blocks = values.map(|value| usize::from((value >> shift) as u16));
+            if let Some(rule) = self.first_of_blocks(wide, blocks) {
+                return 16 * shift + rule as u32;
+            }
+            left &= left - 1;
+        }
+        self.rest
     }
 
-    /// The first rule that is in the sets of all these values.
+    /// The first rule in the blocks with these numbers.
     #[inline(always)]
-    fn first<const N: usize>(&self, values: [usize; N], among: Option<&[u64]>) -> Option<usize> {
-        let values = values.map(|at| self.values.get(at).copied().unwrap_or(0));
+    fn first_of_blocks<W: Wide, const N: usize>(&self, wide: W, numbers: [usize; N]) -> Option<usize> {
+        let mut blocks = [&EMPTY; N];
+        for (block, number) in blocks.iter_mut().zip(numbers) {
+            // All are there; but leaving is cheaper than choosing another.
+            *block = self.blocks.get(number)?;
+        }
+        wide.first_of_blocks(blocks)
+    }
+
+    #[inline(always)]
+    fn value(&self, at: usize) -> u64 {
+        self.values.get(at).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn block(&self, number: usize) -> &Block {
+        self.blocks.get(number).unwrap_or(&EMPTY)
+    }
+
+    #[inline(always)]
+    fn prefetch_value(&self, at: usize) {
+        if self.layout == Layout::Block {
+            prefetch_index(&self.blocks, at);
+        } else {
+            prefetch_index(&self.values, at);
+        }
+    }
+
+    /// The first rule of some or of all that is in the sets of these values.
+    #[inline(never)]
+    fn first_among(&self, found: Found, among: Option<&[u64]>) -> Option<usize> {
+        for number in 0..self.rare.count {
+            let word = |n: usize| among.map_or(u64::MAX, |a| a.get(4 * number + n).copied().unwrap_or(0));
+            let asked = Block(std::array::from_fn(word));
+            let hits = match self.layout {
+                Layout::Bits => {
+                    let hits = found.0.iter().fold(asked.0[0], |hits, at| hits & self.value(*at));
+                    Block([hits, 0, 0, 0])
+                }
+                _ => found.0.iter().fold(asked, |hits, at| and(&hits, self.block_of(*at, number))),
+            };
+            if let Some(rule) = Base.first_of_blocks([&hits]) {
+                return Some(256 * number + rule);
+            }
+        }
+        let rest = (self.rest != NONE).then_some(self.rest as usize);
+        let asked =
+            |rest: usize, among: &[u64]| among.get(rest / 64).is_some_and(|w| w >> (rest % 64) & 1 != 0);
+        rest.filter(|rest| among.is_none_or(|among| asked(*rest, among)))
+    }
+
+    /// The block of this number of a value that has blocks.
+    fn block_of(&self, at: usize, number: usize) -> &Block {
         match self.layout {
-            Layout::Bits => {
-                let mut hits = values.into_iter().fold(u64::MAX, |all, value| all & value);
-                if let Some(among) = among {
-                    hits &= among.first().copied().unwrap_or(0);
-                }
-                if hits != 0 {
-                    return Some(hits.trailing_zeros() as usize);
-                }
-            }
-            Layout::Blocks => {
-                let mut left = values;
-                for number in 0..self.count {
-                    let hits = self.hits(number, left.map(|value| usize::from(value as u16)), among);
-                    if !hits.is_empty() {
-                        return Some(256 * number + hits.first());
-                    }
-                    left = left.map(|value| value >> 16);
-                }
-            }
+            Layout::Bits => &EMPTY,
+            Layout::Block => self.block(at),
+            Layout::Blocks => self.block(usize::from((self.value(at) >> (16 * number)) as u16)),
             Layout::Rows => {
-                for number in 0..self.count {
-                    let place =
-                        |row: u64| self.rows.get(row as usize + number).map_or(0, |place| *place as usize);
-                    let hits = self.hits(number, values.map(place), among);
-                    if !hits.is_empty() {
-                        return Some(256 * number + hits.first());
-                    }
-                }
+                let place = self.rare.rows.get(self.value(at) as usize + number);
+                self.block(place.map_or(0, |place| *place as usize))
             }
         }
-        let limit =
-            |rest: usize| among.is_none_or(|a| a.get(rest / 64).is_some_and(|w| w >> (rest % 64) & 1 != 0));
-        self.rest.filter(|rest| limit(*rest))
-    }
-
-    /// The rules in all these blocks, which are the sets' blocks of this number.
-    #[inline(always)]
-    fn hits<const N: usize>(&self, number: usize, places: [usize; N], among: Option<&[u64]>) -> Block {
-        let mut hits = Block::FULL;
-        for place in places {
-            let Some(block) = self.blocks.get(place) else { return Block::EMPTY };
-            hits = hits.and(*block);
-        }
-        if let Some(among) = among {
-            hits = hits.and(Block(std::array::from_fn(|n| among.get(4 * number + n).copied().unwrap_or(0))));
-        }
-        hits
     }
 
     /// Bytes it holds.
     pub fn memory(&self) -> usize {
         size_of::<Self>()
+            + size_of::<Rare>()
             + self.lines.memory()
             + size_of_val(&*self.values)
             + size_of_val(&*self.blocks)
-            + size_of_val(&*self.rows)
+            + size_of_val(&*self.rare.rows)
+            + size_of_val(&*self.rare.v6_lasts)
     }
+}
+
+/// No rule.
+const EMPTY: Block = Block([0; 4]);
+
+fn and(one: &Block, other: &Block) -> Block {
+    Block(std::array::from_fn(|n| one.0[n] & other.0[n]))
 }
 
 /// The rules for which `keep` holds, as bits.

@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use super::tree::Tree;
+use crate::sys::{Base, Wide};
 use crate::types::Prefix;
 
 /// An immutable map from prefixes to small values; a look-up finds the longest prefix that holds an address.
@@ -34,23 +35,23 @@ impl<T: Copy> Lpm<T> {
     #[inline]
     pub fn lookup(&self, addr: IpAddr) -> Option<T> {
         match addr {
-            IpAddr::V4(a) => self.lookup_v4(a.to_bits()),
-            IpAddr::V6(a) => self.lookup_v6(a.to_bits()),
+            IpAddr::V4(a) => self.lookup_v4(Base, a.to_bits()),
+            IpAddr::V6(a) => self.lookup_v6(Base, a.to_bits()),
         }
     }
 
-    /// The same for an IPv4 address.
-    #[inline]
-    pub fn lookup_v4(&self, addr: u32) -> Option<T> {
-        self.v4.lookup(addr)
+    /// The same for an IPv4 address, compiled for a token.
+    #[inline(always)]
+    pub fn lookup_v4<W: Wide>(&self, wide: W, addr: u32) -> Option<T> {
+        self.v4.lookup(wide, addr)
     }
 
     /// The same for an IPv6 address.
-    #[inline]
-    pub fn lookup_v6(&self, addr: u128) -> Option<T> {
-        match self.v6.lookup((addr >> 64) as u64)? {
+    #[inline(always)]
+    pub fn lookup_v6<W: Wide>(&self, wide: W, addr: u128) -> Option<T> {
+        match self.v6.lookup(wide, (addr >> 64) as u64)? {
             Half::Value(value) => Some(value),
-            Half::Second(tree) => self.second.get(tree as usize)?.lookup(addr as u64),
+            Half::Second(tree) => self.second.get(tree as usize)?.lookup(wide, addr as u64),
         }
     }
 
@@ -59,9 +60,21 @@ impl<T: Copy> Lpm<T> {
     #[inline]
     pub fn prefetch(&self, addr: IpAddr) {
         match addr {
-            IpAddr::V4(a) => self.v4.prefetch(a.to_bits()),
-            IpAddr::V6(a) => self.v6.prefetch((a.to_bits() >> 64) as u64),
+            IpAddr::V4(a) => self.prefetch_v4(Base, a.to_bits()),
+            IpAddr::V6(a) => self.v6.prefetch(Base, (a.to_bits() >> 64) as u64),
         }
+    }
+
+    /// The same for an IPv4 address, compiled for a token.
+    #[inline(always)]
+    pub fn prefetch_v4<W: Wide>(&self, wide: W, addr: u32) {
+        self.v4.prefetch(wide, addr);
+    }
+
+    /// Asks for what stands before the first lines of the table.
+    #[inline(always)]
+    pub fn prefetch_header(&self) {
+        self.v4.prefetch_header();
     }
 
     /// Bytes it holds.
@@ -167,6 +180,7 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
+    use crate::sys::{Work, every};
     use crate::table::prefix_map::PrefixMap;
 
     fn p(s: &str) -> Prefix {
@@ -239,6 +253,31 @@ mod tests {
         }
     }
 
+    /// Looks up with every token, which find the same.
+    struct LookUp<'a>(&'a Lpm<u32>, IpAddr);
+
+    impl Work for LookUp<'_> {
+        type Output = Option<u32>;
+
+        #[inline(always)]
+        fn run<W: Wide>(self, wide: W) -> Option<u32> {
+            match self.1 {
+                IpAddr::V4(a) => {
+                    self.0.prefetch_v4(wide, a.to_bits());
+                    self.0.lookup_v4(wide, a.to_bits())
+                }
+                IpAddr::V6(a) => self.0.lookup_v6(wide, a.to_bits()),
+            }
+        }
+    }
+
+    fn look_up(lpm: &Lpm<u32>, addr: IpAddr) -> Option<u32> {
+        let all = every(|| LookUp(lpm, addr));
+        let found = lpm.lookup(addr);
+        assert!(all.iter().all(|one| *one == found), "{all:?}");
+        found
+    }
+
     /// What a scan of all entries finds.
     fn scan(entries: &[(Prefix, u32)], holds: impl Fn(&Prefix) -> bool) -> Option<u32> {
         let held = entries.iter().filter(|(p, _)| holds(p));
@@ -275,7 +314,7 @@ mod tests {
             addresses.extend(entries.iter().take(60).flat_map(|(p, _)| around(p)));
             for addr in addresses {
                 let expected = scan(&entries, |p| p.contains(addr));
-                assert_eq!(lpm.lookup(addr), expected, "{addr} in {entries:?}");
+                assert_eq!(look_up(&lpm, addr), expected, "{addr} in {entries:?}");
                 assert_eq!(map.lookup(addr), expected, "{addr} in {entries:?}");
                 lpm.prefetch(addr);
             }
@@ -306,7 +345,7 @@ mod tests {
         }
         for (p, _) in entries.iter().step_by(3) {
             for addr in around(p) {
-                assert_eq!(lpm.lookup(addr), map.lookup(addr), "{addr}");
+                assert_eq!(look_up(&lpm, addr), map.lookup(addr), "{addr}");
             }
         }
     }

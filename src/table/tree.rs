@@ -12,7 +12,9 @@ use crate::sys::{Base, Line, Wide, prefetch};
 /// A number that is looked up: in a line stand the last numbers of what lies below each way but the last.
 pub(super) trait Number: Copy {
     /// The way to a number.
-    fn way(self, line: &Line) -> usize;
+    fn way<W: Wide>(self, wide: W, line: &Line) -> usize;
+    /// The same in a line that is a node, so that its free word leads nowhere.
+    fn way_down<W: Wide>(self, wide: W, line: &Line) -> usize;
     /// Its first 16 bits.
     fn head(self) -> usize;
     /// The first and the last number with these first 16 bits.
@@ -24,8 +26,12 @@ pub(super) trait Number: Copy {
 /// An IPv4 address: 16 ways.
 impl Number for u32 {
     #[inline(always)]
-    fn way(self, line: &Line) -> usize {
-        Base.place_16(line, signed(self))
+    fn way<W: Wide>(self, wide: W, line: &Line) -> usize {
+        wide.place_16(line, signed(self))
+    }
+    #[inline(always)]
+    fn way_down<W: Wide>(self, wide: W, line: &Line) -> usize {
+        wide.twice_below_16(line, signed(self)) / 2
     }
     #[inline(always)]
     fn head(self) -> usize {
@@ -43,8 +49,12 @@ impl Number for u32 {
 /// Half of an IPv6 address: 8 ways.
 impl Number for u64 {
     #[inline(always)]
-    fn way(self, line: &Line) -> usize {
-        Base.place_8(line, [signed((self >> 32) as u32), signed(self as u32)])
+    fn way<W: Wide>(self, wide: W, line: &Line) -> usize {
+        wide.place_8(line, [signed((self >> 32) as u32), signed(self as u32)])
+    }
+    #[inline(always)]
+    fn way_down<W: Wide>(self, wide: W, line: &Line) -> usize {
+        self.way(wide, line)
     }
     #[inline(always)]
     fn head(self) -> usize {
@@ -82,7 +92,8 @@ struct Leaf<T, const N: usize> {
     values: [T; N],
 }
 
-/// Ranges with their values, `N` to a leaf: as many as a line has ways for such a number.
+/// Ranges with their values, `N` to a leaf: as many as a line has ways for such a number. The header is one cache line.
+#[repr(align(64))]
 pub(super) struct Tree<K, T, const N: usize> {
     nodes: Box<[Line]>,
     leaves: Box<[Leaf<T, N>]>,
@@ -121,37 +132,46 @@ impl<K: Number, T: Copy, const N: usize> Tree<K, T, N> {
 
     fn start(&self, [first, last]: [K; 2]) -> u32 {
         let mut at = 0;
-        while at < self.full && first.way(&self.nodes[at]) == last.way(&self.nodes[at]) {
-            at = at * N + 1 + first.way(&self.nodes[at]);
+        while let Some(node) = self.nodes.get(at)
+            && first.way(Base, node) == last.way(Base, node)
+        {
+            at = at * N + 1 + first.way(Base, node);
         }
         at as u32
     }
 
     /// The value of the range that holds a number.
     #[inline(always)]
-    pub(super) fn lookup(&self, number: K) -> Option<T> {
-        let leaf = self.leaves.get(self.leaf_of(number))?;
+    pub(super) fn lookup<W: Wide>(&self, wide: W, number: K) -> Option<T> {
+        let leaf = self.leaf_of(wide, number)?;
         prefetch(&leaf.values);
-        let way = number.way(&leaf.line);
+        let way = number.way(wide, &leaf.line);
         if leaf.line.0[FREE] >> way & 1 == 1 { leaf.values.get(way).copied() } else { None }
     }
 
     /// Asks for the lines that a look-up of the number would wait for longest: those of the leaf.
     #[inline(always)]
-    pub(super) fn prefetch(&self, number: K) {
-        if let Some(leaf) = self.leaves.get(self.leaf_of(number)) {
+    pub(super) fn prefetch<W: Wide>(&self, wide: W, number: K) {
+        if let Some(leaf) = self.leaf_of(wide, number) {
             prefetch(&leaf.line);
             prefetch(&leaf.values);
         }
     }
 
+    /// Asks for the header; then [`Tree::prefetch`] waits less.
     #[inline(always)]
-    fn leaf_of(&self, number: K) -> usize {
+    pub(super) fn prefetch_header(&self) {
+        prefetch(self);
+    }
+
+    #[inline(always)]
+    fn leaf_of<W: Wide>(&self, wide: W, number: K) -> Option<&Leaf<T, N>> {
         let mut at = self.starts.get(number.head()).map_or(0, |start| *start as usize);
-        while at < self.full {
-            at = at * N + 1 + number.way(&self.nodes[at]);
+        // Ways lead to nodes that are there, and out of the lowest ones.
+        while let Some(node) = self.nodes.get(at) {
+            at = at * N + 1 + number.way_down(wide, node);
         }
-        at - self.full
+        self.leaves.get(at.wrapping_sub(self.full))
     }
 
     /// Bytes it holds.

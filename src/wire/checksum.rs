@@ -39,12 +39,14 @@ pub fn is_right(bytes: &[u8]) -> bool {
     fold(add(0, bytes)) == 0xffff
 }
 
-/// True if the IPv4 header of 20 bytes at `at` holds its right checksum: the sum of its words, whatever their width and
-/// byte order, is a multiple of 65,535, and is not zero because a version is no zero.
+/// True if an IPv4 header of 20 bytes holds its right checksum: the sum of its words, however wide they are, is a multiple
+/// of 65,535, and it is not zero, because a version is no zero.
 #[inline(always)]
-pub fn is_right_v4<const N: usize>(bytes: &[u8; N], at: usize) -> bool {
-    let word = |i: usize| u64::from(super::be32(bytes, at + i).to_be());
-    (word(0) + word(4) + word(8) + word(12) + word(16)) % 0xffff == 0
+pub fn is_zero_v4(first: u32, second: u64, addresses: u64) -> bool {
+    let (sum, carry) = second.carrying_add(addresses, false);
+    let (sum, carry) = sum.carrying_add(u64::from(first), carry);
+    // Here the sum is not so close to its end that it runs over twice.
+    (sum + u64::from(carry)) % 0xffff == 0
 }
 
 /// The checksum of a header in which words that summed up to `before` now sum up to `after` (RFC 1624 equation 3).

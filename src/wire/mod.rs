@@ -58,6 +58,15 @@ pub fn be16(bytes: &[u8], at: usize) -> u16 {
     }
 }
 
+/// The big-endian 64-bit number at `at`; 0 behind the end.
+#[inline]
+pub fn be64(bytes: &[u8], at: usize) -> u64 {
+    match bytes.get(at..at + 8) {
+        Some(&[a, b, c, d, e, f, g, h]) => u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+        _ => 0,
+    }
+}
+
 /// The big-endian 32-bit number at `at`; 0 behind the end.
 #[inline]
 pub fn be32(bytes: &[u8], at: usize) -> u32 {

@@ -115,7 +115,7 @@ fn run_expecting(
     let compile = begin.elapsed().as_secs_f64();
     let mut changes = (settings.swaps > 0.0).then(|| Changes::new(network, names, model, program.clone()));
     let mut report = Report { build, compile, program: program.memory() as u64, ..Report::default() };
-    let mut occupancy = Occupancy::default();
+    let mut occupancy = Occupancy::new(settings.workers as usize);
     occupancy.grow(&program);
     let in_force = Arc::new(InForce::new(&program, settings.workers as usize));
     let traffic = Arc::new(Traffic::new(network, settings.size as usize));

@@ -171,7 +171,7 @@ pub fn workers(
             in_force: in_force.clone(),
             occupancy: occupancy.clone(),
             received: Received::default(),
-            shard: Shard::new(hasher.clone()),
+            shard: Shard::numbered(number, hasher.clone()),
             results: Results::default(),
             rings: (0..if count > 1 { RINGS } else { 1 })
                 .map(|_| Arc::new(Ring::new(traffic, ring)))

@@ -5,14 +5,18 @@ use std::net::IpAddr;
 
 use ahash::RandomState;
 
-use super::search::{Lines, Tree};
-use super::{ALL_PORTS, Block, Classifier, Fields, Layout, Ports};
+use super::search::{Grown, Halved, Laid};
+use super::{ALL_PORTS, Classifier, EMPTY, Fields, Layout, NONE, NUMBERS, Rare};
+use crate::sys::{Block, Lines};
 use crate::table::ecmp::mix;
 use crate::types::Prefix;
 use crate::wire::protocol;
 
 /// Lists of prefixes from this length on are looked for among those that were seen, by their address.
 const LONG: usize = 4;
+
+/// Intervals to a block at most that have it each for itself, which saves a look-up: their memory at most doubles.
+const DIRECT: usize = 4;
 
 /// Bits of all rules: their blocks.
 type Bits = Vec<Block>;
@@ -35,7 +39,7 @@ fn bits_of(rules: &[Fields<'_>], keep: impl Fn(&Fields<'_>) -> bool) -> Bits {
 
 /// No rule at all; at least one block.
 fn none(rules: &[Fields<'_>]) -> Bits {
-    vec![Block::EMPTY; rules.len().div_ceil(256).max(1)]
+    vec![EMPTY; rules.len().div_ceil(256).max(1)]
 }
 
 /// True of a rule that matches every packet.
@@ -57,45 +61,65 @@ pub(super) fn build(rules: &[Fields<'_>]) -> Classifier {
     let rest = rules.last().filter(|r| matches_all(r)).map(|_| rules.len() - 1);
     let rules = &rules[..rest.unwrap_or(rules.len())];
     let mut builder = Builder::new(rules);
-    let source_v4 = builder.v4(|r| r.source);
-    let destination_v4 = builder.v4(|r| r.destination);
-    let source_v6 = builder.v6(|r| r.source);
-    let destination_v6 = builder.v6(|r| r.destination);
+    let source = builder.v4(|r| r.source);
+    let destination = builder.v4(|r| r.destination);
+    let v6 = [builder.v6(|r| r.source), builder.v6(|r| r.destination)];
     let tcp = builder.ports_of(protocol::TCP);
     let alike = rules.iter().all(|r| names(r, protocol::TCP) == names(r, protocol::UDP));
     let udp = if alike { tcp } else { builder.ports_of(protocol::UDP) };
     let (portless, classes) = builder.portless();
-    builder.lines.shrink();
     let Builder { lines, blocks, rows, current, .. } = builder;
     let count = current.bits.len();
     let (layout, values) = if rules.len() <= 64 {
         let bits = |row: &u32| blocks.get(*row as usize).map_or(0, |block| block.0[0]);
         (Layout::Bits, rows.iter().map(bits).collect())
-    } else if count <= 4 && blocks.len() <= 1 << 16 {
+    } else if count == 1 && rows.len() <= DIRECT * blocks.len() {
+        (Layout::Block, Box::default())
+    } else if count <= 4 && blocks.len() <= NUMBERS {
         let value = |row: &[u32]| row.iter().rev().fold(0, |value, block| value << 16 | u64::from(*block));
         (Layout::Blocks, rows.chunks_exact(count).map(value).collect())
     } else {
         (Layout::Rows, (0..rows.len() as u64).step_by(count).collect())
     };
-    let keep_blocks = layout != Layout::Bits;
-    let keep_rows = layout == Layout::Rows;
+    let blocks = match layout {
+        Layout::Bits => Box::default(),
+        Layout::Block => rows.iter().filter_map(|row| blocks.get(*row as usize).copied()).collect(),
+        Layout::Blocks | Layout::Rows => blocks.into(),
+    };
+    let (sides, ports) = ([source, destination], [tcp.destination, udp.destination]);
+    let source_ports = [tcp.source, udp.source];
+    let [[a, b], [c, d], [e, f]] = [sides, ports, source_ports].map(|both| both.map(|g| g.deeper));
     Classifier {
-        source_v4,
-        destination_v4,
-        tcp,
-        udp,
-        lines,
+        sides: sides.map(|g| g.tree),
+        ports: ports.map(|g| g.tree),
+        lines: Lines::new(lines.lines),
         values,
-        blocks: if keep_blocks { blocks.into() } else { Box::default() },
-        rows: if keep_rows { rows.into() } else { Box::default() },
+        blocks,
+        rare: Box::new(Rare {
+            rows: if layout == Layout::Rows { rows.into() } else { Box::default() },
+            count,
+            v6,
+            v6_lasts: lines.v6.into(),
+            source_ports,
+            deeper: [a, b, c, d, e, f],
+            portless,
+            classes,
+        }),
+        rest: rest.map_or(NONE, |rest| rest as u32),
         layout,
-        count,
-        rest,
-        source_v6,
-        destination_v6,
-        portless,
-        classes,
+        asks_source_port: [tcp.asks_source, udp.asks_source],
+        side_roots: sides.map(|g| g.root),
+        port_roots: ports.map(|g| g.root),
     }
+}
+
+/// The intervals of the ports of a protocol.
+#[derive(Clone, Copy)]
+struct Ports {
+    source: Grown,
+    destination: Grown,
+    /// Whether there are several intervals of source ports.
+    asks_source: bool,
 }
 
 /// What the values of a field are: addresses of a family, or ports.
@@ -161,7 +185,7 @@ impl<T: Value> Edges<T> {
 /// What is built, and the blocks that were met: equal ones are held once.
 struct Builder<'a> {
     rules: &'a [Fields<'a>],
-    lines: Lines,
+    lines: Laid,
     blocks: Vec<Block>,
     /// The first block with a hash. Another with the same, which chance does not make, is held as often as it is met.
     known: HashMap<u64, u32, RandomState>,
@@ -182,8 +206,8 @@ impl<'a> Builder<'a> {
         let row = vec![0; bits.len()];
         Builder {
             rules,
-            lines: Lines::default(),
-            blocks: vec![Block::EMPTY],
+            lines: Laid::default(),
+            blocks: vec![EMPTY],
             known: HashMap::default(),
             rows: Vec::new(),
             current: Current { bits, row },
@@ -195,7 +219,7 @@ impl<'a> Builder<'a> {
         (self.rows.len() / self.current.row.len()) as u32
     }
 
-    fn v4(&mut self, side: fn(&Fields<'a>) -> Option<&'a [Prefix]>) -> Tree {
+    fn v4(&mut self, side: fn(&Fields<'a>) -> Option<&'a [Prefix]>) -> Grown {
         let value = self.next();
         let range = |p: &Prefix| match (p.first(), p.last()) {
             (IpAddr::V4(first), IpAddr::V4(last)) => Some((first.to_bits(), last.to_bits())),
@@ -206,7 +230,7 @@ impl<'a> Builder<'a> {
         self.lines.add_v4(&lasts, value)
     }
 
-    fn v6(&mut self, side: fn(&Fields<'a>) -> Option<&'a [Prefix]>) -> Tree {
+    fn v6(&mut self, side: fn(&Fields<'a>) -> Option<&'a [Prefix]>) -> Halved {
         let value = self.next();
         let range = |p: &Prefix| match (p.first(), p.last()) {
             (IpAddr::V6(first), IpAddr::V6(last)) => Some((first.to_bits(), last.to_bits())),
@@ -229,9 +253,11 @@ impl<'a> Builder<'a> {
             };
             let edges = self.edges(list, |range| Some(*range));
             let lasts = self.sweep(edges);
-            self.lines.add_ports(&lasts, value)
+            (self.lines.add_ports(&lasts, value), lasts.len() > 1)
         };
-        Ports { source: tree(|r| r.source_ports), destination: tree(|r| r.destination_ports) }
+        let (source, asks_source) = tree(|r| r.source_ports);
+        let (destination, _) = tree(|r| r.destination_ports);
+        Ports { source, destination, asks_source }
     }
 
     /// For protocols without ports: the class of each, and where the values of the classes begin.
@@ -339,7 +365,7 @@ impl<'a> Builder<'a> {
             }
             changed = true;
             *old = *block;
-            *number = if *block == Block::EMPTY { 0 } else { number_of(*block, blocks, known) };
+            *number = if *block == EMPTY { 0 } else { number_of(*block, blocks, known) };
         }
         changed
     }

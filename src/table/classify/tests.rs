@@ -1,6 +1,7 @@
 //! The classifier against a scan from the first rule to the last.
 
 use super::*;
+use crate::sys::{Work, every};
 use crate::table::ecmp::mix;
 
 fn matches(r: &Pattern, s: IpAddr, d: IpAddr, protocol: u8, ports: (u16, u16)) -> bool {
@@ -24,6 +25,40 @@ fn matches(r: &Pattern, s: IpAddr, d: IpAddr, protocol: u8, ports: (u16, u16)) -
         && side(&r.destination, d)
         && port(&r.source_ports, ports.0)
         && port(&r.destination_ports, ports.1)
+}
+
+/// What one token finds, in one piece and in halves.
+struct Ask<'a>(&'a Classifier, u32, u32, u8, (u16, u16), Option<&'a [u64]>);
+
+impl Work for Ask<'_> {
+    type Output = Option<usize>;
+
+    #[inline(always)]
+    fn run<W: Wide>(self, wide: W) -> Option<usize> {
+        let Ask(classifier, source, destination, protocol, ports, among) = self;
+        classifier.prefetch_header(protocol);
+        classifier.prefetch_v4(wide, source, destination, protocol, ports.1);
+        let found = classifier.find_v4(wide, source, destination, protocol, ports);
+        classifier.prefetch_found(&found);
+        let first = classifier.first_of(wide, &found, among);
+        assert_eq!(first, classifier.first_match_v4(wide, source, destination, protocol, ports, among));
+        first
+    }
+}
+
+/// What every token finds, which is the same.
+fn first_match_v4(
+    classifier: &Classifier,
+    source: u32,
+    destination: u32,
+    protocol: u8,
+    ports: (u16, u16),
+    among: Option<&[u64]>,
+) -> Option<usize> {
+    let ask = || Ask(classifier, source, destination, protocol, ports, among);
+    let all = every(ask);
+    assert!(all.iter().all(|found| *found == all[0]), "{all:?}");
+    all[0]
 }
 
 /// A sequence of numbers that is the same in every run.
@@ -103,6 +138,7 @@ fn everything() -> Pattern {
 #[test]
 fn agrees_with_a_linear_scan() {
     let mut random = Random(1);
+    let mut layouts = Vec::new();
     for round in 0..150 {
         let count = [0, 1, 5, 63, 64, 65, 66, 81, 200, 1003, 1050, 2100][round % 12];
         let mut rules: Vec<Pattern> = (0..count).map(|_| random.rule()).collect();
@@ -112,6 +148,7 @@ fn agrees_with_a_linear_scan() {
             rules.push(everything());
         }
         let classifier = Classifier::new(&rules);
+        layouts.push(classifier.layout);
         let third = (round % 3) as u64;
         let among = [
             bits_where(&rules, |_| true),
@@ -134,8 +171,32 @@ fn agrees_with_a_linear_scan() {
                 assert_eq!(ask(Some(bits)), first, "{source} {destination} {protocol} {ports:?}");
             }
             if let (IpAddr::V4(from), IpAddr::V4(to)) = (source, destination) {
-                let found = classifier.first_match_v4(from.to_bits(), to.to_bits(), protocol, ports, None);
-                assert_eq!(found, first);
+                let ask =
+                    |among| first_match_v4(&classifier, from.to_bits(), to.to_bits(), protocol, ports, among);
+                assert_eq!(ask(None), first);
+                assert_eq!(ask(Some(&among[0])), first);
+            }
+        }
+    }
+    let all = [Layout::Bits, Layout::Block, Layout::Blocks, Layout::Rows];
+    assert!(all.iter().all(|layout| layouts.contains(layout)), "{layouts:?}");
+}
+
+#[test]
+fn lists_of_every_second_port_are_found() {
+    // More intervals than a tree of three levels has.
+    let lists = [16_400_u16, 17].map(|count| (0..count).map(|n| (2 * n + 1, 2 * n + 1)).collect::<Vec<_>>());
+    let [many, few] = lists.clone().map(|source_ports| Pattern { source_ports, ..everything() });
+    let [to_many, to_few] = lists.map(|destination_ports| Pattern { destination_ports, ..everything() });
+    for rules in [[many, to_few], [few, to_many]] {
+        let classifier = Classifier::new(&rules);
+        for from in (0..=u16::MAX).step_by(61) {
+            for to in [0, 1, 31, 32, 33, 35, 32_767, 32_798, 32_799, 32_801, u16::MAX] {
+                let ports = (from, to);
+                let first = rules
+                    .iter()
+                    .position(|r| matches(r, IpAddr::from([0; 4]), IpAddr::from([0; 4]), 6, ports));
+                assert_eq!(first_match_v4(&classifier, 0, 0, 6, ports, None), first, "{ports:?}");
             }
         }
     }
@@ -156,7 +217,7 @@ fn every_edge_is_found_in_trees_of_any_depth() {
             .collect();
         let classifier = Classifier::new(&rules);
         for n in (0..count).filter(|n| *n < 70 || n % 7 == 0 || *n > count - 70) {
-            let ask = |from: u32, port: u16| classifier.first_match_v4(from, 0, 17, (0, port), None);
+            let ask = |from: u32, port: u16| first_match_v4(&classifier, from, 0, 17, (0, port), None);
             let (from, port) = (u32::MAX - 2 * n, u16::MAX - 2 * n as u16);
             assert_eq!(ask(from, port), Some(n as usize), "{n} of {count}");
             assert_eq!(ask(from - 1, port), None);
@@ -172,7 +233,7 @@ fn rules_for_every_protocol_number_are_told_apart() {
         .collect();
     let classifier = Classifier::new(&rules);
     for number in 0..=255_u8 {
-        let found = classifier.first_match_v4(1, 2, number, (0, 0), None);
+        let found = first_match_v4(&classifier, 1, 2, number, (0, 0), None);
         assert_eq!(found, Some(usize::from(255 - number)));
     }
 }

@@ -10,19 +10,22 @@
 //!
 //! An entry stands in its first bucket if that has room, else in its second. A segment that is too full is split in two
 //! by the next bit of the hashes, in place and without a look at the records, so growing never takes longer than that.
-//! The second highest bits of a bucket's slots count the entries that went to their second bucket from here: while there
-//! are none, a miss costs one cache line.
+//! The highest bits of a bucket's slots count the entries that went to their second bucket from here: while there are
+//! none, a miss costs one cache line.
 
 use crate::sys::{Arena, Base, Wide};
+
+/// No record. As a slot it is that of a record that matches nothing.
+pub const NONE: u32 = u32::MAX;
 
 /// Slots are below this number: two bits of an entry's slot are taken.
 pub const SLOTS: u32 = 1 << 30;
 
 /// The entry is a second one of its record, found by other hashes.
-pub const REVERSED: u32 = 1 << 31;
+pub const REVERSED: u32 = 1 << 30;
 
 /// One entry went from this bucket to its second one.
-const AWAY: u32 = 1 << 30;
+const AWAY: u32 = 1 << 31;
 
 const BUCKETS: usize = 256;
 
@@ -44,12 +47,12 @@ struct Bucket {
     slots: [u32; 8],
 }
 
-#[derive(Clone, Copy)]
-struct Segment {
-    buckets: [Bucket; BUCKETS],
-}
+const EMPTY: Bucket = Bucket { tags: [0; 8], slots: [0; 8] };
 
-const EMPTY: Segment = Segment { buckets: [Bucket { tags: [0; 8], slots: [0; 8] }; BUCKETS] };
+/// The buckets of a segment.
+struct Segment<'a> {
+    buckets: &'a mut [Bucket; BUCKETS],
+}
 
 /// What is known of a segment besides its entries.
 #[derive(Clone, Copy)]
@@ -61,11 +64,11 @@ struct About {
 
 /// The index. Hashes are never 0.
 pub struct Index {
-    /// Segments by the first bits of a hash; as many entries as those bits can say.
+    /// The first buckets of segments by the first bits of a hash; as many entries as those bits can say.
     directory: Vec<u32>,
     /// What a hash is shifted by for its place in the directory.
     shift: u32,
-    segments: Arena<Segment>,
+    buckets: Arena<Bucket>,
     about: Vec<About>,
 }
 
@@ -81,33 +84,36 @@ fn other(hash: u32, bucket: usize) -> usize {
 }
 
 impl Bucket {
+    /// The slot of the first entry of this hash, reversed or not, for which `is_it` holds.
     #[inline(always)]
-    fn matching(&self, hash: u32, reversed: bool) -> u32 {
-        let wrong = if reversed { 0xff } else { 0 };
-        Base.equal8(&self.tags, hash) & (Base.high8(&self.slots) ^ wrong ^ 0xff)
-    }
-
-    /// The slot of the first entry in a mask.
-    #[inline(always)]
-    fn slot(&self, mask: u32) -> u32 {
-        self.slots[(mask.trailing_zeros() & 7) as usize] & !(REVERSED | AWAY)
+    fn find<W: Wide>(&self, wide: W, hash: u32, reversed: bool, is_it: &mut impl FnMut(u32) -> bool) -> u32 {
+        let mut mask = wide.equal8(&self.tags, hash);
+        while mask != 0 {
+            let value = self.slots[(mask.trailing_zeros() & 7) as usize];
+            let slot = value & (SLOTS - 1);
+            if (value & REVERSED != 0) == reversed && is_it(slot) {
+                return slot;
+            }
+            mask &= mask - 1;
+        }
+        NONE
     }
 
     /// One bit for each entry that went away from here; at eight they are no longer counted.
     #[inline(always)]
-    fn away(&self) -> u32 {
-        Base.high8(&self.slots.map(|slot| slot << 1))
+    fn away<W: Wide>(&self, wide: W) -> u32 {
+        wide.high8(&self.slots)
     }
 
     fn note_away(&mut self) {
-        let free = (!self.away()).trailing_zeros() as usize;
+        let free = (!self.away(Base)).trailing_zeros() as usize;
         if let Some(slot) = self.slots.get_mut(free) {
             *slot |= AWAY;
         }
     }
 
     fn note_return(&mut self) {
-        let away = self.away();
+        let away = self.away(Base);
         if away != 0xff
             && let Some(slot) = self.slots.get_mut(away.trailing_zeros() as usize)
         {
@@ -115,6 +121,7 @@ impl Bucket {
         }
     }
 
+    #[inline(always)]
     fn put(&mut self, n: usize, tag: u32, value: u32) {
         let n = n & 7;
         self.tags[n] = tag;
@@ -123,35 +130,37 @@ impl Bucket {
 
     /// Where there is room.
     #[inline(always)]
-    fn free(&self) -> Option<usize> {
-        let mask = Base.equal8(&self.tags, 0);
+    fn free<W: Wide>(&self, wide: W) -> Option<usize> {
+        let mask = wide.equal8(&self.tags, 0);
         (mask != 0).then_some(mask.trailing_zeros() as usize)
     }
 
-    /// Where this very entry stands.
-    fn position(&self, tag: u32, value: u32) -> Option<usize> {
-        let mut mask = Base.equal8(&self.tags, tag);
+    /// Takes this very entry away; false if it is not here. What is left of its slot means nothing without a tag.
+    #[inline(always)]
+    fn take<W: Wide>(&mut self, wide: W, tag: u32, value: u32) -> bool {
+        let mut mask = wide.equal8(&self.tags, tag);
         while mask != 0 {
             let n = mask.trailing_zeros() as usize & 7;
             if self.slots[n] & !AWAY == value {
-                return Some(n);
+                self.tags[n] = 0;
+                return true;
             }
             mask &= mask - 1;
         }
-        None
+        false
     }
 }
 
-impl Segment {
+impl Segment<'_> {
     /// Puts an entry into one of its buckets, moving at most one other.
     fn insert(&mut self, tag: u32, value: u32) -> bool {
         let home = first(tag);
-        if let Some(n) = self.buckets[home].free() {
+        if let Some(n) = self.buckets[home].free(Base) {
             self.buckets[home].put(n, tag, value);
             return true;
         }
         let second = other(tag, home);
-        let free = match self.buckets[second].free() {
+        let free = match self.buckets[second].free(Base) {
             Some(n) => Some((second, n)),
             None => self.make_room(home).or_else(|| self.make_room(second)),
         };
@@ -168,7 +177,7 @@ impl Segment {
         for n in 0..8 {
             let (tag, value) = self.entry(bucket, n);
             let to = other(tag, bucket);
-            if let Some(free) = self.buckets[to & 0xff].free() {
+            if let Some(free) = self.buckets[to & 0xff].free(Base) {
                 self.buckets[to & 0xff].put(free, tag, value);
                 self.moved(tag, to);
                 return Some((bucket, n));
@@ -192,31 +201,20 @@ impl Segment {
         }
     }
 
-    #[inline]
-    fn remove(&mut self, tag: u32, value: u32) -> bool {
-        let home = &mut self.buckets[first(tag)];
-        if let Some(n) = home.position(tag, value) {
-            home.put(n, 0, 0);
-            return true;
-        }
-        self.remove_away(tag, value)
-    }
-
-    /// Removes an entry that is not in its first bucket.
-    #[inline(never)]
+    /// Removes an entry that is not in its first bucket; false if it is not in its second one either.
     fn remove_away(&mut self, tag: u32, value: u32) -> bool {
         let home = first(tag);
-        let second = &mut self.buckets[other(tag, home)];
-        let Some(n) = second.position(tag, value) else { return false };
-        second.put(n, 0, 0);
-        self.buckets[home].note_return();
-        true
+        let taken = self.buckets[other(tag, home)].take(Base, tag, value);
+        if taken {
+            self.buckets[home].note_return();
+        }
+        taken
     }
 
     /// Keeps the entries whose hash has `bit` or lacks it; how many those are.
     fn keep(&mut self, bit: u32, set: bool) -> u16 {
         let mut entries = 0;
-        for bucket in &mut self.buckets {
+        for bucket in self.buckets.iter_mut() {
             for n in 0..8 {
                 let tag = bucket.tags[n];
                 let stays = tag != 0 && (tag & bit != 0) == set;
@@ -238,7 +236,7 @@ impl Segment {
                     continue;
                 }
                 let home = &mut self.buckets[first(tag)];
-                match home.free() {
+                match home.free(Base) {
                     Some(free) => {
                         home.put(free, tag, value);
                         self.buckets[b].put(n, 0, 0);
@@ -253,140 +251,132 @@ impl Segment {
 impl Index {
     /// An empty index.
     pub fn new() -> Index {
-        Index {
-            directory: vec![0],
-            shift: 32,
-            segments: Arena::new(EMPTY),
-            about: vec![About { entries: 0, depth: 0 }],
-        }
+        let mut buckets = Arena::new(EMPTY);
+        (1..BUCKETS).for_each(|_| _ = buckets.push(EMPTY));
+        Index { directory: vec![0], shift: 32, buckets, about: vec![About { entries: 0, depth: 0 }] }
     }
 
+    /// Where the first bucket of a hash is, until the next entry is added.
     #[inline(always)]
-    fn number(&self, hash: u32) -> usize {
-        let place = u64::from(hash) >> (self.shift & 63);
-        self.directory.get(place as usize).map_or(0, |&n| n as usize)
+    pub fn place(&self, hash: u32) -> u32 {
+        let entry = u64::from(hash) >> (self.shift & 63);
+        self.directory.get(entry as usize).copied().unwrap_or(0) + first(hash) as u32
     }
 
+    /// The number of the segment that a place is in.
     #[inline(always)]
-    fn segment(&self, hash: u32) -> &Segment {
-        self.segments.get(self.number(hash))
+    fn number(place: u32) -> usize {
+        place as usize / BUCKETS
     }
 
-    /// Asks for the first bucket of a hash.
+    /// Asks for the bucket at a place.
     #[inline(always)]
-    pub fn prefetch(&self, hash: u32) {
-        crate::sys::prefetch(&self.segment(hash).buckets[first(hash)]);
+    pub fn prefetch(&self, place: u32) {
+        self.buckets.prefetch(place as usize);
     }
 
-    /// The slot of an entry of this hash.
+    /// The slot of the first entry of this hash, reversed or not, for which `is_it` holds; [`NONE`] if there is none.
     #[inline(always)]
-    pub fn probe(&self, hash: u32, reversed: bool) -> Option<u32> {
-        let segment = self.segment(hash);
-        let home = &segment.buckets[first(hash)];
-        let mask = home.matching(hash, reversed);
-        if mask != 0 {
-            return Some(home.slot(mask));
+    pub fn find<W: Wide>(
+        &self,
+        wide: W,
+        hash: u32,
+        reversed: bool,
+        mut is_it: impl FnMut(u32) -> bool,
+    ) -> u32 {
+        let place = self.place(hash) as usize;
+        let home = self.buckets.get(place);
+        let slot = home.find(wide, hash, reversed, &mut is_it);
+        if slot != NONE || home.away(wide) == 0 {
+            return slot;
         }
-        if home.away() == 0 {
-            return None;
-        }
-        let second = &segment.buckets[other(hash, first(hash))];
-        let mask = second.matching(hash, reversed);
-        (mask != 0).then(|| second.slot(mask))
-    }
-
-    /// The first slot among the entries of this hash that are not reversed and for which `is_it` holds.
-    #[inline]
-    pub fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        let segment = self.segment(hash);
-        let mut b = first(hash);
-        for _ in 0..2 {
-            let bucket = &segment.buckets[b];
-            let mut mask = bucket.matching(hash, false);
-            while mask != 0 {
-                let slot = bucket.slot(mask);
-                if is_it(slot) {
-                    return Some(slot);
-                }
-                mask &= mask - 1;
-            }
-            if bucket.away() == 0 {
-                return None;
-            }
-            b = other(hash, b);
-        }
-        None
+        let second = place / BUCKETS * BUCKETS + other(hash, first(hash));
+        self.buckets.get(second).find(wide, hash, reversed, &mut is_it)
     }
 
     /// Adds an entry; `value` is a slot, perhaps [`REVERSED`]. False: there is no room for it within bounded work.
-    #[inline]
-    pub fn insert(&mut self, hash: u32, value: u32) -> bool {
-        let number = self.number(hash);
-        if let Some(about) = self.about.get_mut(number)
-            && about.entries < FULL
+    #[inline(always)]
+    pub fn insert<W: Wide>(&mut self, wide: W, hash: u32, value: u32) -> bool {
+        let place = self.place(hash);
+        let home = self.buckets.get_mut(place as usize);
+        if let Some(n) = home.free(wide)
+            && let Some(about) = self.about.get_mut(Index::number(place))
         {
-            let home = &mut self.segments.get_mut(number).buckets[first(hash)];
-            if let Some(n) = home.free() {
-                home.put(n, hash, value);
-                about.entries += 1;
-                return true;
-            }
+            home.put(n, hash, value);
+            about.entries += 1;
+            return true;
         }
         self.insert_slowly(hash, value)
     }
 
-    /// Adds an entry whose first bucket, or whose segment, is full.
+    /// Adds an entry whose first bucket is full.
     #[inline(never)]
     fn insert_slowly(&mut self, hash: u32, value: u32) -> bool {
-        for _ in 0..2 {
-            let number = self.number(hash);
+        for last in [false, false, true] {
+            let number = Index::number(self.place(hash));
             let Some(about) = self.about.get_mut(number) else { return false };
-            if about.entries < FULL && self.segments.get_mut(number).insert(hash, value) {
+            let Some(buckets) = self.buckets.run_mut(number) else { return false };
+            // What could not be split is filled to its last place.
+            if (last || about.entries < FULL) && (Segment { buckets }).insert(hash, value) {
                 about.entries += 1;
                 return true;
             }
-            if about.entries < HALF || !self.split(number, hash) {
-                break;
+            if !last && about.entries >= HALF {
+                self.split(number, hash);
             }
         }
-        // What could not be split is filled to its last place.
-        let number = self.number(hash);
-        let Some(about) = self.about.get_mut(number) else { return false };
-        let done = self.segments.get_mut(number).insert(hash, value);
-        about.entries += u16::from(done);
-        done
+        false
     }
 
     /// Removes an entry.
-    #[inline]
-    pub fn remove(&mut self, hash: u32, value: u32) {
-        let number = self.number(hash);
-        if self.segments.get_mut(number).remove(hash, value)
+    #[inline(always)]
+    pub fn remove<W: Wide>(&mut self, wide: W, hash: u32, value: u32) {
+        self.remove_at(wide, self.place(hash), hash, value);
+    }
+
+    /// As [`Index::remove`], for who knows the place of its hash.
+    #[inline(always)]
+    pub fn remove_at<W: Wide>(&mut self, wide: W, place: u32, hash: u32, value: u32) {
+        let number = Index::number(place);
+        if (self.buckets.get_mut(place as usize).take(wide, hash, value)
+            || self.remove_away(number, hash, value))
             && let Some(about) = self.about.get_mut(number)
         {
             about.entries -= 1;
         }
     }
 
-    /// Splits the segment of a hash in two; false if it is as deep as can be.
+    /// Removes an entry that is not in its first bucket; false if it is not in its second one either.
+    #[inline(never)]
+    fn remove_away(&mut self, number: usize, hash: u32, value: u32) -> bool {
+        self.buckets.run_mut(number).is_some_and(|buckets| (Segment { buckets }).remove_away(hash, value))
+    }
+
+    /// Splits the segment of a hash in two, unless it is as deep as can be.
     #[cold]
-    fn split(&mut self, number: usize, hash: u32) -> bool {
-        let Some(&About { depth, .. }) = self.about.get(number) else { return false };
+    fn split(&mut self, number: usize, hash: u32) {
+        let Some(&About { depth, .. }) = self.about.get(number) else { return };
         if depth >= DEEPEST {
-            return false;
+            return;
         }
         if 32 - self.shift == u32::from(depth) {
             self.directory = self.directory.iter().flat_map(|&n| [n, n]).collect();
             self.shift -= 1;
         }
         let bit = 1 << (31 - depth);
-        let copy = *self.segments.get(number);
-        let sibling = self.segments.push(copy);
-        let entries = self.segments.get_mut(sibling).keep(bit, true);
-        self.about.push(About { entries, depth: depth + 1 });
-        let entries = self.segments.get_mut(number).keep(bit, false);
+        let sibling = self.buckets.len();
+        for n in number * BUCKETS..(number + 1) * BUCKETS {
+            let bucket = *self.buckets.get(n);
+            self.buckets.push(bucket);
+        }
+        let mut keep = |number, set| match self.buckets.run_mut(number) {
+            Some(buckets) => Segment { buckets }.keep(bit, set),
+            None => 0,
+        };
+        let (kept, moved) = (keep(number, false), keep(sibling / BUCKETS, true));
+        self.about.push(About { entries: moved, depth: depth + 1 });
         if let Some(about) = self.about.get_mut(number) {
-            *about = About { entries, depth: depth + 1 };
+            *about = About { entries: kept, depth: depth + 1 };
         }
         // The directory's entries for hashes that begin with these bits, of which the second half has `bit`.
         let span = 1_usize << (32 - self.shift - u32::from(depth));
@@ -394,24 +384,23 @@ impl Index {
         for n in self.directory.iter_mut().skip(start + span / 2).take(span / 2) {
             *n = sibling as u32;
         }
-        true
     }
 
     /// Bytes held from the system.
     pub fn bytes(&self) -> usize {
-        self.segments.bytes()
+        self.buckets.bytes()
             + self.directory.capacity() * size_of::<u32>()
             + self.about.capacity() * size_of::<About>()
     }
 
     /// True if huge pages back it.
     pub fn on_huge_pages(&self) -> bool {
-        self.segments.on_huge_pages()
+        self.buckets.on_huge_pages()
     }
 
     /// How many segments there are.
     #[cfg(test)]
     pub fn segments(&self) -> usize {
-        self.segments.len()
+        self.about.len()
     }
 }

@@ -31,3 +31,39 @@ pub struct Owner {
     /// sent to.
     pub endpoint: u32,
 }
+
+impl Owner {
+    /// As records hold it: the endpoint with the highest bit set, or the VNet of an endpoint that is the local address.
+    #[inline(always)]
+    pub(super) fn packed(self) -> u32 {
+        if self.endpoint == 0 { self.vnet & !(1 << 31) } else { self.endpoint | 1 << 31 }
+    }
+}
+
+/// The key of an IPv4 flow as the fast path has it, with its hash.
+#[derive(Clone, Copy, Debug)]
+pub struct FlowV4 {
+    /// What [`Records::hash_ipv4`](super::Records::hash_ipv4) says of the other fields, in the VNet of the owner.
+    pub hash: u32,
+    /// The owner.
+    pub owner: Owner,
+    /// Local address.
+    pub local: u32,
+    /// Remote address.
+    pub remote: u32,
+    /// The local port above the remote one.
+    pub ports: u32,
+    /// Protocol number.
+    pub protocol: u8,
+}
+
+/// A record to be opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// Its key.
+    pub flow: FlowV4,
+    /// How long it may be idle.
+    pub idle_minutes: u8,
+    /// The rule that opens it.
+    pub rule: u32,
+}

@@ -10,8 +10,10 @@
 //! move, and `reap` does as much as it is told. Keys come from strangers, so hashes are seeded; who knows the seed all
 //! the same can have no more than records refused that share his hashes.
 
+mod expire;
 mod index;
 mod key;
+mod open;
 mod record;
 mod slab;
 #[cfg(test)]
@@ -22,17 +24,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ahash::RandomState;
 
+pub use self::index::NONE;
 use self::index::{Index, REVERSED};
-pub use self::key::{ENDED, FlowKey, Owner};
-use self::record::{HAS_ENDED, LINKED, OPENED_INBOUND, USED, WIDE};
+pub use self::key::{ENDED, FlowKey, FlowV4, Opening, Owner};
+use self::record::{HAS_ENDED, LINKED, WIDE, due_at};
 pub use self::record::{Record, Stored};
 use self::slab::Slab;
-use self::timer::{ROOM, Timers};
+use self::timer::Timers;
 use crate::packet::Direction;
+use crate::sys::{Base, Wide};
 use crate::types::Nanos;
-
-/// No record. As a slot it is that of a record that matches nothing.
-pub const NONE: u32 = u32::MAX;
 
 /// What a change of configuration may change of a record.
 #[derive(Clone, Copy, Debug)]
@@ -58,18 +59,10 @@ pub struct Records {
     opened: u64,
 }
 
-/// A key as records hold it.
-struct Packed {
-    hash: u32,
-    owner: u32,
-    ports: u32,
-    protocol: u8,
-    addresses: Addresses,
-}
-
-enum Addresses {
-    Ipv4(u32, u32),
-    Wide([u128; 2]),
+/// A key, taken apart.
+enum Key {
+    Ipv4(FlowV4),
+    Wide { hash: u32, pair: [u128; 2], ports: u32 },
 }
 
 /// Both halves of a product, folded into one.
@@ -86,13 +79,7 @@ fn finish(hash: u64) -> u32 {
     hash + u32::from(hash == 0)
 }
 
-/// The endpoint with the highest bit set, or the VNet of an endpoint that is the local address.
-#[inline]
-fn pack_owner(owner: Owner) -> u32 {
-    if owner.endpoint == 0 { owner.vnet & !(1 << 31) } else { owner.endpoint | 1 << 31 }
-}
-
-fn wide(address: IpAddr) -> u128 {
+fn as_ipv6(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
         IpAddr::V6(v6) => v6.to_bits(),
@@ -129,33 +116,41 @@ impl Records {
         finish(words.fold(fold(rest ^ first, second | 1), |hash, word| fold(hash ^ word ^ third, second | 1)))
     }
 
-    fn pack(&self, key: &FlowKey) -> Packed {
+    fn take_apart(&self, key: &FlowKey) -> Key {
         let ports = u32::from(key.ports.0) << 16 | u32::from(key.ports.1);
-        let (scope, protocol) = (key.owner.vnet, key.protocol);
-        let (hash, addresses) = match (key.local, key.remote) {
+        let (owner, protocol) = (key.owner, key.protocol);
+        match (key.local, key.remote) {
             (IpAddr::V4(local), IpAddr::V4(remote)) => {
                 let (local, remote) = (local.to_bits(), remote.to_bits());
-                (self.hash_ipv4(scope, local, remote, ports, protocol), Addresses::Ipv4(local, remote))
+                let hash = self.hash_ipv4(owner.vnet, local, remote, ports, protocol);
+                Key::Ipv4(FlowV4 { hash, owner, local, remote, ports, protocol })
             }
             (local, remote) => {
-                let pair = [wide(local), wide(remote)];
-                (self.hash_wide(scope, pair, ports, protocol), Addresses::Wide(pair))
+                let pair = [as_ipv6(local), as_ipv6(remote)];
+                Key::Wide { hash: self.hash_wide(owner.vnet, pair, ports, protocol), pair, ports }
             }
-        };
-        Packed { hash, owner: pack_owner(key.owner), ports, protocol, addresses }
+        }
     }
 
     /// Asks for the place of a hash in the index.
     #[inline(always)]
     pub fn prefetch_bucket(&self, hash: u32) {
-        self.index.prefetch(hash);
+        self.index.prefetch(self.index.place(hash));
+    }
+
+    /// Asks for what opening a record changes besides the index: the slot that is given next, and the timers of records
+    /// that are idle for so long at `now`.
+    #[inline(always)]
+    pub fn prefetch_opening(&self, now: Nanos, idle_minutes: u8) {
+        self.slab.prefetch_next();
+        self.timers.prefetch(now.saturating_add(record::idle(idle_minutes)));
     }
 
     /// The slot of a record with this hash, or [`NONE`]; `reversed`: by its alias. A hint: another key may have the
     /// same hash, so the caller compares.
     #[inline(always)]
-    pub fn probe(&self, hash: u32, reversed: bool) -> u32 {
-        self.index.probe(hash, reversed).unwrap_or(NONE)
+    pub fn probe<W: Wide>(&self, wide: W, hash: u32, reversed: bool) -> u32 {
+        self.index.find(wide, hash, reversed, |_| true)
     }
 
     /// Asks for a record.
@@ -176,10 +171,10 @@ impl Records {
         self.slab.records.get_mut(slot as usize)
     }
 
-    /// A number that changes when the slot's record is removed.
-    #[inline]
-    pub fn generation(&self, slot: u32) -> u32 {
-        self.slab.generation(slot)
+    /// A number that changes when the slot's record is removed, for [`Records::is_live`]. Only records that were asked
+    /// for it count.
+    pub fn generation(&mut self, slot: u32) -> u32 {
+        self.slab.watch(slot)
     }
 
     /// Whose record it is.
@@ -188,7 +183,7 @@ impl Records {
         self.owner_of(self.record(slot))
     }
 
-    #[inline]
+    #[inline(always)]
     fn owner_of(&self, record: &Record) -> Owner {
         let packed = record.owner;
         let endpoint = packed & !(1 << 31);
@@ -212,8 +207,11 @@ impl Records {
     }
 
     /// The hash by which a record is found.
-    #[inline]
+    #[inline(always)]
     fn hash_of(&self, record: &Record) -> u32 {
+        if record.flags & LINKED != 0 {
+            return record.alias;
+        }
         let scope = self.owner_of(record).vnet;
         if record.flags & WIDE == 0 {
             return self.hash_ipv4(scope, record.local, record.remote, record.ports, record.protocol);
@@ -221,26 +219,37 @@ impl Records {
         self.hash_wide(scope, self.slab.pair(record.local), record.ports, record.protocol)
     }
 
+    /// The slot of an IPv4 flow's record, gone or not; [`NONE`] if there is none.
+    #[inline(always)]
+    pub fn find_ipv4<W: Wide>(&self, wide: W, flow: &FlowV4) -> u32 {
+        self.index.find(wide, flow.hash, false, |slot| {
+            let record = self.record(slot);
+            let wrong = (record.local ^ flow.local) | (record.remote ^ flow.remote);
+            wrong == 0
+                && record.flags & WIDE == 0
+                && self.is_of(record, flow.owner, flow.ports, flow.protocol)
+        })
+    }
+
+    /// True of a record of this owner, with these ports and this protocol.
+    #[inline(always)]
+    fn is_of(&self, record: &Record, owner: Owner, ports: u32, protocol: u8) -> bool {
+        record.ports == ports && record.protocol == protocol && self.owner_of(record) == owner
+    }
+
     /// The slot of this key's record, gone or not.
     #[inline]
     pub fn find_any(&self, key: &FlowKey) -> Option<u32> {
-        let packed = self.pack(key);
-        let endpoint = key.owner.endpoint as usize;
-        if endpoint != 0 && self.vnets.get(endpoint) != Some(&key.owner.vnet) {
-            return None;
-        }
-        self.index.find(packed.hash, |slot| {
-            let record = self.record(slot);
-            let same = record.owner == packed.owner
-                && record.ports == packed.ports
-                && record.protocol == packed.protocol;
-            same && match packed.addresses {
-                Addresses::Ipv4(local, remote) => {
-                    record.flags & WIDE == 0 && record.local == local && record.remote == remote
-                }
-                Addresses::Wide(pair) => record.flags & WIDE != 0 && self.slab.pair(record.local) == pair,
-            }
-        })
+        let slot = match self.take_apart(key) {
+            Key::Ipv4(flow) => self.find_ipv4(Base, &flow),
+            Key::Wide { hash, pair, ports } => self.index.find(Base, hash, false, |slot| {
+                let record = self.record(slot);
+                record.flags & WIDE != 0
+                    && self.is_of(record, key.owner, ports, key.protocol)
+                    && self.slab.pair(record.local) == pair
+            }),
+        };
+        (slot != NONE).then_some(slot)
     }
 
     /// The slot of this key's record, if that is not gone at `now`.
@@ -259,71 +268,6 @@ impl Records {
     #[inline]
     pub fn gone_at(&self, slot: u32) -> Nanos {
         record::gone_at(&self.slab.records, slot)
-    }
-
-    /// Opens a record; there must be none of this key, gone or not (see [`Records::remove_key`]). `None`: the index has
-    /// no room for it within bounded work, as when too many keys share its hash.
-    pub fn open(
-        &mut self,
-        key: &FlowKey,
-        now: Nanos,
-        idle_minutes: u8,
-        rule: u32,
-        opened_by: Direction,
-    ) -> Option<u32> {
-        let packed = self.pack(key);
-        let slot = self.slab.next()?;
-        if !self.index.insert(packed.hash, slot) {
-            return None;
-        }
-        let mut flags = USED;
-        if opened_by == Direction::Inbound {
-            flags |= OPENED_INBOUND;
-        }
-        let (local, remote) = match packed.addresses {
-            Addresses::Ipv4(local, remote) => (local, remote),
-            Addresses::Wide(pair) => {
-                flags |= WIDE;
-                (self.slab.take_pair(pair), 0)
-            }
-        };
-        if self.slab.len() == 0 {
-            self.timers.restart(now);
-        }
-        let record = Record {
-            local,
-            remote,
-            ports: packed.ports,
-            owner: packed.owner,
-            protocol: packed.protocol,
-            flags,
-            idle_minutes,
-            way_idle_minutes: idle_minutes,
-            rule,
-            last: now,
-            ..Record::default()
-        };
-        self.slab.take(Record { timer: self.timers.set(slot, record.gone_after(now)), ..record });
-        self.note_vnet(key.owner);
-        self.opened += 1;
-        Some(slot)
-    }
-
-    /// Remembers the VNet of an endpoint that has a number.
-    #[inline]
-    fn note_vnet(&mut self, owner: Owner) {
-        let endpoint = owner.endpoint as usize;
-        match self.vnets.get_mut(endpoint) {
-            _ if endpoint == 0 => {}
-            Some(vnet) => *vnet = owner.vnet,
-            None => self.grow_vnets(owner),
-        }
-    }
-
-    #[cold]
-    fn grow_vnets(&mut self, owner: Owner) {
-        self.vnets.resize(owner.endpoint as usize, 0);
-        self.vnets.push(owner.vnet);
     }
 
     /// A packet of the flow was forwarded; nothing to a record that has ended.
@@ -346,35 +290,25 @@ impl Records {
         record.flags |= HAS_ENDED;
         record.last = now;
         record.ways = [Stored::default(); 2];
-        let gone_at = record.gone_after(now);
+        self.reset_timer(slot);
+    }
+
+    /// Sets the timer of a record anew.
+    fn reset_timer(&mut self, slot: u32) {
         self.timers.unset(&mut self.slab.records, slot);
-        self.set_timer(slot, gone_at);
+        self.set_timer(slot, due_at(&self.slab.records, slot));
     }
 
     /// Removes a record, gone or not.
     pub fn remove(&mut self, slot: u32) {
-        if !self.record(slot).is_used() {
+        let record = self.record(slot);
+        if !record.is_used() {
             return;
         }
+        let hash = self.hash_of(record);
         self.timers.unset(&mut self.slab.records, slot);
-        self.discard(slot, self.hash_of(self.record(slot)));
-    }
-
-    /// Removes a record that has no timer.
-    #[inline]
-    fn discard(&mut self, slot: u32, hash: u32) {
-        self.index.remove(hash, slot);
-        let &Record { alias, flags, local, .. } = self.record(slot);
-        if flags & LINKED != 0 {
-            self.unlink(slot);
-        }
-        if alias != 0 {
-            self.index.remove(alias, slot | REVERSED);
-        }
-        if flags & WIDE != 0 {
-            self.slab.give_back_pair(local);
-        }
-        self.slab.give_back(slot);
+        self.leave_partner(slot);
+        self.discard(Base, slot, self.index.place(hash), hash);
     }
 
     /// Removes the record of this key, gone or not; true if there was one.
@@ -386,8 +320,8 @@ impl Records {
         slot.is_some()
     }
 
-    /// Makes two records partners: refreshing one refreshes both. Former partners leave them; `back` of both is no way
-    /// any more. Nothing if one of them has ended.
+    /// Makes two records partners: refreshing one refreshes both. Former partners and stored ways leave them, and second
+    /// entries in the index, which lead only to a record without partner. Nothing if one of them has ended.
     pub fn link(&mut self, a: u32, b: u32) {
         let fit = |slot: u32| self.record(slot).is_used() && !self.record(slot).ended();
         if a == b || !fit(a) || !fit(b) || self.record(a).partner() == Some(b) {
@@ -395,10 +329,13 @@ impl Records {
         }
         self.unlink(a);
         self.unlink(b);
-        for (slot, partner) in [(a, b), (b, a)] {
+        let [hash_of_a, hash_of_b] = [a, b].map(|slot| self.hash_of(self.record(slot)));
+        for (slot, hash, partner, adjacency) in [(a, hash_of_a, b, hash_of_b), (b, hash_of_b, a, hash_of_a)] {
+            self.remove_alias(slot);
             let record = self.record_mut(slot);
             record.flags |= LINKED;
-            record.ways = [Stored::default(), Stored { arrival: partner, ..Stored::default() }];
+            record.alias = hash;
+            record.ways = [Stored::default(), Stored { arrival: partner, adjacency, route: 0 }];
         }
         self.settle_idle(a);
     }
@@ -408,12 +345,24 @@ impl Records {
     pub fn unlink(&mut self, slot: u32) {
         let Some(partner) = self.record(slot).partner() else { return };
         let last = self.last(slot);
-        for slot in [slot, partner] {
-            let record = self.record_mut(slot);
-            record.flags &= !LINKED;
-            record.last = last;
-            record.ways = [Stored::default(); 2];
-            record.way_idle_minutes = record.idle_minutes;
+        self.leave(slot, last);
+        self.leave(partner, last);
+    }
+
+    /// A linked record is parted from its partner, whose timer may have been for both.
+    fn leave(&mut self, slot: u32, last: Nanos) {
+        let record = self.record_mut(slot);
+        record.leave(last);
+        if record.timer == 0 {
+            let at = record.gone_after(last);
+            self.set_timer(slot, at);
+        }
+    }
+
+    /// The partner of a record that is to be removed is parted from it.
+    fn leave_partner(&mut self, slot: u32) {
+        if let Some(partner) = self.record(slot).partner() {
+            self.leave(partner, self.last(slot));
         }
     }
 
@@ -431,7 +380,10 @@ impl Records {
     /// True if the slot still has the record of this generation, and that has neither ended nor is gone at `now`.
     pub fn is_live(&self, slot: u32, generation: u32, now: Nanos) -> bool {
         let record = self.record(slot);
-        self.generation(slot) == generation && record.is_used() && !record.ended() && self.gone_at(slot) > now
+        self.slab.generation(slot) == generation
+            && record.is_used()
+            && !record.ended()
+            && self.gone_at(slot) > now
     }
 
     /// Forgets all stored ways.
@@ -458,106 +410,32 @@ impl Records {
         }
     }
 
-    /// Gives a record a second entry in the index, in place of the one it may have; false: there is no room for it.
+    /// Removes the second entry that a record without partner may have in the index.
+    fn remove_alias(&mut self, slot: u32) {
+        let alias = std::mem::replace(&mut self.record_mut(slot).alias, 0);
+        if alias != 0 {
+            self.index.remove(Base, alias, slot | REVERSED);
+        }
+    }
+
+    /// Gives a record without partner a second entry in the index, in place of the one it may have; false: there is no
+    /// room for it.
     pub fn alias(&mut self, slot: u32, hash: u32) -> bool {
         let record = self.record(slot);
-        if !record.is_used() || hash == 0 {
+        if !record.is_used() || hash == 0 || record.flags & LINKED != 0 {
             return false;
         }
-        let before = record.alias;
-        if before == hash {
+        if record.alias == hash {
             return true;
         }
-        if before != 0 {
-            self.index.remove(before, slot | REVERSED);
-        }
-        let done = self.index.insert(hash, slot | REVERSED);
+        self.remove_alias(slot);
+        let done = self.index.insert(Base, hash, slot | REVERSED);
         self.record_mut(slot).alias = if done { hash } else { 0 };
         done
     }
 
-    /// Removes records that are gone at `now`, telling their owners; looks at no more than `budget` records and may
-    /// leave some, of the last 67 ms or for want of budget, for later. How many it has looked at.
-    pub fn reap(&mut self, now: Nanos, budget: usize, mut gone: impl FnMut(Owner)) -> usize {
-        let mut done = 0;
-        while done < budget
-            && let Some(slot) = self.timers.passed(&mut self.slab.records, now)
-        {
-            self.settle(slot, now, &mut gone);
-            done += 1;
-        }
-        let mut fetched = None;
-        while done < budget
-            && let Some(list) = self.timers.advance(now)
-        {
-            if fetched != Some(list) {
-                self.fetch_block(list);
-                fetched = Some(list);
-            }
-            done += self.reap_block(list, now, budget - done, &mut gone);
-        }
-        done
-    }
-
-    /// Asks for the records of a list's next block.
-    #[inline]
-    fn fetch_block(&self, list: usize) {
-        self.timers.upcoming(list).iter().for_each(|&slot| self.slab.prefetch(slot));
-    }
-
-    /// Looks at the records of one block of timers, which have been asked for; asks for those of the next.
-    fn reap_block(&mut self, list: usize, now: Nanos, budget: usize, gone: &mut impl FnMut(Owner)) -> usize {
-        let (mut slots, mut hashes) = ([0; ROOM as usize], [0; ROOM as usize]);
-        let room = budget.min(slots.len());
-        let count = self.timers.take(list, &mut slots[..room]);
-        for (&slot, hash) in slots.iter().zip(&mut hashes).take(count) {
-            let record = self.record(slot);
-            if record.gone_after(record.last) > now {
-                continue;
-            }
-            *hash = self.hash_of(record);
-            self.index.prefetch(*hash);
-            if let Some(partner) = record.partner() {
-                self.prefetch_record(partner);
-            }
-        }
-        self.fetch_block(list);
-        for (&slot, &hash) in slots.iter().zip(&hashes).take(count) {
-            self.settle_hashed(slot, hash, now, gone);
-        }
-        count
-    }
-
-    /// Removes every record that is gone at `now`, telling its owner.
-    pub fn reap_all(&mut self, now: Nanos, mut gone: impl FnMut(Owner)) {
-        self.reap(now, usize::MAX, &mut gone);
-        while let Some(slot) = self.timers.due(&mut self.slab.records, now) {
-            self.settle(slot, now, &mut gone);
-        }
-    }
-
-    /// Removes a record that has no timer if it is gone, else sets its timer.
-    fn settle(&mut self, slot: u32, now: Nanos, gone: &mut impl FnMut(Owner)) {
-        if self.record(slot).is_used() {
-            self.settle_hashed(slot, self.hash_of(self.record(slot)), now, gone);
-        }
-    }
-
-    /// As [`Records::settle`]; the hash is not used if the record itself, without its partner, is not gone.
-    #[inline]
-    fn settle_hashed(&mut self, slot: u32, hash: u32, now: Nanos, gone: &mut impl FnMut(Owner)) {
-        let gone_at = self.gone_at(slot);
-        if gone_at > now {
-            self.set_timer(slot, gone_at);
-            return;
-        }
-        let owner = self.owner(slot);
-        self.discard(slot, hash);
-        gone(owner);
-    }
-
     /// Sets the timer of a record that has none.
-    #[inline]
+    #[inline(always)]
     fn set_timer(&mut self, slot: u32, at: Nanos) {
         self.record_mut(slot).timer = self.timers.set(slot, at);
     }
@@ -596,9 +474,7 @@ impl Records {
             if record.idle_minutes != judged.idle_minutes {
                 record.idle_minutes = judged.idle_minutes;
                 self.settle_idle(slot);
-                let gone_at = self.gone_at(slot);
-                self.timers.unset(&mut self.slab.records, slot);
-                self.set_timer(slot, gone_at);
+                self.reset_timer(slot);
             }
         }
     }

@@ -36,13 +36,13 @@ pub struct Record {
     pub rule: u32,
     /// When a packet last refreshed it; of an ended record, when it ended.
     pub(super) last: Nanos,
-    /// Its place among the timers.
+    /// Its place among the timers; 0: it has none, and its partner's is for both.
     pub(super) timer: u32,
-    /// The hash of its second entry in the index; 0: it has none.
+    /// The hash of its second entry in the index; 0: it has none. Of a linked record, which has none, its own hash.
     pub(super) alias: u32,
     /// The way of packets that arrive from the endpoint; then that of packets that arrive from elsewhere and meet this
-    /// record first. Of a linked record the second is no way: its `arrival` is the partner's slot, its `route` the rule of
-    /// the partner.
+    /// record first. Of a linked record the second is no way: its `arrival` is the partner's slot, its `adjacency` the
+    /// partner's hash, its `route` the rule of the partner.
     pub(super) ways: [Stored; 2],
 }
 
@@ -56,6 +56,8 @@ pub(super) const FIN_LOCAL: u8 = 8;
 pub(super) const FIN_REMOTE: u8 = 16;
 pub(super) const HAS_ENDED: u8 = 32;
 pub(super) const LINKED: u8 = 64;
+/// Somebody holds the generation of its slot.
+pub(super) const WATCHED: u8 = 128;
 
 /// The protocol, and the flags that say if the record of an IPv4 flow is live.
 const KIND: u16 = u16::from_le_bytes([0xff, USED | WIDE | HAS_ENDED]);
@@ -63,22 +65,28 @@ const KIND: u16 = u16::from_le_bytes([0xff, USED | WIDE | HAS_ENDED]);
 /// One minute of packet time.
 const MINUTE: Nanos = 60 * SECOND;
 
+/// How long so many minutes are.
+#[inline(always)]
+pub(super) fn idle(minutes: u8) -> Nanos {
+    Nanos::from(minutes) * MINUTE
+}
+
 impl Record {
-    /// True if it is the record of an IPv4 flow with these addresses, ports (local above remote) and protocol, and has
+    /// True if it is the record of an IPv4 flow with these addresses and ports (local above remote) and protocol, and has
     /// not ended; `reversed`, only if it is not linked. Whose it is, and whether it is still fresh, is left to ask.
     #[inline(always)]
-    pub fn is_live_ipv4(&self, local: u32, remote: u32, ports: u32, protocol: u8, reversed: bool) -> bool {
+    pub fn is_live_ipv4(&self, addresses: u64, ports: u32, protocol: u8, reversed: bool) -> bool {
         let linked = u16::from(reversed) * u16::from_le_bytes([0, LINKED]);
         let kind = u16::from_le_bytes([self.protocol, self.flags]) & (KIND | linked);
-        let kind = u32::from(kind ^ u16::from_le_bytes([protocol, USED]));
-        (self.local ^ local) | (self.remote ^ remote) | (self.ports ^ ports) | kind == 0
+        let own = u64::from(self.local) << 32 | u64::from(self.remote);
+        own == addresses && self.ports == ports && kind == u16::from_le_bytes([protocol, USED])
     }
 
     /// True if neither it nor its partner has been idle for too long, as far as it knows itself: a linked record that
     /// only its partner keeps alive says no.
     #[inline(always)]
     pub fn fresh(&self, now: Nanos) -> bool {
-        now.wrapping_sub(self.last) <= Nanos::from(self.way_idle_minutes) * MINUTE
+        now.wrapping_sub(self.last) <= idle(self.way_idle_minutes)
     }
 
     /// A packet of the flow was forwarded; the record has not ended.
@@ -103,6 +111,13 @@ impl Record {
     #[inline(always)]
     pub fn partner(&self) -> Option<u32> {
         (self.flags & LINKED != 0).then_some(self.ways[1].arrival)
+    }
+
+    /// The slot of its partner, and the hash by which that is found.
+    #[inline(always)]
+    pub(super) fn partner_and_hash(&self) -> Option<(u32, u32)> {
+        let Stored { arrival, adjacency, .. } = self.ways[1];
+        (self.flags & LINKED != 0).then_some((arrival, adjacency))
     }
 
     /// The stored way of packets that arrive from the endpoint, or, `reversed`, of those that arrive from elsewhere and
@@ -166,13 +181,31 @@ impl Record {
         self.idle_minutes
     }
 
-    /// The first instant at which it is gone, if it was used last at `last`.
+    /// No longer has a partner; `last` is the later use of both. Stored ways were made for the two of them.
     #[inline]
+    pub(super) fn leave(&mut self, last: Nanos) {
+        self.flags &= !LINKED;
+        self.last = last;
+        self.alias = 0;
+        self.ways = [Stored::default(); 2];
+        self.way_idle_minutes = self.idle_minutes;
+    }
+
+    /// The slot is no longer in use; the next one that is free is chained to it.
+    #[inline(always)]
+    pub(super) fn free(&mut self, next: u32) {
+        self.local = next;
+        self.flags = 0;
+        self.timer = 0;
+    }
+
+    /// The first instant at which it is gone, if it was used last at `last`.
+    #[inline(always)]
     pub(super) fn gone_after(&self, last: Nanos) -> Nanos {
         if self.ended() {
             return last.saturating_add(ENDED);
         }
-        last.saturating_add(Nanos::from(self.idle_minutes) * MINUTE).saturating_add(1)
+        last.saturating_add(idle(self.idle_minutes)).saturating_add(1)
     }
 }
 
@@ -190,4 +223,15 @@ pub(super) fn last(records: &Arena<Record>, slot: u32) -> Nanos {
 #[inline]
 pub(super) fn gone_at(records: &Arena<Record>, slot: u32) -> Nanos {
     records.get(slot as usize).gone_after(last(records, slot))
+}
+
+/// The first instant at which a record is gone, or its partner if this one's timer is for both.
+#[inline]
+pub(super) fn due_at(records: &Arena<Record>, slot: u32) -> Nanos {
+    let record = records.get(slot as usize);
+    let Some(partner) = record.partner() else { return record.gone_after(record.last) };
+    let other = records.get(partner as usize);
+    let last = record.last.max(other.last);
+    let own = record.gone_after(last);
+    if other.timer == 0 { own.min(other.gone_after(last)) } else { own }
 }

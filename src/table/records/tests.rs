@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::timer::TICK_NANOS;
 use super::*;
+use crate::sys::{Work, widest};
 use crate::types::SECOND;
 
 const MINUTE: Nanos = 60 * SECOND;
@@ -47,6 +48,62 @@ fn key(n: u64) -> FlowKey {
     FlowKey { owner, protocol: [6, 17, 1][n as usize % 3], ports: (n as u16, 53), local, remote }
 }
 
+/// A key as the fast path has it, if it is of IPv4.
+fn flow_of(records: &Records, key: &FlowKey) -> Option<FlowV4> {
+    let (IpAddr::V4(local), IpAddr::V4(remote)) = (key.local, key.remote) else { return None };
+    let (local, remote) = (local.to_bits(), remote.to_bits());
+    let ports = u32::from(key.ports.0) << 16 | u32::from(key.ports.1);
+    let hash = records.hash_ipv4(key.owner.vnet, local, remote, ports, key.protocol);
+    Some(FlowV4 { hash, owner: key.owner, local, remote, ports, protocol: key.protocol })
+}
+
+/// What the fast path asks, with the widest instructions.
+struct FindIpv4<'a>(&'a Records, FlowV4);
+
+impl Work for FindIpv4<'_> {
+    type Output = u32;
+
+    #[inline(always)]
+    fn run<W: Wide>(self, wide: W) -> u32 {
+        self.0.find_ipv4(wide, &self.1)
+    }
+}
+
+struct OpenIpv4<'a>(&'a mut Records, Opening, Nanos, Direction);
+
+impl Work for OpenIpv4<'_> {
+    type Output = Option<u32>;
+
+    #[inline(always)]
+    fn run<W: Wide>(self, wide: W) -> Option<u32> {
+        let OpenIpv4(records, opening, now, opened_by) = self;
+        records.open_ipv4(wide, &opening.flow, now, opening.idle_minutes, opening.rule, opened_by)
+    }
+}
+
+struct OpenLinked<'a>(&'a mut Records, Opening, Opening, Nanos, Stored);
+
+impl Work for OpenLinked<'_> {
+    type Output = Option<[u32; 2]>;
+
+    #[inline(always)]
+    fn run<W: Wide>(self, wide: W) -> Option<[u32; 2]> {
+        let OpenLinked(records, source, destination, now, way) = self;
+        records.open_linked(wide, &source, &destination, now, way)
+    }
+}
+
+struct Reap<'a>(&'a mut Records, Nanos, usize, &'a mut Vec<Owner>);
+
+impl Work for Reap<'_> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<W: Wide>(self, wide: W) -> usize {
+        self.0.reap(wide, self.1, self.2, |owner| self.3.push(owner))
+    }
+}
+
 /// An IPv4 key in VNet 1.
 fn key4(n: u32) -> FlowKey {
     FlowKey {
@@ -56,6 +113,10 @@ fn key4(n: u32) -> FlowKey {
         local: IpAddr::from([10, 0, 0, 1]),
         remote: Ipv4Addr::from_bits(n).into(),
     }
+}
+
+fn pair(local: u32, remote: u32) -> u64 {
+    u64::from(local) << 32 | u64::from(remote)
 }
 
 fn hash4(records: &Records, n: u32) -> u32 {
@@ -139,16 +200,56 @@ impl Pair {
         };
     }
 
-    fn open(&mut self, key: FlowKey) {
-        if self.model.contains_key(&key) {
-            assert!(self.records.remove_key(&key));
-            self.drop(&key);
+    /// There is none of this key any more.
+    fn clear(&mut self, key: &FlowKey) {
+        if self.model.contains_key(key) {
+            assert!(self.records.remove_key(key));
+            self.drop(key);
         }
-        assert!(!self.records.remove_key(&key));
+        assert!(!self.records.remove_key(key));
+    }
+
+    /// The records of both endpoints of a packet.
+    fn open_linked(&mut self, keys: [FlowKey; 2]) {
+        let flows = keys.map(|key| flow_of(&self.records, &key));
+        let [Some(a), Some(b)] = flows else { return };
+        if keys[0] == keys[1] {
+            return;
+        }
+        keys.iter().for_each(|key| self.clear(key));
+        let idle = [4, 5, 5, 30][self.dice.roll(4) as usize];
+        let idles = [idle, if self.dice.roll(3) == 0 { 4 } else { idle }];
+        let rules = [0; 2].map(|_| self.dice.roll(1000) as u32);
+        let [a, b] =
+            [(a, 0), (b, 1)].map(|(flow, n)| Opening { flow, idle_minutes: idles[n], rule: rules[n] });
+        let way = Stored { arrival: 3, adjacency: rules[0], route: rules[1] };
+        let slots = widest(OpenLinked(&mut self.records, a, b, self.now, way)).unwrap();
+        for n in 0..2 {
+            let (last, alias, slot) = (self.now, 0, slots[n]);
+            let (idle, rule, partner) = (idles[n], rules[n], Some(keys[1 - n]));
+            let opened_by = [Direction::Outbound, Direction::Inbound][n];
+            assert!(self.model.values().all(|p| p.slot != slot));
+            let plain = Plain { slot, last, idle, ended: false, rule, opened_by, partner, alias };
+            self.model.insert(keys[n], plain);
+            self.opened += 1;
+        }
+        let [source, destination] = slots.map(|slot| self.records.record(slot));
+        assert_eq!((*source.way(false), source.way_rule()), (way, rules[1]));
+        assert_eq!((*destination.way(false), destination.way_rule()), (Stored::default(), 0));
+    }
+
+    fn open(&mut self, key: FlowKey) {
+        self.clear(&key);
         let idle = [4, 4, 5, 30, 0, 255][self.dice.roll(6) as usize];
         let opened_by = [Direction::Inbound, Direction::Outbound][self.dice.roll(2) as usize];
         let rule = self.dice.roll(1000) as u32;
-        let slot = self.records.open(&key, self.now, idle, rule, opened_by).unwrap();
+        let slot = match flow_of(&self.records, &key).filter(|_| rule.is_multiple_of(2)) {
+            Some(flow) => {
+                let opening = Opening { flow, idle_minutes: idle, rule };
+                widest(OpenIpv4(&mut self.records, opening, self.now, opened_by)).unwrap()
+            }
+            None => self.records.open(&key, self.now, idle, rule, opened_by).unwrap(),
+        };
         let (last, alias) = (self.now, 0);
         let plain = Plain { slot, last, idle, ended: false, rule, opened_by, partner: None, alias };
         assert!(self.model.values().all(|p| p.slot != slot));
@@ -184,10 +285,11 @@ impl Pair {
                 self.records.link(slot, self.model[&other].slot);
                 let same = other == key || self.model[&key].partner == Some(other);
                 if !ended && !self.model[&other].ended && !same {
-                    self.unlink(&key);
-                    self.unlink(&other);
-                    self.model.get_mut(&key).unwrap().partner = Some(other);
-                    self.model.get_mut(&other).unwrap().partner = Some(key);
+                    for (key, partner) in [(key, other), (other, key)] {
+                        self.unlink(&key);
+                        let own = self.model.get_mut(&key).unwrap();
+                        (own.partner, own.alias) = (Some(partner), 0);
+                    }
                 }
             }
             7 => {
@@ -196,8 +298,12 @@ impl Pair {
             }
             _ => {
                 let hash = self.dice.roll(u64::from(u32::MAX)) as u32 | 1;
-                assert!(self.records.alias(slot, hash));
-                self.model.get_mut(&key).unwrap().alias = hash;
+                let own = self.model.get_mut(&key).unwrap();
+                assert_eq!(self.records.alias(slot, hash), own.partner.is_none());
+                if own.partner.is_none() {
+                    let before = std::mem::replace(&mut own.alias, hash);
+                    assert!(before == 0 || self.records.probe(Base, before, true) == NONE);
+                }
             }
         }
     }
@@ -227,7 +333,7 @@ impl Pair {
             self.records.reap_all(self.now, |owner| told.push(owner));
         } else {
             let budget = self.dice.roll(20) as usize;
-            let done = self.records.reap(self.now, budget, |owner| told.push(owner));
+            let done = widest(Reap(&mut self.records, self.now, budget, &mut told));
             assert!(told.len() <= done && done <= budget);
         }
         self.take_gone(told, all);
@@ -265,7 +371,13 @@ impl Pair {
     fn find(&self, key: &FlowKey) {
         let expected = self.model.get(key).filter(|_| self.gone_at(key) > self.now).map(|p| p.slot);
         assert_eq!(self.records.find(key, self.now), expected);
-        assert_eq!(self.records.find_any(key), self.model.get(key).map(|p| p.slot));
+        let any = self.model.get(key).map(|p| p.slot);
+        assert_eq!(self.records.find_any(key), any);
+        if let Some(flow) = flow_of(&self.records, key) {
+            assert_eq!(widest(FindIpv4(&self.records, flow)), any.unwrap_or(NONE));
+            let other = Owner { endpoint: flow.owner.endpoint ^ 1, ..flow.owner };
+            assert_eq!(self.records.find_ipv4(Base, &FlowV4 { owner: other, ..flow }), NONE);
+        }
     }
 
     /// Everything that can be seen of every record.
@@ -288,17 +400,22 @@ impl Pair {
             assert_eq!(record.fresh(now), now - own.last <= Nanos::from(way_idle) * MINUTE);
             assert_eq!((record.opened_by(), record.idle_minutes()), (own.opened_by, own.idle));
             if own.alias != 0 {
-                assert_eq!(records.probe(own.alias, true), own.slot);
+                assert_eq!(records.probe(Base, own.alias, true), own.slot);
             }
             if let (IpAddr::V4(local), IpAddr::V4(remote)) = (key.local, key.remote) {
                 let (local, remote) = (local.to_bits(), remote.to_bits());
                 let ports = u32::from(key.ports.0) << 16 | u32::from(key.ports.1);
-                assert_eq!(record.is_live_ipv4(local, remote, ports, key.protocol, false), !own.ended);
-                assert!(!record.is_live_ipv4(local ^ 1, remote, ports, key.protocol, false));
+                assert_eq!(record.is_live_ipv4(pair(local, remote), ports, key.protocol, false), !own.ended);
+                assert!(!record.is_live_ipv4(pair(local ^ 1, remote), ports, key.protocol, false));
                 let hash = records.hash_ipv4(key.owner.vnet, local, remote, ports, key.protocol);
-                assert_ne!(records.probe(hash, false), NONE);
+                assert_ne!(records.probe(Base, hash, false), NONE);
             } else {
-                assert!(!record.is_live_ipv4(record.local, record.remote, record.ports, key.protocol, false));
+                assert!(!record.is_live_ipv4(
+                    pair(record.local, record.remote),
+                    record.ports,
+                    key.protocol,
+                    false
+                ));
             }
         });
     }
@@ -311,9 +428,13 @@ fn the_table_is_like_a_plain_one() {
         let keys = [20, 300, 5000][n as usize % 3];
         for step in 0..3000 {
             match pair.dice.roll(40) {
-                0..10 => {
+                0..8 => {
                     let key = key(pair.dice.roll(keys));
                     pair.open(key);
+                }
+                8..10 => {
+                    let keys = [0; 2].map(|_| key(pair.dice.roll(keys)));
+                    pair.open_linked(keys);
                 }
                 10..14 => pair.pass_time(),
                 14..18 => {
@@ -389,7 +510,7 @@ fn ways_go_when_the_record_ends_or_partners_part() {
 fn no_slot_matches_nothing() {
     let mut records = Records::new(seed(3));
     open(&mut records, 1, START).unwrap();
-    assert!(!records.record(NONE).is_live_ipv4(0, 0, 0, 0, false) && !records.record(NONE).is_used());
+    assert!(!records.record(NONE).is_live_ipv4(0, 0, 0, false) && !records.record(NONE).is_used());
     records.remove(NONE);
     records.end(NONE, START);
     records.link(NONE, 1);
@@ -397,7 +518,7 @@ fn no_slot_matches_nothing() {
     records.prefetch_record(NONE);
     assert_eq!(records.len(), 1);
     assert_eq!(
-        (records.probe(hash4(&records, 1), false), records.probe(hash4(&records, 2), false)),
+        (records.probe(Base, hash4(&records, 1), false), records.probe(Base, hash4(&records, 2), false)),
         (1, NONE)
     );
 }
@@ -449,8 +570,8 @@ fn expiry_does_no_more_than_it_is_told() {
     }
     let later = START + 4 * MINUTE + TICK_NANOS;
     let mut gone = 0;
-    assert_eq!(records.reap(START + MINUTE, 1000, |_| gone += 1), 0);
-    while records.reap(later, 100, |_| gone += 1) == 100 {}
+    assert_eq!(records.reap(Base, START + MINUTE, 1000, |_| gone += 1), 0);
+    while records.reap(Base, later, 100, |_| gone += 1) == 100 {}
     assert_eq!((gone, records.len()), (count, 0));
     // After a long silence, too; and freed slots are given again.
     let memory = records.memory();
@@ -480,7 +601,7 @@ fn a_million_records_take_less_than_96_bytes_each() {
     while !records.is_empty() {
         let before = records.len();
         let mut gone = 0;
-        let done = records.reap(later, 256, |_| gone += 1);
+        let done = records.reap(Base, later, 256, |_| gone += 1);
         assert!(done <= 256 && before - records.len() == gone && gone <= done);
         calls += 1;
     }

@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::record::{Record, gone_at};
+use super::record::{Record, due_at};
 use crate::sys::Arena;
 use crate::types::Nanos;
 
@@ -90,14 +90,13 @@ impl Timers {
 
     /// Puts a record that has no timer where it is looked at at `at` or soon after (never later than a tick, unless
     /// that has passed); what is to be its `timer`.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn set(&mut self, slot: u32, at: Nanos) -> u32 {
-        let tick = tick(at).min(self.cursor + TICKS as u64 - 1).max(self.cursor);
-        let list = tick as usize % TICKS;
+        let list = self.list(at);
         let mut block = self.heads[list];
         let mut words = self.blocks.get_mut(block as usize);
-        if block == 0 || words[1] >> 16 >= ROOM {
+        if block == 0 || words[1] >= ROOM << 16 {
             block = self.add_block(list, block);
             words = self.blocks.get_mut(block as usize);
         }
@@ -107,6 +106,19 @@ impl Timers {
         (block << 4) | place
     }
 
+    /// The list of an instant.
+    #[inline(always)]
+    fn list(&self, at: Nanos) -> usize {
+        tick(at).min(self.cursor + TICKS as u64 - 1).max(self.cursor) as usize % TICKS
+    }
+
+    /// Asks for the place of the next timer of about this instant.
+    #[inline(always)]
+    pub fn prefetch(&self, at: Nanos) {
+        self.blocks.prefetch(self.heads[self.list(at)] as usize);
+    }
+
+    #[inline(never)]
     fn add_block(&mut self, list: usize, next: u32) -> u32 {
         let mut words = [0; 16];
         words[0] = next;
@@ -215,7 +227,7 @@ impl Timers {
         let list = self.cursor as usize % TICKS;
         while let slot @ 1.. = self.pop(list) {
             records.get_mut(slot as usize).timer = IN_HEAP;
-            self.soon.push(Reverse((gone_at(records, slot), slot)));
+            self.soon.push(Reverse((due_at(records, slot), slot)));
         }
         while let Some(&Reverse((at, slot))) = self.soon.peek()
             && at <= now
