@@ -154,6 +154,12 @@ workers the whole is as fast as the worker that was busy longest. median_burst i
 bursts of frames, which hardly sees what else the machine does. flows are the live records at the
 end. --seconds is the time of one repeat by the clock on the wall, filling and checking included.
 
+With --swaps, another thread compiles changes of one customer after the other (two rules and a
+route) and puts them in force between two bursts: so many for each second that the workers are
+busy, because what a change costs them between two bursts is measured, while about half of the
+time, filling and checking, is not. Each repeat comes as a pair, one with changes and one without,
+and the figures of the changes say how many times as long a packet takes with them.
+
 Example:
   clearway bench small --seconds 0.2
   clearway bench edge --zipf 1.0 --workers 2 --json
@@ -306,7 +312,8 @@ pub struct BenchArgs {
     /// How often the run is repeated (5)
     #[arg(long, value_name = "N")]
     pub repeats: Option<u32>,
-    /// Changes of one customer's configuration that are compiled and put in force while it runs
+    /// Changes of one customer's configuration that are compiled and put in force in each second that is measured; every
+    /// repeat then has one without changes beside it
     #[arg(long, value_name = "PER_SECOND")]
     pub swaps: Option<f64>,
     /// What all random choices follow from (1)

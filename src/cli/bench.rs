@@ -14,13 +14,13 @@ pub fn run(args: &BenchArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
     if !faults.is_empty() {
         return Err(Refused(faults));
     }
-    let mut steps = Steps::new(u64::from(settings.repeats) + 4);
+    let mut steps = Steps::new(u64::from(settings.runs()) + 4);
     let progress = &mut |step| {
         steps.step(match step {
             Step::Configuration => "making and compiling the configuration".to_owned(),
             Step::Opening => "opening every flow and checking every packet".to_owned(),
             Step::Calibration => "measuring this machine".to_owned(),
-            Step::Repeat(n) => format!("measuring, {} of {}", n + 1, settings.repeats),
+            Step::Repeat(n) => format!("measuring, {} of {}", n + 1, settings.runs()),
         });
     };
     let result = run_bench(&settings, progress);

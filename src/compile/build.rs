@@ -29,14 +29,15 @@ pub fn compile(model: &Model, names: &mut Names) -> Program {
         services_port: None,
         generations: Vec::new(),
         generation: 0,
-        parts: Vec::new(),
+        parts: Arc::default(),
+        order: Vec::new(),
         names: Arc::default(),
     };
     recompile(&nothing, &Model::default(), model, names)
 }
 
 /// Compiles what is not in `after` as it was in `before`, and shares the rest with the program that `before` was
-/// compiled to with the same `names`. Customers that did not change cost next to nothing if the models share them.
+/// compiled to with the same `names`. What the models share did not change, and costs next to nothing.
 pub fn recompile(previous: &Program, before: &Model, after: &Model, names: &mut Names) -> Program {
     let mut next = Next::new(previous, before, after);
     for (index, customer) in after.customers.iter().enumerate() {
@@ -62,10 +63,10 @@ struct Next<'a> {
     vnets: Vec<Arc<Vnet>>,
     /// Ranges or subnets of some VNet changed.
     spaces: bool,
-    parts: Vec<Arc<Part>>,
+    parts: Arc<Vec<Arc<Part>>>,
     generations: Vec<u32>,
-    /// The customers that are in the model, by number.
-    present: Vec<bool>,
+    /// The numbers of the customers that are in the model, in its order.
+    order: Vec<u32>,
     vacant: Vacant,
 }
 
@@ -111,7 +112,7 @@ impl<'a> Next<'a> {
             spaces: false,
             parts: previous.parts.clone(),
             generations,
-            present: Vec::new(),
+            order: Vec::with_capacity(after.customers.len()),
             vacant: Vacant::default(),
         }
     }
@@ -128,15 +129,22 @@ impl<'a> Next<'a> {
     }
 
     fn customer(&mut self, index: usize, customer: &'a Arc<Customer>, names: &mut Names) {
-        let earlier = self.earlier(index, &customer.name);
-        if self.port_names && self.tags && earlier == Some(customer) {
-            set(&mut self.present, names.customer(&customer.name), true, || false);
+        // What the models share needs no look inside.
+        let shared = self.before.customers.get(index).is_some_and(|c| Arc::ptr_eq(c, customer));
+        if let Some(&number) =
+            self.previous.order.get(index).filter(|_| shared && self.port_names && self.tags)
+        {
+            self.order.push(number);
             return;
         }
-        let mut work = Work::new(self.after, customer, names);
-        set(&mut self.present, work.id, true, || false);
+        let earlier = self.earlier(index, &customer.name);
         let earlier = earlier.map(|e| Earlier::new(self.previous, e, customer, self.port_names, self.tags));
-        work.earlier = earlier;
+        if earlier.as_ref().is_some_and(|e| e.is_whole(customer)) {
+            self.order.push(names.customer(&customer.name));
+            return;
+        }
+        let work = Work::new(self.after, customer, earlier, names);
+        self.order.push(work.id);
 
         let mut changed = self.part(&work);
         for end in work.ends() {
@@ -158,7 +166,7 @@ impl<'a> Next<'a> {
                 continue;
             }
             self.spaces |= before.is_none_or(|b| !has_same_spaces(b, &vnet));
-            changed = true;
+            changed |= !work.ways_hold(index);
             let vacant = &mut self.vacant;
             set(&mut self.vnets, number, vnet, || vacant.vnet());
         }
@@ -176,7 +184,7 @@ impl<'a> Next<'a> {
         }
         self.vacate(&before, &part);
         let vacant = self.vacant.part.clone();
-        set(&mut self.parts, work.id, Arc::new(part), || vacant.clone());
+        set(Arc::make_mut(&mut self.parts), work.id, Arc::new(part), || vacant.clone());
         true
     }
 
@@ -192,12 +200,8 @@ impl<'a> Next<'a> {
     }
 
     fn finish(mut self, names: &mut Names) -> Program {
-        for number in 0..self.parts.len() {
-            if !self.present.get(number).is_some_and(|p| *p) && *self.parts[number] != Part::default() {
-                let gone = std::mem::replace(&mut self.parts[number], self.vacant.part.clone());
-                self.vacate(&gone, &Part::default());
-                self.generations[number] = 0;
-            }
+        if self.order != self.previous.order {
+            self.vacate_absent();
         }
         self.make_room(names);
         let Next { previous, .. } = self;
@@ -231,6 +235,7 @@ impl<'a> Next<'a> {
             generations: self.generations,
             generation: self.generation,
             parts: self.parts,
+            order: self.order,
             names: match names.is_as(&previous.names) {
                 true => previous.names.clone(),
                 false => Arc::new(names.clone()),
@@ -240,6 +245,23 @@ impl<'a> Next<'a> {
             program.origins = Arc::new(Origins::new(&previous.origins, &program));
         }
         program
+    }
+
+    /// Vacates what belonged to customers that are not in the model.
+    fn vacate_absent(&mut self) {
+        let mut present = vec![false; self.parts.len()];
+        for &number in &self.order {
+            set(&mut present, number, true, || false);
+        }
+        for number in (0..self.parts.len()).filter(|n| !present[*n]) {
+            if *self.parts[number] == Part::default() {
+                continue;
+            }
+            let vacant = self.vacant.part.clone();
+            let gone = std::mem::replace(&mut Arc::make_mut(&mut self.parts)[number], vacant);
+            self.vacate(&gone, &Part::default());
+            self.generations[number] = 0;
+        }
     }
 
     /// Every number has its place in every table, vacant or not.
@@ -254,7 +276,9 @@ impl<'a> Next<'a> {
             self.vnets.resize(names.vnet_count(), self.vacant.vnet());
         }
         self.generations.resize(names.customer_count().max(self.generations.len()), 0);
-        self.parts.resize(names.customer_count().max(self.parts.len()), self.vacant.part.clone());
+        if self.parts.len() < names.customer_count() {
+            Arc::make_mut(&mut self.parts).resize(names.customer_count(), self.vacant.part.clone());
+        }
     }
 }
 

@@ -60,8 +60,18 @@ fn link_names(customer: &Customer, circuit: usize, peering: usize) -> (&str, &st
 
 impl<'a> Work<'a> {
     /// Numbers a customer, its VNets and its tunnels.
-    pub fn new(model: &'a Model, customer: &'a Customer, names: &mut Names) -> Work<'a> {
+    pub fn new(
+        model: &'a Model,
+        customer: &'a Customer,
+        earlier: Option<Earlier<'a>>,
+        names: &mut Names,
+    ) -> Work<'a> {
         let id = names.customer(&customer.name);
+        let hosts = customer.vnets.iter().map(|_| OnceCell::new()).collect();
+        if let Some(Part { vnets, tunnels }) = earlier.as_ref().and_then(|e| e.part(id)).cloned() {
+            let tags = &model.tags;
+            return Work { customer, tags, id, vnets, tunnels, earlier, sites: OnceCell::new(), hosts };
+        }
         let tunnel = |t: &crate::model::Tunnel| TunnelName {
             customer: id,
             to: way_name(customer, t.to),
@@ -75,9 +85,9 @@ impl<'a> Work<'a> {
             id,
             vnets: customer.vnets.iter().map(|v| names.vnet(id, &v.name)).collect(),
             tunnels: customer.tunnels.iter().map(|t| names.tunnel(tunnel(t))).collect(),
-            earlier: None,
+            earlier,
             sites: OnceCell::new(),
-            hosts: customer.vnets.iter().map(|_| OnceCell::new()).collect(),
+            hosts,
         }
     }
 
@@ -119,7 +129,6 @@ impl<'a> Work<'a> {
     pub fn entries(&self, names: &mut Names) -> Vec<(u32, Arc<Entry>)> {
         type Tables = (Arc<Lpm<u32>>, Arc<Lpm<()>>, Arc<Lpm<()>>);
         let mut of_peerings: HashMap<(usize, usize), Tables> = HashMap::new();
-        let alike = self.earlier.as_ref().filter(|e| e.entries_alike());
         let mut entries = Vec::new();
         for (tunnel, &number) in self.customer.tunnels.iter().zip(&self.tunnels) {
             let source = match tunnel.to {
@@ -127,7 +136,7 @@ impl<'a> Work<'a> {
                 TunnelTo::Connection(c) => Source::Connection(c),
                 TunnelTo::Vnet(_) | TunnelTo::Internet(_) => continue,
             };
-            if alike.is_some_and(|e| e.is_as_learned(source)) {
+            if self.earlier.as_ref().is_some_and(|e| e.entry_alike(source)) {
                 continue;
             }
             let make = || {
@@ -171,6 +180,12 @@ impl<'a> Work<'a> {
             return same.clone();
         }
         Arc::new(self.compile(index, names))
+    }
+
+    /// Packets of a VNet's known flows go the ways they went in the program before.
+    pub fn ways_hold(&self, index: usize) -> bool {
+        let earlier = self.earlier.as_ref().filter(|e| e.vnet(index, self.vnets[index]).is_some());
+        earlier.is_some_and(|e| e.ways_hold(self.customer, index))
     }
 
     fn compile(&self, index: usize, names: &mut Names) -> Vnet {

@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 
-use super::program::{Program, Vnet};
-use super::topology::{self, Sites, Source};
-use crate::model::{ConnectionTo, Customer, LearnedRoute, Nsg, RouteTable};
+use super::program::{Part, Program, Vnet};
+use super::topology::{self, Peer, Sites, Source};
+use super::touched::{Marks, Touched};
+use crate::model::{ConnectionTo, Customer, LearnedRoute, Nic, Nsg, RouteTable};
 
 /// A customer as it was compiled before.
 pub(super) struct Earlier<'a> {
@@ -20,14 +21,19 @@ pub(super) struct Earlier<'a> {
     pub customer: &'a Customer,
     /// The service tags that it uses hold the same prefixes.
     pub tags: bool,
-    /// The application security groups have the same indices.
+    /// What equal models name as application security groups are the same ones.
     pub asgs: bool,
     program: &'a Program,
-    /// Everything between gateways and far sites is as it was, and so are the numbers of its tunnels; but perhaps what
-    /// was learned from these sources.
-    sites: bool,
+    /// The ports have the same names.
+    ports: bool,
+    touched: Touched,
+    /// From where something else was learned.
     sources: HashSet<Source, RandomState>,
+    /// VNets whose gateways have learned something else.
+    told: Marks,
     vnets: Vec<Earliest>,
+    /// The NICs, as they are now.
+    nics: ByVnet<'a, Nic>,
     of_sites: OnceCell<Sites<'a>>,
     nsgs: Vec<OnceCell<Option<usize>>>,
     route_tables: Vec<OnceCell<Option<usize>>>,
@@ -40,6 +46,8 @@ struct Earliest {
     index: Option<usize>,
     /// It, its NICs and hosts are as they were, at the same indices.
     same: bool,
+    /// Its ranges and peerings are as they were, at the same index.
+    near: bool,
 }
 
 impl<'a> Earlier<'a> {
@@ -47,28 +55,60 @@ impl<'a> Earlier<'a> {
     pub fn new(
         program: &'a Program,
         customer: &'a Customer,
-        after: &Customer,
+        after: &'a Customer,
         ports: bool,
         tags: bool,
     ) -> Earlier<'a> {
-        let sites = ports
-            && customer.circuits == after.circuits
-            && customer.gateways == after.gateways
-            && customer.local_network_gateways == after.local_network_gateways
-            && customer.connections == after.connections
-            && customer.tunnels == after.tunnels;
+        let nics = ByVnet::new(&after.nics, after.vnets.len(), |n| n.vnet);
+        let vnets = vnets(customer, after, &nics);
+        let near = |vnet: usize| {
+            let near = |v: usize| vnets.get(v).is_some_and(|v| v.near);
+            let peerings = after.vnets.get(vnet).into_iter().flat_map(|v| &v.peerings);
+            near(vnet) && peerings.filter_map(|p| p.remote).all(near)
+        };
+        let sources = changed_sources(&customer.learned_routes, &after.learned_routes);
         Earlier {
-            vnets: vnets(customer, after),
+            touched: Touched::new(customer, after, near),
+            told: told(after, &sources),
+            vnets,
+            nics,
             of_sites: OnceCell::new(),
             nsgs: after.nsgs.iter().map(|_| OnceCell::new()).collect(),
             route_tables: after.route_tables.iter().map(|_| OnceCell::new()).collect(),
-            asgs: customer.asgs == after.asgs,
+            asgs: customer.asgs.iter().zip(&after.asgs).all(|(a, b)| a == b),
             customer,
             tags,
             program,
-            sites,
-            sources: changed_sources(&customer.learned_routes, &after.learned_routes),
+            ports,
+            sources,
         }
+    }
+
+    /// Nothing changed that anything compiled depends on.
+    pub fn is_whole(&self, after: &Customer) -> bool {
+        let Customer { vnets, nsgs, route_tables, .. } = self.customer;
+        self.ports
+            && self.tags
+            && self.asgs
+            && !self.touched.any
+            && self.sources.is_empty()
+            && (vnets.len(), nsgs.len(), route_tables.len())
+                == (after.vnets.len(), after.nsgs.len(), after.route_tables.len())
+            && self.vnets.iter().all(|v| v.same)
+            && (0..nsgs.len()).all(|n| self.nsg(after, n) == Some(n))
+            && (0..route_tables.len()).all(|t| self.route_table(after, t) == Some(t))
+    }
+
+    /// The numbers of the VNets and tunnels, if all names are as they were, in the same order.
+    pub fn part(&self, number: u32) -> Option<&'a Part> {
+        let same = |v: &Earliest, n: usize| v.index == Some(n);
+        let names = self.customer.vnets.len() == self.vnets.len()
+            && self.vnets.iter().enumerate().all(|(n, v)| same(v, n));
+        self.program
+            .parts
+            .get(number as usize)
+            .map(|p| &**p)
+            .filter(|_| names && self.ports && !self.touched.any)
     }
 
     /// The index and the compiled form that a VNet had, by its index and number now.
@@ -92,33 +132,25 @@ impl<'a> Earlier<'a> {
     pub fn routes_alike(&self, after: &Customer, index: usize) -> bool {
         let mut remotes =
             after.vnets.get(index).into_iter().flat_map(|v| &v.peerings).filter_map(|p| p.remote);
-        self.sites
+        let reaches_as_before = |home: usize| !self.touched.homes.has(home) && !self.told.has(home);
+        self.ports
             && self.tags
             && self.is_same(index)
+            && !self.touched.tunnels.has(index)
             && remotes.all(|r| self.is_same(r))
-            && self.learned_alike(after, index)
+            && reaches_as_before(index)
+            && topology::peers(after, index)
+                .filter(Peer::uses_remote_gateways)
+                .all(|p| reaches_as_before(p.vnet))
     }
 
-    /// Nothing changed of what the gateways of a VNet have learned.
-    fn learned_alike(&self, after: &Customer, index: usize) -> bool {
-        if self.sources.is_empty() {
-            return true;
-        }
-        let gateways = topology::gateways(after, index);
-        let mut connections =
-            after.connections.iter().enumerate().filter(|(_, c)| gateways.contains(&c.gateway));
-        connections.all(|(i, connection)| match connection.to {
-            ConnectionTo::Circuit { circuit, .. } => {
-                let peerings = after.circuits.get(circuit).map_or(0, |c| c.peerings.len());
-                (0..peerings).all(|p| self.is_as_learned(Source::Peering(circuit, p)))
-            }
-            ConnectionTo::Site { .. } => self.is_as_learned(Source::Connection(i)),
-        })
-    }
-
-    /// What circuit links and connections lead to is as it was, but perhaps where something else was learned.
-    pub fn entries_alike(&self) -> bool {
-        self.sites && self.vnets.len() == self.customer.vnets.len() && self.vnets.iter().all(|v| v.same)
+    /// What a circuit's links or a connection lead to is as it was.
+    pub fn entry_alike(&self, source: Source) -> bool {
+        let touched = match source {
+            Source::Peering(circuit, _) => self.touched.circuits.has(circuit),
+            Source::Connection(connection) => self.touched.connections.has(connection),
+        };
+        self.ports && !touched && self.is_as_learned(source)
     }
 
     /// What was learned there is as it was.
@@ -128,12 +160,29 @@ impl<'a> Earlier<'a> {
 
     /// Nothing changed that a VNet depends on.
     pub fn is_untouched(&self, after: &Customer, index: usize) -> bool {
-        let Some(vnet) = after.vnets.get(index).filter(|_| self.asgs) else { return false };
-        let nsg = |nsg: Option<usize>| nsg.is_none_or(|n| self.nsg(after, n) == Some(n));
-        let table = |table: Option<usize>| table.is_none_or(|t| self.route_table(after, t) == Some(t));
-        self.routes_alike(after, index)
-            && vnet.subnets.iter().all(|s| nsg(s.nsg) && table(s.route_table))
-            && after.nics.iter().filter(|n| n.vnet == index).all(|n| nsg(n.nsg))
+        self.asgs
+            && self.ways_alike(after, index)
+            && self.nsgs_of(after, index).all(|n| self.nsg(after, n) == Some(n))
+    }
+
+    /// Packets of known flows go the ways they went: only rules changed, which are for flows to come.
+    pub fn ways_hold(&self, after: &Customer, index: usize) -> bool {
+        let flushes = |n: usize| after.nsgs.get(n).is_none_or(|n| n.flush_connection);
+        self.ways_alike(after, index) && !self.nsgs_of(after, index).any(flushes)
+    }
+
+    /// Nothing changed that a VNet depends on, but perhaps rules.
+    fn ways_alike(&self, after: &Customer, index: usize) -> bool {
+        let tables =
+            after.vnets.get(index).into_iter().flat_map(|v| &v.subnets).filter_map(|s| s.route_table);
+        let mut tables = tables.map(|t| self.route_table(after, t) == Some(t));
+        self.routes_alike(after, index) && tables.all(|same| same)
+    }
+
+    /// The groups of a VNet's subnets and NICs.
+    fn nsgs_of<'b>(&'b self, after: &'b Customer, index: usize) -> impl Iterator<Item = usize> + use<'a, 'b> {
+        let of_subnets = after.vnets.get(index).into_iter().flat_map(|v| &v.subnets).filter_map(|s| s.nsg);
+        of_subnets.chain(self.nics.of(index).filter_map(|n| n.nsg))
     }
 
     /// The index that a network security group had, if it is as it was.
@@ -153,13 +202,38 @@ impl<'a> Earlier<'a> {
     }
 }
 
-/// The sources of what stands in only one of the lists, or in another order.
+/// The sources of what stands in only one of the lists, or in another order. Of an AS path only the length matters, and
+/// there may be a million of them somewhere else in memory.
 fn changed_sources(before: &[LearnedRoute], after: &[LearnedRoute]) -> HashSet<Source, RandomState> {
-    let same = before.iter().zip(after).take_while(|(a, b)| a == b).count();
+    let alike = |(a, b): &(&LearnedRoute, &LearnedRoute)| {
+        a.prefix == b.prefix && a.from == b.from && a.as_path.len() == b.as_path.len()
+    };
+    let same = before.iter().zip(after).take_while(alike).count();
     let (before, after) = (&before[same..], &after[same..]);
-    let same = before.iter().rev().zip(after.iter().rev()).take_while(|(a, b)| a == b).count();
+    let same = before.iter().rev().zip(after.iter().rev()).take_while(alike).count();
     let changed = before[..before.len() - same].iter().chain(&after[..after.len() - same]);
     changed.map(Source::of).collect()
+}
+
+/// The VNets with a gateway that learns from one of these sources.
+fn told(after: &Customer, sources: &HashSet<Source, RandomState>) -> Marks {
+    if sources.is_empty() {
+        return Marks::default();
+    }
+    let mut told = Marks::new([after.vnets.len(); 2]);
+    for (number, connection) in after.connections.iter().enumerate() {
+        let told_here = match connection.to {
+            ConnectionTo::Circuit { circuit, .. } => {
+                let peerings = after.circuits.get(circuit).map_or(0, |c| c.peerings.len());
+                (0..peerings).any(|p| sources.contains(&Source::Peering(circuit, p)))
+            }
+            ConnectionTo::Site { .. } => sources.contains(&Source::Connection(number)),
+        };
+        if let Some(gateway) = after.gateways.get(connection.gateway).filter(|_| told_here) {
+            told.set(gateway.vnet);
+        }
+    }
+    told
 }
 
 /// Where the same thing stood: at the same index, or under the same name.
@@ -177,26 +251,51 @@ fn found<T: Eq>(
     (before[found] == *now).then_some(found)
 }
 
-fn vnets(before: &Customer, after: &Customer) -> Vec<Earliest> {
-    let lists = [before, after].map(|c| (by_vnet(c, &c.nics, |n| n.vnet), by_vnet(c, &c.hosts, |h| h.vnet)));
-    let same = |v: usize| {
-        before.vnets.get(v) == after.vnets.get(v)
-            && lists[0].0.get(v) == lists[1].0.get(v)
-            && lists[0].1.get(v) == lists[1].1.get(v)
-    };
+fn vnets(before: &Customer, after: &Customer, nics: &ByVnet<'_, Nic>) -> Vec<Earliest> {
+    let old_nics = ByVnet::new(&before.nics, before.vnets.len(), |n| n.vnet);
+    let [old_hosts, hosts] = [before, after].map(|c| ByVnet::new(&c.hosts, c.vnets.len(), |h| h.vnet));
     let one = |(v, vnet): (usize, &crate::model::Vnet)| match before.vnets.get(v) {
-        Some(at) if at.name == vnet.name => Earliest { index: Some(v), same: same(v) },
-        _ => Earliest { index: before.vnets.iter().position(|b| b.name == vnet.name), same: false },
+        Some(at) if at.name == vnet.name => Earliest {
+            index: Some(v),
+            same: at == vnet && old_nics.of(v).eq(nics.of(v)) && old_hosts.of(v).eq(hosts.of(v)),
+            near: (&at.address_space, &at.peerings) == (&vnet.address_space, &vnet.peerings),
+        },
+        _ => {
+            let index = before.vnets.iter().position(|b| b.name == vnet.name);
+            Earliest { index, same: false, near: false }
+        }
     };
     after.vnets.iter().enumerate().map(one).collect()
 }
 
-fn by_vnet<'a, T>(customer: &Customer, items: &'a [T], vnet: impl Fn(&T) -> usize) -> Vec<Vec<&'a T>> {
-    let mut lists = vec![Vec::new(); customer.vnets.len()];
-    for item in items {
-        if let Some(list) = lists.get_mut(vnet(item)) {
-            list.push(item);
+/// Things of VNets, those of each VNet in their order.
+struct ByVnet<'a, T> {
+    items: Vec<&'a T>,
+    /// Where those of each VNet end.
+    ends: Vec<usize>,
+}
+
+impl<'a, T> ByVnet<'a, T> {
+    fn new(items: &'a [T], vnets: usize, vnet: impl Fn(&T) -> usize) -> ByVnet<'a, T> {
+        let mut sorted: Vec<&T> = items.iter().filter(|item| vnet(item) < vnets).collect();
+        // Mostly they stand in this order, and that is found out in one pass.
+        sorted.sort_by_key(|item| vnet(item));
+        let mut ends = vec![0; vnets];
+        for item in &sorted {
+            ends[vnet(item)] += 1;
         }
+        let mut end = 0;
+        for count in &mut ends {
+            end += *count;
+            *count = end;
+        }
+        ByVnet { items: sorted, ends }
     }
-    lists
+
+    /// Those of a VNet.
+    fn of(&self, vnet: usize) -> impl Iterator<Item = &'a T> + use<'a, '_, T> {
+        let start = vnet.checked_sub(1).and_then(|v| self.ends.get(v)).copied().unwrap_or(0);
+        let end = self.ends.get(vnet).copied().unwrap_or(start);
+        self.items.get(start..end).into_iter().flatten().copied()
+    }
 }

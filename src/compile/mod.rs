@@ -14,6 +14,7 @@ mod program;
 mod routing;
 pub mod security;
 pub mod topology;
+mod touched;
 
 #[cfg(test)]
 mod tests;

@@ -46,13 +46,16 @@ pub struct Program {
     pub internet_port: Option<u16>,
     /// The port of public services.
     pub services_port: Option<u16>,
-    /// For each customer, the generation of the program that last changed anything its packets depend on, but for
-    /// [`Program::plain`]; 0 of a customer that is not there.
+    /// For each customer, the generation of the program that last changed anything that packets of its known flows depend
+    /// on, but for [`Program::plain`]; 0 of a customer that is not there. Rules are for flows to come, unless their group
+    /// flushes connections.
     pub generations: Vec<u32>,
     /// The generation of this program, from 1: one more than its predecessor's.
     pub generation: u32,
     /// What belongs to each customer.
-    pub(super) parts: Vec<Arc<Part>>,
+    pub(super) parts: Arc<Vec<Arc<Part>>>,
+    /// The numbers of the customers, in the order of the configuration.
+    pub(super) order: Vec<u32>,
     /// Every name that a number here stands for.
     pub names: Arc<Names>,
 }

@@ -135,7 +135,22 @@ fn another_rule_leaves_routes_and_other_groups() {
     assert_eq!(fibs(old), fibs(new));
     let (old, new) = (groups(old), groups(new));
     assert_eq!((old.len(), old[0] == new[0], old[1..] == new[1..]), (3, false, true));
-    assert_eq!(change.new.generations, [1, 2]);
+}
+
+#[test]
+fn packets_of_known_flows_do_not_notice_a_rule_unless_its_group_flushes() {
+    let rule = |c: &mut Customer| Arc::make_mut(&mut c.nsgs[0]).rules[0].access = Access::Deny;
+    assert_eq!(change(rule).new.generations, [1, 1]);
+    let flushing = change(|c| {
+        rule(c);
+        Arc::make_mut(&mut c.nsgs[1]).flush_connection = true;
+    });
+    assert_eq!(flushing.new.generations, [1, 2]);
+    let routes =
+        |c: &mut Customer| Arc::make_mut(&mut c.route_tables[0]).disable_bgp_route_propagation = true;
+    assert_eq!(change(routes).new.generations, [1, 2]);
+    let group = |c: &mut Customer| c.vnets[1].subnets[0].nsg = None;
+    assert_eq!(change(group).new.generations, [1, 2]);
 }
 
 #[test]
@@ -203,4 +218,131 @@ fn ports_are_everybodys() {
         |p: &Program| p.tunnels.iter().map(|t| (t.id, p.ports[usize::from(t.port)].name.clone())).collect();
     let (old, new): (Vec<_>, Vec<_>) = (ids(&change.new), ids(&moved));
     assert_eq!(old, new);
+}
+
+/// All that a program says of a few addresses, as text.
+fn told(program: &Program) -> String {
+    let addresses = [
+        "10.1.0.4",
+        "10.1.0.9",
+        "10.1.1.4",
+        "10.2.0.4",
+        "10.3.0.4",
+        "20.0.0.1",
+        "192.168.0.1",
+        "192.168.7.1",
+        "8.8.8.8",
+    ];
+    let addresses = addresses.map(|a| a.parse::<std::net::IpAddr>().unwrap());
+    let fib = |fib: &super::Fib| format!("{:?} {:?}", addresses.map(|a| fib.table.lookup(a)), fib.routes);
+    let mut lines = vec![format!("{:?}", program.tunnels)];
+    for entry in program.entries.iter() {
+        let at = addresses.map(|a| (entry.enter.lookup(a), entry.inside.lookup(a), entry.learned.lookup(a)));
+        lines.push(format!("entry {} {at:?}", entry.party));
+    }
+    for v in program.vnets.iter().filter(|v| !v.is_vacant()) {
+        let at = addresses.map(|a| (v.around.lookup(a), v.place(a), v.learned.lookup(a), v.vpn.lookup(a)));
+        lines.push(format!("vnet {} of {} {at:?} {:?} {:?}", v.id, v.customer, v.space, v.ways));
+        lines.push(format!(
+            "{:?} {:?} {:?} {:?} {:?}",
+            v.fabric, v.internet, v.hosts, v.forwarders, v.vpn_default
+        ));
+        lines.push(fib(&v.gateway_fib));
+        for subnet in &v.subnets {
+            lines.push(format!("{} {:?} {}", subnet.name, subnet.group.is_some(), fib(&subnet.fib)));
+        }
+        for nic in &v.nics {
+            lines.push(format!("{} {} {} {:?}", nic.name, nic.party, nic.forwarding, nic.group.is_some()));
+        }
+    }
+    lines.push(format!("{:?}", addresses.map(|a| program.plain.lookup(a))));
+    lines.join("\n")
+}
+
+/// A change of a customer, with its name.
+type Edit = (&'static str, fn(&mut Customer));
+
+/// Changes of a customer that keep its model valid.
+const EDITS: [Edit; 18] = [
+    ("a link goes down or up", |c| c.tunnels[2].enabled ^= true),
+    ("another key", |c| c.tunnels[3].key += 0x1000),
+    ("the fabric tunnel of the spoke goes down or up", |c| c.tunnels[1].enabled ^= true),
+    ("another name of the circuit", |c| c.circuits[0].name.push('x')),
+    ("another name of a VNet", |c| c.vnets[1].name.push('x')),
+    ("the gateway moves", |c| c.gateways[0].vnet ^= 1),
+    ("another weight", |c| match &mut c.connections[0].to {
+        model::ConnectionTo::Circuit { routing_weight, .. }
+        | model::ConnectionTo::Site { routing_weight, .. } => {
+            *routing_weight += 1;
+        }
+    }),
+    ("the spoke uses the gateway or not", |c| c.vnets[1].peerings[0].use_remote_gateways ^= true),
+    ("the peering is down or up", |c| c.vnets[0].peerings[0].connected ^= true),
+    ("another range of the spoke", |c| {
+        let ranges = &mut c.vnets[1].address_space;
+        ranges.push(["10.3.0.0/16", "10.4.0.0/16"][ranges.len() % 2].parse().unwrap());
+    }),
+    ("a longer path", |c| c.learned_routes.iter_mut().for_each(|r| r.as_path.push(1))),
+    ("one more learned route", |c| {
+        let route = c.learned_routes[0].clone();
+        c.learned_routes.push(model::LearnedRoute { prefix: "192.168.7.0/24".parse().unwrap(), ..route });
+    }),
+    ("a host of the spoke", |c| {
+        let host = c.hosts[0].clone();
+        c.hosts.push(model::Host { vnet: 1, prefixes: vec!["10.2.0.0/16".parse().unwrap()], ..host });
+    }),
+    ("a NIC that forwards", |c| c.nics[0].ip_forwarding ^= true),
+    ("one more ASG", |c| c.asgs.push("asg".to_owned())),
+    ("one more connection", |c| {
+        c.local_network_gateways.push(model::LocalNetworkGateway {
+            name: "site".to_owned(),
+            prefixes: vec!["192.168.0.0/17".parse().unwrap()],
+        });
+        let gateway = c.gateways.len();
+        c.gateways.push(model::Gateway {
+            name: format!("vpn-{gateway}"),
+            kind: model::GatewayKind::Vpn,
+            vnet: 0,
+            default_site: None,
+        });
+        let site = Some(c.local_network_gateways.len() - 1);
+        let to = model::ConnectionTo::Site { local_network_gateway: site, routing_weight: 0 };
+        c.connections.push(model::Connection { name: format!("vpn-{gateway}"), gateway, to });
+        let to = model::TunnelTo::Connection(c.connections.len() - 1);
+        let key = c.tunnels[3].key + 0x100 * gateway as u32;
+        c.tunnels.push(model::Tunnel { to, key, ..c.tunnels[3].clone() });
+    }),
+    ("the site is larger", |c| {
+        if let Some(site) = c.local_network_gateways.last_mut() {
+            site.prefixes.push("8.8.0.0/16".parse().unwrap());
+        }
+    }),
+    ("one more VNet", |c| {
+        let mut vnet = c.vnets[1].clone();
+        (vnet.name, vnet.address_space, vnet.peerings) =
+            (format!("new-{}", c.vnets.len()), Vec::new(), Vec::new());
+        vnet.subnets.clear();
+        c.vnets.push(vnet);
+    }),
+];
+
+#[test]
+fn a_change_means_what_the_whole_means() {
+    let first = configuration();
+    let mut names = Names::default();
+    let compiled = compile(&first, &mut names);
+    for (name, edit) in EDITS {
+        for (then, next) in EDITS {
+            let (mut names, mut before) = (names.clone(), first.clone());
+            let mut program = recompile(&compiled, &first, &before, &mut names);
+            for (step, edit) in [edit, next, edit].into_iter().enumerate() {
+                let mut after = before.clone();
+                edit(Arc::make_mut(&mut after.customers[1]));
+                program = recompile(&program, &before, &after, &mut names);
+                let whole = compile(&after, &mut names.clone());
+                assert_eq!(told(&program), told(&whole), "{name}, then {then}, step {step}");
+                before = after;
+            }
+        }
+    }
 }

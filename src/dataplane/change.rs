@@ -17,12 +17,27 @@ use crate::types::{Nanos, Prefix};
 /// nothing changed since the records were opened, or since they were last looked at, there is nothing to look for.
 pub fn affected(before: &Program, after: &Program) -> Vec<u32> {
     let changed = |number: &u32| {
-        let Some(old) = before.vnets.get(*number as usize).filter(|v| !v.is_vacant()) else { return false };
-        let Some(new) = after.vnets.get(*number as usize).filter(|v| !v.is_vacant()) else { return true };
-        !Arc::ptr_eq(old, new)
-            && (old.flow_timeout_minutes != new.flow_timeout_minutes || any_flushes(new) || loses(old, new))
+        let (old, new) = (before.vnets.get(*number as usize), after.vnets.get(*number as usize));
+        // Most VNets are shared, and need not be looked at.
+        if old.zip(new).is_some_and(|(old, new)| Arc::ptr_eq(old, new)) {
+            return false;
+        }
+        let Some(old) = old.filter(|v| !v.is_vacant()) else { return false };
+        let Some(new) = new.filter(|v| !v.is_vacant()) else { return true };
+        old.flow_timeout_minutes != new.flow_timeout_minutes || any_flushes(new) || loses(old, new)
     };
     (0..before.vnets.len() as u32).filter(changed).collect()
+}
+
+/// Adds what one more change [affects](affected) to what changes since a shard last adopted a program do: it may adopt
+/// the last of several at once, with the records that any of them concerns. Both lists ascend.
+pub fn add(affected: &mut Vec<u32>, more: &[u32]) {
+    if more.is_empty() {
+        return;
+    }
+    affected.extend_from_slice(more);
+    affected.sort_unstable();
+    affected.dedup();
 }
 
 fn any_flushes(vnet: &Vnet) -> bool {

@@ -120,8 +120,9 @@ impl Received {
 
     /// Forgets the tunnels that are no longer there.
     pub fn keep(&mut self, program: &Program) {
-        let ids: std::collections::HashSet<u32> = program.tunnels.iter().map(|t| t.id).collect();
-        self.last.retain(|(tunnel, _), _| ids.contains(tunnel));
+        // A tunnel's number is its place. Without any sequence numbers there is nothing to look at.
+        let there = |tunnel: u32| program.tunnels.get(tunnel as usize).is_some_and(|t| !t.is_vacant());
+        self.last.retain(|(tunnel, _), _| there(*tunnel));
     }
 }
 
@@ -142,8 +143,9 @@ impl Sent {
 
     /// Forgets the tunnels that are no longer there.
     pub fn keep(&mut self, program: &Program) {
-        let ids: std::collections::HashSet<u32> = program.tunnels.iter().map(|t| t.id).collect();
-        self.next.retain(|(tunnel, _), _| ids.contains(tunnel));
+        // A tunnel's number is its place. Without any sequence numbers there is nothing to look at.
+        let there = |tunnel: u32| program.tunnels.get(tunnel as usize).is_some_and(|t| !t.is_vacant());
+        self.next.retain(|(tunnel, _), _| there(*tunnel));
     }
 }
 

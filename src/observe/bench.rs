@@ -48,11 +48,71 @@ fn spread(all: &[Rates], field: impl Fn(&Rates) -> f64) -> [f64; 3] {
     [median(values()), values().fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max)]
 }
 
-/// How long a change of configuration took to compile, in milliseconds: median, least and most.
-fn changes(report: &Report) -> [f64; 3] {
-    let all: Vec<f64> = report.changes.iter().map(|d| d.as_secs_f64() * 1000.0).collect();
-    let least = all.iter().copied().reduce(f64::min).unwrap_or(0.0);
-    [median(all.iter().copied()), least, all.iter().copied().fold(0.0, f64::max)]
+/// What the changes of configuration took, in milliseconds, and what they cost.
+struct Changes {
+    count: usize,
+    /// Compiling one: mean and most.
+    compiled: [f64; 2],
+    /// Until every worker had put it in force: mean and most.
+    in_force: [f64; 2],
+    /// How many times as long a packet took as in the run beside it without changes: median, least and most.
+    times: [f64; 3],
+    /// The rates without changes.
+    still: Vec<Rates>,
+}
+
+impl Changes {
+    /// `None` without any.
+    fn of(report: &Report, size: u32) -> Option<Changes> {
+        if report.still.is_empty() {
+            return None;
+        }
+        let mean_and_most = |all: Vec<Duration>| {
+            let count = all.len().max(1) as f64;
+            let milliseconds = |d: Duration| d.as_secs_f64() * 1000.0;
+            [
+                milliseconds(all.iter().sum()) / count,
+                milliseconds(all.iter().max().copied().unwrap_or_default()),
+            ]
+        };
+        let still: Vec<Rates> = report.still.iter().map(|r| whole(r, size)).collect();
+        let pairs = report.repeats.iter().map(|r| whole(r, size)).zip(&still);
+        let times: Vec<f64> = pairs.map(|(r, s)| r.ns_per_packet / s.ns_per_packet.max(1e-9)).collect();
+        let least = times.iter().copied().fold(f64::INFINITY, f64::min);
+        Some(Changes {
+            count: report.changes.len(),
+            compiled: mean_and_most(report.changes.iter().map(|c| c.compiled).collect()),
+            in_force: mean_and_most(report.changes.iter().filter_map(|c| c.in_force).collect()),
+            times: [median(times.iter().copied()), least, times.iter().copied().fold(0.0, f64::max)],
+            still,
+        })
+    }
+
+    fn json(&self) -> Value {
+        let mean_and_most = |[mean, most]: [f64; 2]| json!({"mean": rounded(mean), "max": rounded(most)});
+        let [median, least, most] = self.times;
+        json!({
+            "count": self.count,
+            "compile_milliseconds": mean_and_most(self.compiled),
+            "in_force_milliseconds": mean_and_most(self.in_force),
+            "times_without": rounded(median),
+            "spread": [rounded(least), rounded(most)],
+            "without": self.still.iter().map(rates_json).collect::<Vec<_>>(),
+        })
+    }
+
+    fn text(&self) -> String {
+        let [times, least, most] = self.times;
+        format!(
+            "{} compiled in {:.2} ms each ({:.2} at most), in force after {:.2} ms ({:.2} at most); a packet takes \
+             {times:.3} times as long as without ({least:.3}..{most:.3})",
+            thousands(self.count as u64),
+            self.compiled[0],
+            self.compiled[1],
+            self.in_force[0],
+            self.in_force[1],
+        )
+    }
 }
 
 /// A number with three digits or more that matter.
@@ -86,7 +146,6 @@ pub fn document(profile: &str, settings: &Settings, report: &Report) -> Value {
         run_json(&figures, &own, own.last().map_or(&[], std::slice::from_ref))
     };
     let mut document = run_json(&repeats, &all, last);
-    let changes = changes(report);
     let facts = json!({
         "profile": profile,
         "options": options_json(settings),
@@ -103,11 +162,7 @@ pub fn document(profile: &str, settings: &Settings, report: &Report) -> Value {
             "peak_bytes": report.peak,
             "checked_packets": report.checked_before,
         },
-        "changes": {
-            "count": report.changes.len(),
-            "milliseconds": rounded(changes[0]),
-            "spread": [rounded(changes[1]), rounded(changes[2])],
-        },
+        "changes": Changes::of(report, settings.size).map(|c| c.json()),
         "buffers": {"ring": RING, "stride_bytes": BUFFER, "burst": BURST},
     });
     if let (Some(document), Value::Object(facts)) = (document.as_object_mut(), facts) {
@@ -227,7 +282,7 @@ fn setup_table(profile: &str, s: &Settings, report: &Report, style: Style) -> Ta
         "traffic",
         format!(
             "{} flow records asked for, {zipf}, inner packets of {} bytes, {} % open a flow, {} changes of \
-             configuration per second",
+             configuration per second of measured time",
             thousands(s.flows.into()),
             s.size,
             s.new_flows,
@@ -252,13 +307,8 @@ fn setup_table(profile: &str, s: &Settings, report: &Report, style: Style) -> Ta
             bytes(report.peak)
         ),
     );
-    if !report.changes.is_empty() {
-        let [median, least, most] = changes(report);
-        let count = report.changes.len();
-        row(
-            "changes",
-            format!("{count} compiled and put in force, {median:.2} ms each ({least:.2}..{most:.2})"),
-        );
+    if let Some(changes) = Changes::of(report, s.size) {
+        row("changes", changes.text());
     }
     let c = &report.calibration;
     row(
@@ -273,7 +323,7 @@ fn setup_table(profile: &str, s: &Settings, report: &Report, style: Style) -> Ta
             c.independent_line
         ),
     );
-    let checked: u64 = report.repeats.iter().flatten().map(|f| f.checked).sum();
+    let checked: u64 = report.repeats.iter().chain(&report.still).flatten().map(|f| f.checked).sum();
     row(
         "checked",
         format!(
@@ -317,6 +367,9 @@ fn run_table(settings: &Settings, report: &Report, style: Style) -> Table {
     let all: Vec<Rates> = report.repeats.iter().map(|r| whole(r, settings.size)).collect();
     for (i, (repeat, rates)) in report.repeats.iter().zip(&all).enumerate() {
         row(format!("run {}", i + 1), *rates, repeat, repeat);
+        if let Some(still) = report.still.get(i) {
+            row(format!("run {}, no changes", i + 1), whole(still, settings.size), still, still);
+        }
     }
     let of_all = |all: &[Rates], which: usize| Rates {
         ns_per_packet: spread(all, |r| r.ns_per_packet)[which],

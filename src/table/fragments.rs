@@ -14,6 +14,10 @@ pub const ADMITTED: Nanos = 30 * SECOND;
 /// but its later ones do not: 30 seconds at 8,700 fragmented datagrams per second.
 pub const CAPACITY: usize = 262_144;
 
+/// Entries that one look at the clock takes out: more than come in between two, and few enough to take no time. After a
+/// pause a quarter of a million may have expired at once.
+const AT_ONCE: usize = 64;
+
 /// Which datagram of which sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FragmentKey {
@@ -49,12 +53,14 @@ pub struct Admission {
 pub struct Fragments {
     table: HashMap<FragmentKey, Admission, RandomState>,
     ages: VecDeque<(Nanos, FragmentKey)>,
+    /// How many of the oldest have expired and are not held any more, but have yet to be taken out.
+    expired: usize,
 }
 
 impl Fragments {
     /// An empty table; the hasher must be random.
     pub fn new(hasher: RandomState) -> Fragments {
-        Fragments { table: HashMap::with_hasher(hasher), ages: VecDeque::new() }
+        Fragments { table: HashMap::with_hasher(hasher), ages: VecDeque::new(), expired: 0 }
     }
 
     /// The admission of a later fragment at `now`.
@@ -70,12 +76,16 @@ impl Fragments {
         self.ages.push_back((admission.at, key));
     }
 
-    /// Forgets what has expired at `now`.
+    /// Forgets what has expired at `now`; takes no longer when that is much.
     pub fn reap(&mut self, now: Nanos) {
-        while let Some(&(at, key)) = self.ages.front()
-            && at.saturating_add(ADMITTED) <= now
-        {
-            self.ages.pop_front();
+        let has_expired = |age: &(Nanos, FragmentKey)| age.0.saturating_add(ADMITTED) <= now;
+        // Time does not go back, so mostly the first that is held says that there is no more.
+        if self.ages.get(self.expired).is_some_and(has_expired) {
+            self.expired = self.ages.partition_point(has_expired);
+        }
+        for _ in 0..self.expired.min(AT_ONCE) {
+            let Some((at, key)) = self.ages.pop_front() else { break };
+            self.expired -= 1;
             if self.table.get(&key).is_some_and(|a| a.at == at) {
                 self.table.remove(&key);
             }
@@ -84,12 +94,12 @@ impl Fragments {
 
     /// Entries held, a datagram whose first fragment came twice counted twice.
     pub fn len(&self) -> usize {
-        self.ages.len()
+        self.ages.len() - self.expired
     }
 
     /// True if nothing is held.
     pub fn is_empty(&self) -> bool {
-        self.ages.is_empty()
+        self.len() == 0
     }
 }
 
@@ -118,5 +128,31 @@ mod tests {
         assert!(f.find(&key, ADMITTED).is_some() && f.len() == 1);
         f.reap(ADMITTED + SECOND);
         assert!(f.is_empty());
+    }
+    #[test]
+    fn many_that_expire_at_once_are_not_held_and_go_bit_by_bit() {
+        let addr = IpAddr::from([10, 0, 0, 1]);
+        let key = |n| FragmentKey {
+            vnet: 1,
+            origin: 0,
+            source: addr,
+            destination: addr,
+            protocol: 17,
+            identification: n,
+        };
+        let at = |at| Admission { at, has_flow: false, rule: None, slots: [None, None] };
+        let mut f = Fragments::new(RandomState::new());
+        (0..1000).for_each(|n| f.admit(key(n), at(u64::from(n))));
+        assert_eq!(f.len(), 1000);
+        f.reap(ADMITTED + 899);
+        assert_eq!((f.len(), f.table.len()), (100, 1000 - AT_ONCE));
+        assert!(f.find(&key(899), ADMITTED + 899).is_none() && f.find(&key(900), ADMITTED + 899).is_some());
+        // One that is still there is admitted anew, and outlives the memory of its first time.
+        f.admit(key(899), at(ADMITTED + 899));
+        (0..20).for_each(|_| f.reap(ADMITTED + 899));
+        assert_eq!((f.len(), f.table.len(), f.ages.len()), (101, 101, 101));
+        assert!(f.find(&key(899), ADMITTED + 900).is_some());
+        (0..2).for_each(|_| f.reap(3 * ADMITTED));
+        assert!(f.is_empty() && f.table.is_empty());
     }
 }

@@ -66,9 +66,21 @@ fn two_workers_judge_as_one() {
 
 #[test]
 fn changes_of_configuration_lose_nothing() {
-    let found = bench("--vnets 4 --flows 500 --workers 2 --swaps 200 --json").expect(0).json();
-    assert!(count(&found, "/changes/count") > 0, "{found}");
+    let found = bench("--vnets 4 --flows 500 --workers 2 --swaps 5000 --json").expect(0).json();
+    assert!(count(&found, "/changes/count") > 1, "{found}");
+    let figure = |name: &str| found.pointer(&format!("/changes/{name}")).and_then(Value::as_f64);
+    for name in ["compile_milliseconds/mean", "compile_milliseconds/max", "times_without"] {
+        assert!(figure(name).is_some_and(|f| f > 0.0), "{name} in {found}");
+    }
+    for name in ["in_force_milliseconds/mean", "in_force_milliseconds/max"] {
+        assert!(figure(name).is_some(), "{name} in {found}");
+    }
+    let without = found.pointer("/changes/without").and_then(Value::as_array);
+    assert_eq!(without.map(Vec::len), found["repeats"].as_array().map(Vec::len));
     assert_eq!(count(&found, "/verdicts/forward"), count(&found, "/packets"));
+    let table = bench("--vnets 2 --flows 200 --swaps 5000").expect(0).stdout;
+    assert!(table.contains("in force after") && table.contains("run 2, no changes"), "{table}");
+    assert!(bench("--flows 100 --json").expect(0).json()["changes"].is_null());
 }
 
 #[test]

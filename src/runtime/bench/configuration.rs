@@ -40,20 +40,28 @@ pub fn model(network: &Network, size: u32, flows: u32) -> Model {
     };
     Model {
         ports: names.into_iter().zip(PORTS).map(port).collect(),
-        customers: (0..network.vnets).map(|v| customer(network, v, flows, 0).into()).collect(),
+        customers: (0..network.vnets).map(|v| customer(network, v, flows).into()).collect(),
         ..Model::default()
     }
 }
 
-/// The customer that has this VNet. Each `change` makes one of its rules and one of its routes another one, which no
-/// traffic of the bench meets.
-pub fn customer(network: &Network, vnet: u32, flows: u32, change: u64) -> Customer {
-    let groups = [group(network, vnet, 0, change), group(network, vnet, 1, 0)];
+/// The customer that has this VNet, with some of its rules and one of its routes made other ones, which no traffic of the
+/// bench meets. It shares the other NSG.
+pub fn changed(network: &Network, customer: &Customer, vnet: u32, change: u64) -> Customer {
+    let mut customer = customer.clone();
+    customer.nsgs[0] = group(network, vnet, 0, change).into();
+    customer.route_tables[0] = route_table(network, vnet, change).into();
+    customer
+}
+
+/// The customer that has this VNet.
+fn customer(network: &Network, vnet: u32, flows: u32) -> Customer {
+    let groups = [0, 1].map(|number| group(network, vnet, number, 0));
     Customer {
         name: format!("customer-{vnet}"),
         vnets: vec![virtual_network(network, vnet, flows)],
         nsgs: groups.map(Into::into).into(),
-        route_tables: vec![route_table(network, vnet, change).into()],
+        route_tables: vec![route_table(network, vnet, 0).into()],
         nics: (0..NICS).map(|n| nic(network, vnet, n, flows)).collect(),
         circuits: vec![circuit(network)],
         gateways: vec![Gateway {

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 pub use calibration::Calibration;
 pub use settings::{Profile, Settings};
+pub use swap::Change;
 pub use worker::{BUFFER, BURST, CHECKED, Figures, RING};
 
 use crate::compile::compile;
@@ -55,10 +56,12 @@ pub struct Report {
     pub checked_before: u64,
     /// What the machine allows.
     pub calibration: Calibration,
-    /// How long compiling each change of configuration took.
-    pub changes: Vec<Duration>,
+    /// What each change of configuration took.
+    pub changes: Vec<Change>,
     /// The repeats, of each the workers.
     pub repeats: Vec<Vec<Figures>>,
+    /// With changes of configuration: beside each repeat the same without any.
+    pub still: Vec<Vec<Figures>>,
 }
 
 /// How far a bench has come.
@@ -70,7 +73,7 @@ pub enum Step {
     Opening,
     /// Measuring the machine.
     Calibration,
-    /// Measuring, the how-manieth time.
+    /// Measuring, the how-manieth time of [`Settings::runs`].
     Repeat(u32),
 }
 
@@ -110,12 +113,11 @@ fn run_expecting(
     let mut names = Names::default();
     let program = Arc::new(compile(&model, &mut names));
     let compile = begin.elapsed().as_secs_f64();
-    let mut changes =
-        (settings.swaps > 0.0).then(|| Changes::new(network, settings.flows, names, model, program.clone()));
+    let mut changes = (settings.swaps > 0.0).then(|| Changes::new(network, names, model, program.clone()));
     let mut report = Report { build, compile, program: program.memory() as u64, ..Report::default() };
     let mut occupancy = Occupancy::new(settings.workers as usize);
     occupancy.grow(&program);
-    let in_force = Arc::new(InForce::new(program));
+    let in_force = Arc::new(InForce::new(&program, settings.workers as usize));
     let traffic = Arc::new(Traffic::new(network, settings.size as usize));
     let expected = Arc::new(Traffic::new(believed, settings.size as usize));
     let mut workers = worker::workers(settings, &traffic, &expected, &in_force, &Arc::new(occupancy));
@@ -133,17 +135,21 @@ fn run_expecting(
     report.calibration = calibration::measure(opened.iter().map(|f| f.table).sum());
     let until = Duration::from_secs_f64(settings.seconds);
     let warm = until.mul_f64(0.2).min(Duration::from_secs(1));
-    for repeat in 0..settings.repeats {
-        progress(Step::Repeat(repeat));
+    for run in 0..settings.runs() {
+        progress(Step::Repeat(run));
         if settings.new_flows == 0.0 {
             run_part(&mut workers, Part::Refresh)?;
         }
-        let mut run = || run_part(&mut workers, Part::Run(warm, until + warm));
-        let figures = match &mut changes {
-            None => run(),
-            Some(changes) => beside(run, |stop| changes.run(settings.swaps, &in_force, stop)),
-        }?;
-        report.repeats.push(figures);
+        let mut measure = || run_part(&mut workers, Part::Run(warm, until + warm));
+        match &mut changes {
+            None => report.repeats.push(measure()?),
+            // The one without changes and the one with them take turns in being the first of a pair.
+            Some(_) if matches!(run % 4, 0 | 3) => report.still.push(measure()?),
+            Some(changes) => {
+                let figures = beside(measure, |stop| changes.run(settings.swaps, &in_force, stop))?;
+                report.repeats.push(figures);
+            }
+        }
     }
     report.changes = changes.map_or_else(Vec::new, |c| c.took);
     Ok(report)

@@ -23,7 +23,7 @@ pub struct Settings {
     pub seconds: f64,
     /// How often the run is repeated.
     pub repeats: u32,
-    /// Changes of configuration per second.
+    /// Changes of configuration per second of measured time.
     pub swaps: f64,
     /// Everything that is chosen at random follows from it, but for the seeds of hash tables.
     pub seed: u64,
@@ -143,6 +143,11 @@ impl Settings {
             ));
         }
         faults
+    }
+
+    /// How often something is measured: with changes of configuration, once more without for each repeat.
+    pub fn runs(&self) -> u32 {
+        self.repeats * if self.swaps > 0.0 { 2 } else { 1 }
     }
 
     /// Share of the packets that open a flow.

@@ -17,7 +17,7 @@ use super::bursts::Bursts;
 use super::check::Checker;
 use super::settings::Settings;
 use super::source::Source;
-use super::swap::InForce;
+use super::swap::{InForce, News};
 use super::traffic::{Packet, Traffic};
 use crate::compile::Program;
 use crate::dataplane::state::Received;
@@ -134,6 +134,8 @@ pub struct Worker {
     expected: Arc<Traffic>,
     checker: Checker,
     figures: Figures,
+    /// How long it has worked on packets in all parts so far.
+    busy: Duration,
     bursts: Bursts,
     until_check: u64,
     check_all: bool,
@@ -157,7 +159,7 @@ pub fn workers(
     let ring = ring_length(settings);
     let ends = receivers.into_iter().zip(emptied).enumerate();
     ends.map(|(number, (incoming, emptied))| {
-        let (version, program) = in_force.get();
+        let News { version, program, .. } = in_force.take(number);
         let source = Source::new(settings, traffic, number as u64);
         Worker {
             number,
@@ -187,6 +189,7 @@ pub fn workers(
             traffic: traffic.clone(),
             expected: expected.clone(),
             figures: Figures::default(),
+            busy: Duration::ZERO,
             bursts: Bursts::new(),
             until_check: CHECKED,
             check_all: false,
@@ -340,7 +343,7 @@ impl Worker {
         let begin = Instant::now();
         self.spread(&ring);
         let took = begin.elapsed();
-        self.figures.busy += took;
+        self.worked(took);
         self.figures.handing += took;
         let own = std::mem::take(&mut self.spread[self.number]);
         for burst in own.chunks(BURST) {
@@ -470,32 +473,39 @@ impl Worker {
             inputs.clear();
             // A list that does not go back is made anew.
             let _ = self.queues.back[from].try_send(inputs);
-            self.figures.busy += begin.elapsed();
+            self.worked(begin.elapsed());
         }
     }
 
     /// Runs frames of a ring through the path, and counts and checks what became of them.
     fn burst(&mut self, begin: Instant, ring: &Ring, inputs: &[Input]) -> Result<(), String> {
-        if self.in_force.version() != self.version {
+        if self.version < self.in_force.version() {
             self.adopt(inputs.first().map_or(self.now, |i| i.now));
         }
         self.results.clear();
         let context = Context { program: &self.program, occupancy: &self.occupancy, quoted: None };
         process(context, Some(&mut self.received), &mut self.shard, &ring.bytes, inputs, &mut self.results);
         let took = begin.elapsed();
-        self.figures.busy += took;
+        self.worked(took);
         self.bursts.add(inputs.len(), took);
         self.now = inputs.last().map_or(self.now, |i| i.now);
         self.count(ring, inputs)
     }
 
+    /// Counts time that was spent on packets.
+    fn worked(&mut self, took: Duration) {
+        self.figures.busy += took;
+        self.busy += took;
+        self.in_force.worked(self.number, self.busy);
+    }
+
     /// Puts the newest program in force.
     fn adopt(&mut self, now: Nanos) {
-        let (version, program) = self.in_force.get();
-        let affected = change::affected(&self.program, &program);
-        (self.version, self.program) = (version, program);
-        self.received.keep(&self.program);
-        change::adopt(&mut self.shard, &self.occupancy, &self.program, &affected, now);
+        let news = self.in_force.take(self.number);
+        self.received.keep(&news.program);
+        change::adopt(&mut self.shard, &self.occupancy, &news.program, &news.affected, now);
+        news.settle();
+        (self.version, self.program) = (news.version, news.program);
     }
 
     /// Counts what became of packets; every one must be forwarded, and what is checked must be as expected.
