@@ -138,7 +138,8 @@ impl<'a> Next<'a> {
             return;
         }
         let earlier = self.earlier(index, &customer.name);
-        let earlier = earlier.map(|e| Earlier::new(self.previous, e, customer, self.port_names, self.tags));
+        let (previous, tags) = (self.previous, &self.before.tags);
+        let earlier = earlier.map(|e| Earlier::new(previous, e, tags, customer, self.port_names, self.tags));
         if earlier.as_ref().is_some_and(|e| e.is_whole(customer)) {
             self.order.push(names.customer(&customer.name));
             return;

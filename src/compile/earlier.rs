@@ -13,13 +13,15 @@ use ahash::RandomState;
 use super::program::{Part, Program, Vnet};
 use super::topology::{self, Peer, Sites, Source};
 use super::touched::{Marks, Touched};
-use crate::model::{ConnectionTo, Customer, LearnedRoute, Nic, Nsg, RouteTable};
+use crate::model::{ConnectionTo, Customer, LearnedRoute, Nic, Nsg, RouteTable, ServiceTags};
 
 /// A customer as it was compiled before.
 pub(super) struct Earlier<'a> {
     /// Its model.
     pub customer: &'a Customer,
-    /// The service tags that it uses hold the same prefixes.
+    /// The service tags that were in use.
+    pub service_tags: &'a ServiceTags,
+    /// Those that are in use still hold the same prefixes.
     pub tags: bool,
     /// What equal models name as application security groups are the same ones.
     pub asgs: bool,
@@ -55,6 +57,7 @@ impl<'a> Earlier<'a> {
     pub fn new(
         program: &'a Program,
         customer: &'a Customer,
+        service_tags: &'a ServiceTags,
         after: &'a Customer,
         ports: bool,
         tags: bool,
@@ -77,6 +80,7 @@ impl<'a> Earlier<'a> {
             route_tables: after.route_tables.iter().map(|_| OnceCell::new()).collect(),
             asgs: customer.asgs.iter().zip(&after.asgs).all(|(a, b)| a == b),
             customer,
+            service_tags,
             tags,
             program,
             ports,

@@ -83,14 +83,15 @@ impl<'c, 'a> Before<'c, 'a> {
     }
 
     /// What the tags stood for at endpoints with this key.
-    fn scope(&mut self, work: &Work<'a>, key: Key<'a>) -> Rc<Scope> {
+    fn scope(&mut self, key: Key<'a>) -> Rc<Scope> {
         let (earlier, index) = (self.earlier, self.index);
         let customer = earlier.customer;
         let learned =
             self.learned.get_or_insert_with(|| earlier.sites().learned(&topology::gateways(customer, index)));
         let make = || {
             let routing = SubnetRouting { route_table: key.0, service_endpoints: key.1 };
-            let routes = effective::effective_routes(customer, work.tags, index, routing, learned);
+            // A tag that is no longer in use anywhere is not among those of now.
+            let routes = effective::effective_routes(customer, earlier.service_tags, index, routing, learned);
             Rc::new(scope(&customer.vnets[index], index, &routes))
         };
         self.scopes.entry(key).or_insert_with(make).clone()
@@ -213,10 +214,10 @@ impl<'c, 'a> Routing<'c, 'a> {
             return Some((*group).clone());
         }
         let scope = self.scope(key);
-        let (work, before) = (self.work, self.before.as_mut()?);
+        let before = self.before.as_mut()?;
         let alike =
             |s: &Scope| (&s.virtual_network, &s.internet) == (&scope.virtual_network, &scope.internet);
-        candidates.iter().find(|(k, _)| alike(&before.scope(work, *k))).map(|(_, group)| (*group).clone())
+        candidates.iter().find(|(k, _)| alike(&before.scope(*k))).map(|(_, group)| (*group).clone())
     }
 
     fn compile_fib(&mut self, routes: &[EffectiveRoute<'a>]) -> Fib {

@@ -172,6 +172,29 @@ fn another_route_leaves_groups_unless_it_is_in_a_tag() {
 }
 
 #[test]
+fn rules_forget_a_tag_that_nothing_uses_any_more() {
+    let mut before = configuration();
+    let (name, prefixes) = ("AzureCloud".to_owned(), vec!["20.0.1.0/24".parse().unwrap()]);
+    let tag = crate::model::ServiceTag { name: name.clone(), prefixes };
+    before.tags.by_name.insert(name.to_lowercase(), tag);
+    let customer = Arc::make_mut(&mut before.customers[1]);
+    Arc::make_mut(&mut customer.route_tables[0]).routes[0].target = RouteTarget::Tag(name);
+    let mut names = Names::default();
+    let old = compile(&before, &mut names);
+    let mut after = before.clone();
+    after.tags.by_name.clear();
+    Arc::make_mut(&mut Arc::make_mut(&mut after.customers[1]).route_tables[0]).routes.clear();
+    let new = recompile(&old, &before, &after, &mut names);
+    let allows = |program: &Program| {
+        let hub = &program.vnets[program.vnet("fabrikam", "hub").unwrap() as usize];
+        let rules = hub.subnets[0].group.as_ref().unwrap().rules(crate::packet::Direction::Inbound);
+        let [from, to] = ["20.0.1.1", "10.1.0.9"].map(|a| a.parse().unwrap());
+        rules.ask(from, to, 6, (1, 443), None).unwrap().access
+    };
+    assert_eq!([allows(&old), allows(&new)], [Access::Allow, Access::Deny]);
+}
+
+#[test]
 fn a_learned_route_changes_the_vnets_that_use_the_gateway() {
     let change = change(|c| c.learned_routes[0].as_path = vec![65001, 65002]);
     assert!(change.shares("spoke") && !change.shares("hub"));
