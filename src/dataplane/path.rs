@@ -240,7 +240,8 @@ impl Work for Batch<'_, '_> {
                 if lane.quick && hit(self.shard, lane, bytes, input.now, self.results) {
                     continue;
                 }
-                if !(lane.origin != 0 && fresh(wide, &mut self, &mut waiting, vector, &lanes, i)) {
+                let (batch, waiting, lanes) = (&mut self, &mut waiting, &lanes);
+                if lane.origin == 0 || !wide.run(Fresh { batch, waiting, vector, lanes, lane: i }) {
                     self.step_by_step(lane, input);
                 }
             }
@@ -274,34 +275,40 @@ impl Waiting<'_> {
 
 /// A packet of the usual shape that no stored way carries: true if it was sent. It is asked about together with those
 /// that wait behind it.
-#[inline(always)]
-fn fresh<'p, W: Wide>(
-    wide: W,
-    batch: &mut Batch<'_, 'p>,
-    waiting: &mut Waiting<'p>,
-    vector: &[Input],
-    lanes: &[Lane; VECTOR],
+struct Fresh<'a, 'b, 'p> {
+    batch: &'a mut Batch<'b, 'p>,
+    waiting: &'a mut Waiting<'p>,
+    vector: &'a [Input],
+    lanes: &'a [Lane; VECTOR],
     lane: usize,
-) -> bool {
-    let place = match waiting.take(lane) {
-        Some(place) => place,
-        None => {
-            wide.run(AskSome { batch, waiting, vector, lanes, from: lane });
-            waiting.next = 1;
-            0
-        }
-    };
-    let (program, context) = (batch.context.program, batch.context);
-    let (Some(input), Some(lane)) = (vector.get(lane), lanes.get(lane)) else { return false };
-    let question = question(program, lane, input);
-    let Batch { shard, results, bytes, .. } = batch;
-    let Some(settled) = fresh::settle(wide, context, shard, &waiting.asked, place, &question) else {
-        return false;
-    };
-    let Some(adjacency) = shard.adjacencies.get(settled.adjacency) else { return false };
-    let Settled { flow, opened, rule, route, .. } = settled;
-    results.sent(adjacency, bytes, &lane.packet, flow, opened, rule, route);
-    true
+}
+
+impl Work for Fresh<'_, '_, '_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn run<W: Wide>(self, wide: W) -> bool {
+        let Fresh { batch, waiting, vector, lanes, lane } = self;
+        let place = match waiting.take(lane) {
+            Some(place) => place,
+            None => {
+                wide.run(AskSome { batch, waiting, vector, lanes, from: lane });
+                waiting.next = 1;
+                0
+            }
+        };
+        let (program, context) = (batch.context.program, batch.context);
+        let (Some(input), Some(lane)) = (vector.get(lane), lanes.get(lane)) else { return false };
+        let question = question(program, lane, input);
+        let Batch { shard, results, bytes, .. } = batch;
+        let Some(settled) = fresh::settle(wide, context, shard, &waiting.asked, place, &question) else {
+            return false;
+        };
+        let Some(adjacency) = shard.adjacencies.get(settled.adjacency) else { return false };
+        let Settled { flow, opened, rule, route, .. } = settled;
+        results.sent(adjacency, bytes, &lane.packet, flow, opened, rule, route);
+        true
+    }
 }
 
 #[inline(always)]
