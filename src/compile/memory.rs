@@ -87,7 +87,7 @@ fn fib(fib: &Arc<Fib>, seen: &mut Seen) -> usize {
         return 0;
     }
     let names = fib.routes.iter().filter_map(|r| r.name.as_ref()).map(|n| n.len()).sum::<usize>();
-    size_of::<Fib>() + fib.table.memory() + listed::<FibRoute>(&fib.routes) + names
+    size_of::<Fib>() + fib.table.memory() + listed::<FibRoute>(&fib.routes) + listed(&fib.short) + names
 }
 
 fn rules(group: Option<&Arc<Group>>, seen: &mut Seen) -> usize {

@@ -21,6 +21,6 @@ mod tests;
 
 pub use build::{compile, recompile};
 pub use program::{
-    Entry, Fib, FibRoute, Hop, InternetWay, Neighbour, Nic, Place, PlainOwner, Port, Program, Reaches,
-    Subnet, TunnelEnd, TunnelsByKey, Vnet, Ways,
+    Entry, Fib, FibRoute, Hop, InternetWay, Leads, Neighbour, Nic, Place, PlainOwner, Port, Program, Reaches,
+    ShortRoute, Subnet, TunnelEnd, TunnelsByKey, Vnet, Ways,
 };

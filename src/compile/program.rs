@@ -271,6 +271,8 @@ pub struct Fib {
     pub table: Lpm<u32>,
     /// The routes in use.
     pub routes: Vec<FibRoute>,
+    /// The same in short.
+    pub short: Vec<ShortRoute>,
     /// The system default route, for platform addresses.
     pub system_default: FibRoute,
 }
@@ -284,7 +286,8 @@ impl Fib {
             source: RouteSource::Default,
             name: None,
         };
-        Fib { table, routes, system_default }
+        let short = routes.iter().map(ShortRoute::new).collect();
+        Fib { table, routes, short, system_default }
     }
 }
 
@@ -301,6 +304,44 @@ pub struct FibRoute {
     pub source: RouteSource,
     /// The name of a user-defined route.
     pub name: Option<Arc<str>>,
+}
+
+/// A route in eight bytes: what most packets need to know of it.
+#[derive(Clone, Copy, Debug)]
+pub struct ShortRoute {
+    /// The VNet's ways that it leads to, if it does.
+    pub ways: u32,
+    /// Its type.
+    pub next_hop_type: NextHopType,
+    /// The length of its prefix.
+    pub length: u8,
+    /// Where it leads.
+    pub leads: Leads,
+}
+
+/// Where a route leads, in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leads {
+    /// To the VNet itself.
+    Local,
+    /// To [`ShortRoute::ways`].
+    Ways,
+    /// To the Internet.
+    Internet,
+    /// [`FibRoute::hop`] says where.
+    Elsewhere,
+}
+
+impl ShortRoute {
+    fn new(route: &FibRoute) -> ShortRoute {
+        let (leads, ways) = match route.hop {
+            Hop::Local => (Leads::Local, 0),
+            Hop::Ways(ways) => (Leads::Ways, ways),
+            Hop::Internet => (Leads::Internet, 0),
+            _ => (Leads::Elsewhere, 0),
+        };
+        ShortRoute { ways, next_hop_type: route.next_hop_type, length: route.prefix.len(), leads }
+    }
 }
 
 /// Where a route leads.

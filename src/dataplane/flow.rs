@@ -34,7 +34,7 @@ pub struct Endpoint<'p> {
 /// A group, and which of its rules apply where not all do.
 type Applying<'p> = (&'p Group, Option<&'p [u64]>);
 
-impl Endpoint<'_> {
+impl<'p> Endpoint<'p> {
     /// An endpoint without any group keeps no records.
     #[inline(always)]
     pub fn has_group(&self) -> bool {
@@ -62,7 +62,7 @@ impl Endpoint<'_> {
 
     /// The groups in the order they are asked, each with the rules that apply.
     #[inline(always)]
-    pub fn groups(&self, direction: Direction) -> [Option<Applying<'_>>; 2] {
+    pub fn groups(&self, direction: Direction) -> [Option<Applying<'p>>; 2] {
         let inbound = direction == Direction::Inbound;
         let applying = |i: usize| self.nic.and_then(|n| n.applying[i].as_deref());
         let nic = self.nic.and_then(|n| n.group.as_deref()).map(|g| (g, applying(usize::from(!inbound))));

@@ -16,11 +16,12 @@ use super::state::Shard;
 use super::usual::Usual;
 use crate::compile::effective::reserved;
 use crate::compile::origins::{Origin, PLAIN};
-use crate::compile::security::{Decision, is_platform};
-use crate::compile::{Hop, InternetWay, Place, Program, Reaches, Vnet};
+use crate::compile::security::{Decision, Rules, is_platform};
+use crate::compile::{Fib, Hop, InternetWay, Leads, Place, Program, Reaches, ShortRoute, Vnet};
 use crate::model::Access;
 use crate::packet::{Direction, FlowState, NextHopType};
-use crate::sys::Wide;
+use crate::sys::{Wide, prefetch_index};
+use crate::table::classify::Found;
 use crate::table::ecmp;
 use crate::table::records::{FlowV4, NONE, Opening, Stored};
 use crate::types::Nanos;
@@ -45,6 +46,9 @@ pub(super) struct Question<'a, 'p> {
     pub now: Nanos,
 }
 
+/// The rules of a group, and which of them apply where not all do.
+type Applying<'p> = (&'p Rules, Option<&'p [u64]>);
+
 /// What the configuration says of a packet, as far as it is known.
 #[derive(Clone, Copy)]
 struct Case<'p> {
@@ -52,15 +56,19 @@ struct Case<'p> {
     destination: Option<Endpoint<'p>>,
     /// The VNet it is in, and whose routes it takes.
     vnet: &'p Vnet,
-    /// It came from the Internet, for whose packets no routes are asked.
-    from_internet: bool,
-    hop: Hop,
+    /// Those routes; absent for packets from the Internet, which take none.
+    fib: Option<&'p Fib>,
+    /// The number of its route among them.
+    number: u32,
     route: u32,
     adjacency: u32,
-    /// The rules that allow it, outbound and inbound.
-    rules: [u32; 2],
     /// The hash of the record of its receiver.
     hash: u32,
+    /// The groups that are asked, outbound and inbound, and where in their rules the packet is.
+    groups: [[Option<Applying<'p>>; 2]; 2],
+    found: [[Found; 2]; 2],
+    /// The rules that allow it, outbound and inbound.
+    rules: [u32; 2],
 }
 
 /// Some packets, and what the configuration says of them.
@@ -112,20 +120,22 @@ pub(super) fn ask<'p, W: Wide>(
         }
     }
     for (case, q) in cases.iter_mut().zip(questions) {
-        if let (Some(inside), Some(q)) = (&mut *case, q) {
-            match inside.find_way(wide, program, shard, q) {
-                Some(()) => inside.prefetch(shard, q),
-                None => *case = None,
-            }
+        if let (Some(inside), Some(q)) = (&mut *case, q)
+            && inside.find_way(wide, program, shard, q).is_none()
+        {
+            *case = None;
         }
     }
-    for direction in [Direction::Outbound, Direction::Inbound] {
-        for (case, q) in cases.iter_mut().zip(questions) {
-            if let (Some(inside), Some(q)) = (&mut *case, q)
-                && inside.decide(wide, q.packet, direction).is_none()
-            {
-                *case = None;
-            }
+    for (case, q) in cases.iter_mut().zip(questions) {
+        if let (Some(case), Some(q)) = (case, q) {
+            case.find_rules(wide, q.packet);
+        }
+    }
+    for case in cases {
+        if let Some(inside) = case
+            && inside.decide(wide).is_none()
+        {
+            *case = None;
         }
     }
 }
@@ -200,39 +210,38 @@ fn sent<'p, W: Wide>(wide: W, program: &'p Program, q: &Question<'_, 'p>) -> Opt
             return None;
         }
     }
+    let fib = match endpoint {
+        Some(Endpoint { subnet, .. }) => Some(&*subnet.fib),
+        None => (!from_internet).then_some(&*vnet.gateway_fib),
+    };
     Some(Case {
         source: endpoint,
         destination: None,
         vnet,
-        from_internet,
-        hop: Hop::None,
+        fib,
+        number: 0,
         route: 0,
         adjacency: 0,
-        rules: [NO_RULE; 2],
         hash: 1,
+        groups: [[None; 2]; 2],
+        found: Default::default(),
+        rules: [NO_RULE; 2],
     })
 }
 
 impl<'p> Case<'p> {
-    /// Step 8.
+    /// The first half of step 8: which route.
     #[inline(always)]
     fn find_route<W: Wide>(&mut self, wide: W, packet: &Usual) -> Option<()> {
-        let destination = packet.destination();
-        let vnet = self.vnet;
-        let (hop, next_hop_type, length) = if self.from_internet {
-            let near = vnet.around.lookup_v4(wide, destination).filter(|near| near.vnet == vnet.id)?;
-            (Hop::Local, NextHopType::VnetLocal, vnet.space.get(near.range as usize)?.len())
-        } else {
-            let fib = self.source.map_or(&vnet.gateway_fib, |endpoint| &endpoint.subnet.fib);
-            let route = fib.routes.get(fib.table.lookup_v4(wide, destination)? as usize)?;
-            (route.hop, route.next_hop_type, route.prefix.len())
-        };
-        self.hop = hop;
-        self.route = pack_route(vnet.id, next_hop_type, length)?;
+        if let Some(fib) = self.fib {
+            self.number = fib.table.lookup_v4(wide, packet.destination())?;
+            prefetch_index(&fib.short, self.number as usize);
+        }
+        self.vnet.places.prefetch_v4(wide, packet.destination());
         Some(())
     }
 
-    /// Steps 9, 11 and 12: where it leaves, if it may.
+    /// The rest of it, and steps 9, 11 and 12: where it leaves, if it may.
     #[inline(always)]
     fn find_way<W: Wide>(
         &mut self,
@@ -243,36 +252,51 @@ impl<'p> Case<'p> {
     ) -> Option<()> {
         let packet = q.packet;
         let (vnet, destination) = (self.vnet, packet.destination());
-        let (port, tunnel, remote) = match self.hop {
-            // Who sends from an address of a VNet of its own, or from a gateway, needs no leave to be forwarded.
-            Hop::Local => self.deliver(program, vnet, vnet.places.lookup_v4(wide, destination)?, 0)?,
-            Hop::Peer { vnet: peer, .. } => {
-                let peer: &Vnet = program.vnets.get(peer as usize)?;
-                self.deliver(program, peer, peer.places.lookup_v4(wide, destination)?, 0)?
+        let (short, length) = match self.fib {
+            Some(fib) => {
+                let short = *fib.short.get(self.number as usize)?;
+                (short, short.length)
             }
-            Hop::Appliance { address, place, party, .. } => {
-                let (home, place) = place?;
-                let home: &Vnet = program.vnets.get(home as usize)?;
-                let own = address == IpAddr::from(destination.to_be_bytes());
-                if !own && home.nic(place.nic).is_some_and(|n| !n.forwarding) {
-                    return None;
-                }
-                self.deliver(program, home, place, if own { 0 } else { party })?
+            None => {
+                let near = vnet.around.lookup_v4(wide, destination).filter(|near| near.vnet == vnet.id)?;
+                let length = vnet.space.get(near.range as usize)?.len();
+                let (next_hop_type, leads) = (NextHopType::VnetLocal, Leads::Local);
+                (ShortRoute { ways: 0, next_hop_type, length, leads }, length)
             }
-            Hop::Ways(ways) => {
+        };
+        self.route = pack_route(vnet.id, short.next_hop_type, length)?;
+        // Who sends from an address of a VNet of its own, or from a gateway, needs no leave to be forwarded.
+        let (port, tunnel, remote) = match short.leads {
+            Leads::Local => self.deliver(program, vnet, vnet.places.lookup_v4(wide, destination)?, 0)?,
+            Leads::Ways => {
                 let address = |bits: u32| IpAddr::from(bits.to_be_bytes());
                 let (source, destination) = (address(packet.source()), address(destination));
                 let flow = ecmp::flow_hash(source, destination, packet.protocol, packet.ports);
-                let ways = &vnet.ways.get(ways as usize)?.ways;
+                let ways = &vnet.ways.get(short.ways as usize)?.ways;
                 let chosen = ecmp::choose(flow, ways.iter().map(|w| w.0))?;
                 through(program, ways.get(chosen)?.1)?
             }
-            Hop::Services => match program.services_port {
-                Some(port) => (port, PLAIN, 0),
-                None => internet(program, vnet)?,
+            Leads::Internet => internet(program, vnet)?,
+            Leads::Elsewhere => match self.fib?.routes.get(self.number as usize)?.hop {
+                Hop::Peer { vnet: peer, .. } => {
+                    let peer: &Vnet = program.vnets.get(peer as usize)?;
+                    self.deliver(program, peer, peer.places.lookup_v4(wide, destination)?, 0)?
+                }
+                Hop::Appliance { address, place, party, .. } => {
+                    let (home, place) = place?;
+                    let home: &Vnet = program.vnets.get(home as usize)?;
+                    let own = address == IpAddr::from(destination.to_be_bytes());
+                    if !own && home.nic(place.nic).is_some_and(|n| !n.forwarding) {
+                        return None;
+                    }
+                    self.deliver(program, home, place, if own { 0 } else { party })?
+                }
+                Hop::Services => match program.services_port {
+                    Some(port) => (port, PLAIN, 0),
+                    None => internet(program, vnet)?,
+                },
+                _ => return None,
             },
-            Hop::Internet => internet(program, vnet)?,
-            Hop::Vpn | Hop::None => return None,
         };
         self.adjacency = shard.adjacencies.find(program, vnet.customer, port, tunnel, remote)?;
         if !shard.adjacencies.get(self.adjacency)?.carries(packet) {
@@ -282,6 +306,18 @@ impl<'p> Case<'p> {
             let (local, ports) = (packet.destination(), packet.ports.rotate_left(16));
             self.hash =
                 shard.flows.hash_ipv4(endpoint.vnet.id, local, packet.source(), ports, packet.protocol);
+            shard.flows.prefetch_bucket(self.hash);
+        }
+        let ends = [(self.source, Direction::Outbound), (self.destination, Direction::Inbound)];
+        for ((endpoint, direction), to) in ends.into_iter().zip(&mut self.groups) {
+            let Some(endpoint) = endpoint else { continue };
+            for (group, to) in endpoint.groups(direction).into_iter().zip(to) {
+                if let Some((group, applying)) = group {
+                    let rules = group.rules(direction);
+                    rules.prefetch_header(packet.protocol);
+                    *to = Some((rules, applying));
+                }
+            }
         }
         Some(())
     }
@@ -302,44 +338,35 @@ impl<'p> Case<'p> {
         Some((program.tunnels.get(tunnel as usize)?.port, tunnel, host.to_bits()))
     }
 
+    /// Where in the rules the packet is.
     #[inline(always)]
-    fn endpoint(&self, direction: Direction) -> Option<&Endpoint<'p>> {
-        match direction {
-            Direction::Outbound => self.source.as_ref(),
-            Direction::Inbound => self.destination.as_ref(),
-        }
-    }
-
-    /// Asks for what comes next: the groups, and the place of the receiver's record.
-    #[inline(always)]
-    fn prefetch(&self, shard: &Shard, q: &Question<'_, 'p>) {
-        shard.flows.prefetch_bucket(self.hash);
-        for direction in [Direction::Outbound, Direction::Inbound] {
-            if let Some(endpoint) = self.endpoint(direction) {
-                for (group, _) in endpoint.groups(direction).into_iter().flatten() {
-                    group.rules(direction).prefetch_header(q.packet.protocol);
+    fn find_rules<W: Wide>(&mut self, wide: W, packet: &Usual) {
+        let (source, destination) = (packet.source(), packet.destination());
+        let ports = ((packet.ports >> 16) as u16, packet.ports as u16);
+        for (groups, found) in self.groups.iter().zip(&mut self.found) {
+            for (group, found) in groups.iter().zip(found) {
+                if let Some((rules, _)) = group {
+                    *found = rules.find_v4(wide, source, destination, packet.protocol, ports);
+                    rules.prefetch_found(found);
                 }
             }
         }
     }
 
-    /// Steps 7 and 10 for a packet that no record knows: the rule that allows it.
+    /// Steps 7 and 10 for a packet that no record knows: the rules that allow it.
     #[inline(always)]
-    fn decide<W: Wide>(&mut self, wide: W, packet: &Usual, direction: Direction) -> Option<()> {
-        let Some(endpoint) = self.endpoint(direction) else { return Some(()) };
-        let (source, destination) = (packet.source(), packet.destination());
-        let ports = ((packet.ports >> 16) as u16, packet.ports as u16);
-        let mut rule = NO_RULE;
-        for (group, applying) in endpoint.groups(direction).into_iter().flatten() {
-            let rules = group.rules(direction);
-            let Decision { name, access, .. } =
-                rules.ask_v4(wide, source, destination, packet.protocol, ports, applying)?;
-            if access != Access::Allow {
-                return None;
+    fn decide<W: Wide>(&mut self, wide: W) -> Option<()> {
+        for ((groups, found), rule) in self.groups.iter().zip(&self.found).zip(&mut self.rules) {
+            for (group, found) in groups.iter().zip(found) {
+                if let Some((rules, applying)) = group {
+                    let Decision { name, access, .. } = rules.decide(wide, found, *applying)?;
+                    if access != Access::Allow {
+                        return None;
+                    }
+                    *rule = name;
+                }
             }
-            rule = name;
         }
-        self.rules[usize::from(direction == Direction::Inbound)] = rule;
         Some(())
     }
 }
