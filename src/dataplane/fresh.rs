@@ -17,10 +17,10 @@ use super::usual::Usual;
 use crate::compile::effective::reserved;
 use crate::compile::origins::{Origin, PLAIN};
 use crate::compile::security::{Decision, Rules, is_platform};
-use crate::compile::{Fib, Hop, InternetWay, Leads, Place, Program, Reaches, ShortRoute, Vnet};
+use crate::compile::{Fib, Hop, InternetWay, Leads, Nic, Place, Program, Reaches, ShortRoute, Vnet};
 use crate::model::Access;
 use crate::packet::{Direction, FlowState, NextHopType};
-use crate::sys::{Wide, prefetch_index};
+use crate::sys::{Wide, prefetch, prefetch_index};
 use crate::table::classify::Found;
 use crate::table::ecmp;
 use crate::table::records::{FlowV4, NONE, Opening, Stored};
@@ -128,6 +128,11 @@ pub(super) fn ask<'p, W: Wide>(
     }
     for (case, q) in cases.iter_mut().zip(questions) {
         if let (Some(case), Some(q)) = (case, q) {
+            case.find_groups(q.packet);
+        }
+    }
+    for (case, q) in cases.iter_mut().zip(questions) {
+        if let (Some(case), Some(q)) = (case, q) {
             case.find_rules(wide, q.packet);
         }
     }
@@ -150,6 +155,15 @@ fn platform(address: u32) -> bool {
 fn special(address: u32) -> bool {
     let first = address >> 24;
     first == 0 || first == 127 || first >= 224
+}
+
+/// Asks for what [`Endpoint::groups`] reads of a NIC.
+#[inline(always)]
+fn prefetch_groups(nic: Option<&Nic>) {
+    if let Some(nic) = nic {
+        prefetch(&nic.group);
+        prefetch(&nic.applying);
+    }
 }
 
 /// Steps 5 and 6: who sent the packet.
@@ -200,7 +214,9 @@ fn sent<'p, W: Wide>(wide: W, program: &'p Program, q: &Question<'_, 'p>) -> Opt
         if place.host != Some(origin.host) {
             return None;
         }
-        endpoint = Some(Endpoint { vnet, subnet, nic: vnet.nic(place.nic), party: 0 });
+        let nic = vnet.nic(place.nic);
+        prefetch_groups(nic);
+        endpoint = Some(Endpoint { vnet, subnet, nic, party: 0 });
         // Its routes come next.
         subnet.fib.table.prefetch_header();
     }
@@ -308,6 +324,12 @@ impl<'p> Case<'p> {
                 shard.flows.hash_ipv4(endpoint.vnet.id, local, packet.source(), ports, packet.protocol);
             shard.flows.prefetch_bucket(self.hash);
         }
+        Some(())
+    }
+
+    /// The groups that are asked.
+    #[inline(always)]
+    fn find_groups(&mut self, packet: &Usual) {
         let ends = [(self.source, Direction::Outbound), (self.destination, Direction::Inbound)];
         for ((endpoint, direction), to) in ends.into_iter().zip(&mut self.groups) {
             let Some(endpoint) = endpoint else { continue };
@@ -319,7 +341,6 @@ impl<'p> Case<'p> {
                 }
             }
         }
-        Some(())
     }
 
     /// To the host that carries an address.
@@ -334,7 +355,9 @@ impl<'p> Case<'p> {
         let subnet = vnet.subnets.get(usize::from(place.subnet?))?;
         let IpAddr::V4(host) = *vnet.hosts.get(place.host? as usize)? else { return None };
         let tunnel = vnet.fabric?;
-        self.destination = Some(Endpoint { vnet, subnet, nic: vnet.nic(place.nic), party });
+        let nic = vnet.nic(place.nic);
+        prefetch_groups(nic);
+        self.destination = Some(Endpoint { vnet, subnet, nic, party });
         Some((program.tunnels.get(tunnel as usize)?.port, tunnel, host.to_bits()))
     }
 
