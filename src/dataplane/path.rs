@@ -152,7 +152,7 @@ impl Results {
 }
 
 /// Packets that go through the stages together. Fewer leave memory idle, more do not fit into the nearest cache.
-pub const VECTOR: usize = 64;
+pub const VECTOR: usize = 32;
 
 /// How far ahead of the parser frames are fetched.
 const AHEAD: usize = 6;
