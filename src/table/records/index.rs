@@ -13,6 +13,10 @@
 //! The highest bits of a bucket's slots count the entries that went to their second bucket from here: while there are
 //! none, a miss costs one cache line.
 
+use std::hash::Hash;
+
+use ahash::RandomState;
+
 use crate::sys::{Arena, Base, Wide};
 
 /// No record. As a slot it is that of a record that matches nothing.
@@ -38,6 +42,9 @@ const HALF: u16 = (BUCKETS * 8 / 2) as u16;
 
 /// The directory's highest depth: the bits of a hash above those that choose buckets.
 const DEEPEST: u8 = 16;
+
+/// That of a small index: at most 32 MB, for some three million entries.
+const DEEPEST_OF_SMALL: u8 = 11;
 
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -70,6 +77,21 @@ pub struct Index {
     shift: u32,
     buckets: Arena<Bucket>,
     about: Vec<About>,
+    /// How deep the directory may become.
+    deepest: u8,
+}
+
+/// The hash of a key as the index takes it, never 0. Keys come from strangers, so the hasher must be random.
+#[inline]
+pub fn hash_of(hasher: &RandomState, key: &impl Hash) -> u32 {
+    finish(hasher.hash_one(key))
+}
+
+/// The 32 bits that the index takes, never 0.
+#[inline(always)]
+pub(super) fn finish(hash: u64) -> u32 {
+    let hash = (hash >> 32) as u32 ^ hash as u32;
+    hash + u32::from(hash == 0)
 }
 
 #[inline(always)]
@@ -251,9 +273,17 @@ impl Segment<'_> {
 impl Index {
     /// An empty index.
     pub fn new() -> Index {
-        let mut buckets = Arena::new(EMPTY, BUCKETS << DEEPEST);
+        Index::with(Arena::new(EMPTY, BUCKETS << DEEPEST), DEEPEST)
+    }
+
+    /// An empty index for less than a million entries, on small pages: a split, at most 35 us, is the longest step.
+    pub fn small() -> Index {
+        Index::with(Arena::on_small_pages(EMPTY, BUCKETS << DEEPEST_OF_SMALL), DEEPEST_OF_SMALL)
+    }
+
+    fn with(mut buckets: Arena<Bucket>, deepest: u8) -> Index {
         (1..BUCKETS).for_each(|_| _ = buckets.push(EMPTY));
-        Index { directory: vec![0], shift: 32, buckets, about: vec![About { entries: 0, depth: 0 }] }
+        Index { directory: vec![0], shift: 32, buckets, about: vec![About { entries: 0, depth: 0 }], deepest }
     }
 
     /// Where the first bucket of a hash is, until the next entry is added.
@@ -356,7 +386,7 @@ impl Index {
     #[cold]
     fn split(&mut self, number: usize, hash: u32) {
         let Some(&About { depth, .. }) = self.about.get(number) else { return };
-        if depth >= DEEPEST {
+        if depth >= self.deepest {
             return;
         }
         if 32 - self.shift == u32::from(depth) {

@@ -11,7 +11,7 @@
 //! the same can have no more than records refused that share his hashes.
 
 mod expire;
-mod index;
+pub(crate) mod index;
 mod key;
 mod open;
 mod record;
@@ -25,7 +25,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ahash::RandomState;
 
 pub use self::index::NONE;
-use self::index::{Index, REVERSED};
+use self::index::{Index, REVERSED, finish};
 pub use self::key::{ENDED, FlowKey, FlowV4, Opening, Owner};
 use self::record::{HAS_ENDED, LINKED, WIDE, due_at};
 pub use self::record::{Record, Stored};
@@ -70,13 +70,6 @@ enum Key {
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     product as u64 ^ (product >> 64) as u64
-}
-
-/// The 32 bits that the index takes, never 0.
-#[inline(always)]
-fn finish(hash: u64) -> u32 {
-    let hash = (hash >> 32) as u32 ^ hash as u32;
-    hash + u32::from(hash == 0)
 }
 
 fn as_ipv6(address: IpAddr) -> u128 {
