@@ -143,6 +143,12 @@ impl Bucket {
         }
     }
 
+    /// One bit for each entry whose first bucket is not this one, the `b`th.
+    fn strays(&self, b: usize) -> u32 {
+        let stray = |tag: u32| u32::from(tag != 0) & u32::from(first(tag) != b);
+        (0..8).fold(0, |mask, n| mask | stray(self.tags[n]) << n)
+    }
+
     #[inline(always)]
     fn put(&mut self, n: usize, tag: u32, value: u32) {
         let n = n & 7;
@@ -238,11 +244,13 @@ impl Segment<'_> {
         let mut entries = 0;
         for bucket in self.buckets.iter_mut() {
             for n in 0..8 {
+                // Half of them stay, as dice fall: a branch would be guessed wrong as often.
                 let tag = bucket.tags[n];
-                let stays = tag != 0 && (tag & bit != 0) == set;
-                bucket.tags[n] = if stays { tag } else { 0 };
-                bucket.slots[n] = if stays { bucket.slots[n] & !AWAY } else { 0 };
-                entries += u16::from(stays);
+                let stays = u32::from(tag != 0) & u32::from((tag & bit != 0) == set);
+                let mask = stays.wrapping_neg();
+                bucket.tags[n] &= mask;
+                bucket.slots[n] &= mask & !AWAY;
+                entries += stays as u16;
             }
         }
         self.go_home();
@@ -252,11 +260,11 @@ impl Segment<'_> {
     /// Moves entries into their first buckets where there is room, and counts those that stay away.
     fn go_home(&mut self) {
         for b in 0..BUCKETS {
-            for n in 0..8 {
+            let mut strays = self.buckets[b].strays(b);
+            while strays != 0 {
+                let n = strays.trailing_zeros() as usize & 7;
+                strays &= strays - 1;
                 let (tag, value) = self.entry(b, n);
-                if tag == 0 || first(tag) == b {
-                    continue;
-                }
                 let home = &mut self.buckets[first(tag)];
                 match home.free(Base) {
                     Some(free) => {
