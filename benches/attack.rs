@@ -18,6 +18,7 @@ use clearway::dataplane::{Context, Input, Occupancy, Results, Shard, process};
 use clearway::model::{Access, AddressItem, AddressMatch, Customer, Model, Rule, RuleProtocol};
 use clearway::packet::{Direction, FlowState, Reason, Verdict};
 use clearway::table::ecmp::mix;
+use clearway::table::fragments::{ADMITTED, Admission, CAPACITY, FragmentKey, Fragments};
 use clearway::types::{Prefix, SECOND};
 use clearway::wire::build::{Transport, gre_frame, ip_packet};
 use clearway::wire::checksum;
@@ -160,10 +161,29 @@ struct Figures {
     packets: u64,
     busy: Duration,
     bursts: Vec<Duration>,
+    /// The longest during which nobody else ran on this core, as far as the system says.
+    alone: Duration,
     /// By the name of the reason, or `forward`.
     ends: BTreeMap<&'static str, u64>,
     opened: u64,
     memory: usize,
+}
+
+impl Figures {
+    /// Counts a burst, before which this thread had waited so long.
+    fn add(&mut self, took: Duration, waited_before: Option<u64>) {
+        self.busy += took;
+        self.bursts.push(took);
+        if waited() == waited_before {
+            self.alone = self.alone.max(took);
+        }
+    }
+}
+
+/// How long this thread had to wait while others ran; `None` where the system does not say.
+fn waited() -> Option<u64> {
+    let said = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    said.split(' ').nth(1)?.parse().ok()
 }
 
 impl Target {
@@ -209,6 +229,7 @@ impl Target {
                 self.now += TICK;
                 next += 1;
             }
+            let waited = waited();
             let begin = Instant::now();
             self.results.clear();
             let context = Context { program: &self.program, occupancy: &self.occupancy, quoted: None };
@@ -218,8 +239,7 @@ impl Target {
                 self.rate.allow(*of, self.now);
             }
             let took = begin.elapsed();
-            figures.busy += took;
-            figures.bursts.push(took);
+            figures.add(took, waited);
             self.count(&mut figures);
         }
         figures.memory = self.shard.memory();
@@ -323,7 +343,7 @@ fn exploding(rules: usize, routes: usize) -> Model {
 
 /// A line of the table.
 fn print(name: &str, figures: &Figures) {
-    let Figures { packets, busy, bursts, ends, opened, memory } = figures;
+    let Figures { packets, busy, bursts, alone, ends, opened, memory } = figures;
     let ns = busy.as_nanos() as f64 / (*packets).max(1) as f64;
     let mut bursts: Vec<f64> = bursts.iter().map(|b| b.as_secs_f64() * 1e6).collect();
     bursts.sort_by(f64::total_cmp);
@@ -331,9 +351,10 @@ fn print(name: &str, figures: &Figures) {
     let worst = bursts.last().copied().unwrap_or(0.0);
     let ends: Vec<String> = ends.iter().map(|(end, count)| format!("{end} {count}")).collect();
     println!(
-        "{name:<34}{:>9.2}{ns:>9.0}{:>10.0}{worst:>10.0}{:>8.1}  {}, {opened} opened a flow",
+        "{name:<34}{:>9.2}{ns:>9.0}{:>10.0}{worst:>10.0}{:>10.0}{:>8.1}  {}, {opened} opened a flow",
         1000.0 / ns.max(1e-9),
         at(0.999),
+        alone.as_secs_f64() * 1e6,
         *memory as f64 / (1 << 20) as f64,
         ends.join(", ")
     );
@@ -347,7 +368,10 @@ fn all(figures: &Figures, end: &str) {
 fn main() {
     let timed = Run::asked() == Run::Timed;
     let (rules, routes, count) = if timed { (1000, 1000, 1 << 18) } else { (40, 10, 600) };
-    println!("{:<34}{:>9}{:>9}{:>10}{:>10}{:>8}", "", "Mpps", "ns", "99.9 % us", "worst us", "MiB");
+    println!(
+        "{:<34}{:>9}{:>9}{:>10}{:>10}{:>10}{:>8}",
+        "", "Mpps", "ns", "99.9 % us", "worst us", "alone us", "MiB"
+    );
     let usual = model(&configuration(rules, routes));
     let row = |name: &str, figures: &Figures| {
         if timed {
@@ -370,6 +394,7 @@ fn main() {
         let figures = target.run(count, shuffled);
         all(&figures, "forward");
         row(&format!("{name}, known"), &figures);
+        walk(&mut target, timed);
     }
 
     // The seed is known: keys that may stand in one pair of buckets only, of all segments or, once there are many, of two.
@@ -433,27 +458,75 @@ fn main() {
     let figures = target.run(few, scattered);
     row("all flows idle out meanwhile", &figures);
 
+    datagrams(timed);
     senders(timed);
+}
+
+/// What a change of a VNet's configuration costs who has the records of another.
+fn walk(target: &mut Target, timed: bool) {
+    let flows = &mut target.shard.flows;
+    let begin = Instant::now();
+    flows.retain_of(usize::MAX, |owner| owner.vnet == u32::MAX, |_, _| false, |_| ());
+    let (ns, records) = (begin.elapsed().as_nanos() as f64, flows.len());
+    if timed {
+        println!("  a look at the owners of {records} records: {:.1} ns each", ns / records as f64);
+    }
+}
+
+/// The table of fragments by itself: as many datagrams as it holds, and as many again once those have expired.
+fn datagrams(timed: bool) {
+    let mut fragments = Fragments::new(Default::default());
+    let count = if timed { CAPACITY as u32 } else { 600 };
+    for (name, at) in [("table of fragments, growing", 0), ("table of fragments, grown", ADMITTED)] {
+        let mut figures = Figures::default();
+        for n in (0..count).step_by(BURST) {
+            let waited = waited();
+            let begin = Instant::now();
+            for n in n..(n + BURST as u32).min(count) {
+                let key = FragmentKey {
+                    vnet: 1,
+                    origin: 1,
+                    source: SENDER.into(),
+                    destination: NEIGHBOUR.into(),
+                    protocol: 17,
+                    identification: n,
+                };
+                fragments.admit(key, Admission { at, has_flow: true, rule: None, slots: [None, None] });
+                figures.packets += 1;
+            }
+            figures.add(begin.elapsed(), waited);
+        }
+        assert_eq!(fragments.len(), count as usize, "all are held");
+        if timed {
+            print(name, &figures);
+        }
+    }
 }
 
 /// The rate of ICMP errors, behind the path, when more senders than are counted ask for errors within one second.
 fn senders(timed: bool) {
     let mut rate = ErrorRate::default();
-    let mut figures = Figures::default();
-    let senders: u32 = if timed { 65_536 + 2048 } else { 256 };
-    for n in 0..senders {
-        let of = ErrorsOf { vnet: 1, party: 0, address: Some(n.to_be_bytes().into()) };
-        let begin = Instant::now();
-        let allowed = rate.allow(of, SECOND);
-        let took = begin.elapsed();
-        assert!(allowed, "the first error of a sender is allowed");
-        if n >= 65_536 {
-            figures.busy += took;
-            figures.bursts.push(took);
-            figures.packets += 1;
+    let most: u32 = if timed { 65_536 } else { 256 };
+    for (name, from, to, at) in [
+        ("ICMP errors, 65,536 senders", 0, most, SECOND),
+        ("ICMP errors, more senders", most, 5 * most, SECOND),
+        ("ICMP errors, a second later", 5 * most, 6 * most, 2 * SECOND),
+    ] {
+        let (mut figures, mut sent) = (Figures::default(), 0);
+        for n in (from..to).step_by(BURST) {
+            let waited = waited();
+            let begin = Instant::now();
+            for n in n..(n + BURST as u32).min(to) {
+                let of = ErrorsOf { vnet: 1, party: 0, address: Some(n.to_be_bytes().into()) };
+                sent += u32::from(rate.allow(of, at));
+                figures.packets += 1;
+            }
+            figures.add(begin.elapsed(), waited);
         }
-    }
-    if timed {
-        print("ICMP errors for 65,536 senders", &figures);
+        if timed {
+            let expected = if from == most { 100 } else { to - from };
+            assert_eq!(sent, expected, "{name}: one each, and a hundred for the crowd");
+            print(name, &figures);
+        }
     }
 }

@@ -70,11 +70,22 @@ fn loses(old: &Vnet, new: &Vnet) -> bool {
 /// Brings the records that a shard has of these VNets, in ascending order, under a new program at `now`: those that have
 /// expired under the old one go first; then those whose endpoint, or its last group, is no longer there; where a group
 /// of the endpoint flushes connections, each live record is judged again.
+///
+/// A shard without records of these VNets has nothing to do. Another looks at its slots until it has seen all of theirs:
+/// most of the time goes into the others', 2 to 6 ns each (up to 50 ms for 8 million).
 pub fn adopt(shard: &mut Shard, occupancy: &Occupancy, program: &Program, affected: &[u32], now: Nanos) {
     if affected.is_empty() {
         return;
     }
+    let held = |shard: &Shard| -> usize {
+        let tally = shard.tally(occupancy);
+        affected.iter().map(|number| tally.of_vnet(*number) as usize).sum()
+    };
+    if held(shard) == 0 {
+        return;
+    }
     shard.reap_all(occupancy, now);
+    let count = held(shard);
     let vnets: HashMap<u32, Option<&Vnet>> = affected
         .iter()
         .map(|number| (*number, program.vnets.get(*number as usize).map(|v| &**v).filter(|v| !v.is_vacant())))
@@ -84,6 +95,7 @@ pub fn adopt(shard: &mut Shard, occupancy: &Occupancy, program: &Program, affect
     let nics: HashMap<u32, u32> = nics.collect();
     let tally = shard.tally(occupancy);
     shard.flows.retain_of(
+        count,
         |owner| vnets.contains_key(&owner.vnet),
         |key, record| {
             let Some(Some(vnet)) = vnets.get(&key.owner.vnet) else { return false };

@@ -22,6 +22,7 @@ pub mod ingress;
 mod occupancy;
 pub mod path;
 pub mod pipeline;
+mod rate;
 pub mod state;
 pub mod trace;
 pub mod usual;

@@ -160,6 +160,11 @@ impl Tally<'_> {
         self.count_party(owner.endpoint, 1_u32.wrapping_neg());
     }
 
+    /// Records that the shard has of a VNet.
+    pub fn of_vnet(&self, vnet: u32) -> u32 {
+        self.own.vnets.get(vnet as usize).map_or(0, Count::held)
+    }
+
     /// The shard's table of fragments has so many entries now.
     #[inline(always)]
     pub fn set_fragments(&self, entries: usize) {
@@ -231,6 +236,8 @@ mod tests {
             let party = held.iter().filter(|(_, o)| o.endpoint == n + 1).count() as u32;
             assert_eq!((occupancy.of_vnet(n), occupancy.of_party(n + 1)), (vnet, party));
             let limit = (vnet.max(party) + roll(300) as u32).saturating_sub(100);
+            let shares = (0..3).map(|shard| occupancy.of_shard(shard).of_vnet(n));
+            assert_eq!(shares.sum::<u32>(), vnet);
             let room = |held: u32, said: bool| {
                 let there = held + more <= limit;
                 assert!(there || !said);

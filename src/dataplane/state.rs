@@ -4,19 +4,20 @@
 //! summed up ([`Occupancy`]) or kept by whoever sees the packets in order: [`Received`] before the path, [`Sent`] and
 //! [`ErrorRate`] behind it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ahash::RandomState;
 
 use super::adjacency::Adjacencies;
 use super::occupancy::{Occupancy, Tally};
+pub use super::rate::{ERRORS_PER_SECOND, ErrorRate, ErrorsOf};
 use super::usual::Listens;
 use crate::compile::Program;
 use crate::sys::Wide;
 use crate::table::fragments::Fragments;
 use crate::table::records::{FlowKey, Records};
-use crate::types::{Nanos, SECOND};
+use crate::types::Nanos;
 use crate::wire::gre;
 
 /// What one worker remembers: flow records and fragments, and how packets of known flows leave.
@@ -149,62 +150,9 @@ impl Sent {
     }
 }
 
-/// Whose ICMP errors are counted together: an endpoint (an address when it has no NIC), link, connection or Internet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ErrorsOf {
-    /// The VNet's number.
-    pub vnet: u32,
-    /// The party's number, or 0.
-    pub party: u32,
-    /// The endpoint's address when it has no other number.
-    pub address: Option<IpAddr>,
-}
-
-/// ICMP errors at most per second and party.
-pub const ERRORS_PER_SECOND: usize = 100;
-
-/// Parties whose ICMP errors are counted at once; beyond, those that are silent longest are forgotten.
-const PARTIES: usize = 65_536;
-
-/// When the last ICMP errors of each party were sent.
-#[derive(Default)]
-pub struct ErrorRate {
-    sent: HashMap<ErrorsOf, VecDeque<Nanos>, RandomState>,
-}
-
-impl ErrorRate {
-    /// True, and counted, if fewer than a hundred were sent in the second up to `now`.
-    pub fn allow(&mut self, of: ErrorsOf, now: Nanos) -> bool {
-        if self.sent.len() >= PARTIES && !self.sent.contains_key(&of) {
-            self.sent.retain(|_, times| times.back().is_some_and(|t| t.saturating_add(SECOND) > now));
-        }
-        let times = self.sent.entry(of).or_default();
-        while times.front().is_some_and(|t| t.saturating_add(SECOND) <= now) {
-            times.pop_front();
-        }
-        let allowed = times.len() < ERRORS_PER_SECOND;
-        if allowed {
-            times.push_back(now);
-        }
-        allowed
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_hundred_errors_per_second_and_none_withheld_below() {
-        let of = |party| ErrorsOf { vnet: 1, party, address: None };
-        let mut rate = ErrorRate::default();
-        let sent = (0..200).filter(|_| rate.allow(of(1), 5 * SECOND)).count();
-        assert_eq!(sent, 100);
-        assert!(rate.allow(of(2), 5 * SECOND));
-        assert!(!rate.allow(of(1), 6 * SECOND - 1));
-        let sent = (0..200).filter(|_| rate.allow(of(1), 6 * SECOND)).count();
-        assert_eq!(sent, 100);
-    }
 
     #[test]
     fn numbers_start_at_zero_and_old_ones_are_refused() {

@@ -22,6 +22,8 @@ pub struct Arena<T> {
     len: usize,
     /// Bytes that elements may be in, of those that can be touched: doubled up to a block, then whole blocks.
     held: usize,
+    /// True if it moves to huge pages as soon as it is not small.
+    huge: bool,
     reserved: Reserved,
     owned: PhantomData<T>,
 }
@@ -36,9 +38,20 @@ impl<T: Copy> Arena<T> {
 
     /// An array of one element, with addresses for so many.
     pub fn new(first: T, most: usize) -> Arena<T> {
-        let reserved = Reserved::new(most.div_ceil(Self::PER).saturating_mul(BLOCK));
+        Arena::with(first, most, true)
+    }
+
+    /// As [`Arena::new`], but always on small pages: it grows without the wait for a huge page, which must be found and
+    /// cleared (180 us and more).
+    pub fn on_small_pages(first: T, most: usize) -> Arena<T> {
+        Arena::with(first, most, false)
+    }
+
+    fn with(first: T, most: usize, huge: bool) -> Arena<T> {
+        let reserved = Reserved::new(most.div_ceil(Self::PER).saturating_mul(BLOCK), huge);
         let held = LEAST.max(size_of::<T>().next_power_of_two());
-        let mut arena = Arena { base: reserved.start().cast(), len: 0, held, reserved, owned: PhantomData };
+        let mut arena =
+            Arena { base: reserved.start().cast(), len: 0, held, huge, reserved, owned: PhantomData };
         arena.push(first);
         arena
     }
@@ -59,7 +72,7 @@ impl<T: Copy> Arena<T> {
     /// The first block grows until it is whole; then blocks are added.
     #[cold]
     fn grow(&mut self) {
-        if self.held < DOUBLED {
+        if self.held < if self.huge { DOUBLED } else { BLOCK } {
             self.held *= 2;
         } else if self.held < BLOCK {
             self.reserved.make_first_huge(self.held);
@@ -132,7 +145,7 @@ impl<T: Copy> Arena<T> {
 
     /// True if huge pages back it: it has whole blocks, and the system gives huge pages to who asks.
     pub fn on_huge_pages(&self) -> bool {
-        self.held >= BLOCK && huge_pages_allowed()
+        self.huge && self.held >= BLOCK && huge_pages_allowed()
     }
 }
 
@@ -156,6 +169,10 @@ mod tests {
         arena.get_mut(70_000)[3] = 5;
         assert_eq!(*arena.get(70_000), [70_000, 70_000, 70_000, 5, 70_000, 70_000, 70_000, 70_000]);
         assert!((8 << 20..9 << 20).contains(&arena.bytes()), "{}", arena.bytes());
+        let mut small = Arena::on_small_pages([0_u64; 8], 100_000);
+        (1..100_000_u64).for_each(|n| _ = small.push([n; 8]));
+        assert!((0..100_000).all(|n| *small.get(n) == [n as u64; 8]));
+        assert!(small.bytes() == arena.bytes() && !small.on_huge_pages());
     }
 
     #[test]

@@ -23,12 +23,14 @@ pub struct Reserved {
     bytes: usize,
     /// Bytes from the start that can be touched: whole blocks.
     open: usize,
+    /// True if blocks behind the first ask for huge pages.
+    huge: bool,
 }
 
 impl Reserved {
     /// Reserves addresses for this many bytes, a multiple of [`BLOCK`], or for as many as can be had; the first block of
-    /// them can be touched, on small pages.
-    pub fn new(bytes: usize) -> Reserved {
+    /// them can be touched, on small pages. `huge`: blocks behind it are to be on huge ones.
+    pub fn new(bytes: usize, huge: bool) -> Reserved {
         let mut bytes = bytes.max(BLOCK);
         let start = loop {
             match reserve(bytes) {
@@ -38,7 +40,7 @@ impl Reserved {
                 None => handle_alloc_error(layout(bytes)),
             }
         };
-        let mut reserved = Reserved { start, bytes, open: 0 };
+        let mut reserved = Reserved { start, bytes, open: 0, huge };
         reserved.add_block();
         reserved
     }
@@ -48,9 +50,10 @@ impl Reserved {
         self.start
     }
 
-    /// One block more can be touched, on a huge page if the system has one. There must be addresses left.
+    /// One block more can be touched, on a huge page if that is wanted and the system has one. There must be addresses
+    /// left.
     pub fn add_block(&mut self) {
-        if self.open == self.bytes || !open(self.start, self.open) {
+        if self.open == self.bytes || !open(self.start, self.open, self.huge && self.open > 0) {
             handle_alloc_error(layout(BLOCK));
         }
         self.open += BLOCK;
@@ -122,16 +125,16 @@ fn reserve(bytes: usize) -> Option<NonNull<u8>> {
     NonNull::new(aligned.cast())
 }
 
-/// Lets the block at this offset of reserved addresses be touched: the first on small pages, as it may stay small.
+/// Lets the block at this offset of reserved addresses be touched, on a huge page or on small ones.
 #[cfg(target_os = "linux")]
-fn open(start: NonNull<u8>, at: usize) -> bool {
+fn open(start: NonNull<u8>, at: usize, huge: bool) -> bool {
     use libc::{MADV_HUGEPAGE, MADV_NOHUGEPAGE, PROT_READ, PROT_WRITE};
     let block = start.as_ptr().wrapping_add(at).cast();
     // SAFETY: the block lies among addresses that `reserve` mapped and nothing refers to; the advice changes nothing that
     // a program can see.
     unsafe {
         let opened = libc::mprotect(block, BLOCK, PROT_READ | PROT_WRITE) == 0;
-        libc::madvise(block, BLOCK, if at == 0 { MADV_NOHUGEPAGE } else { MADV_HUGEPAGE });
+        libc::madvise(block, BLOCK, if huge { MADV_HUGEPAGE } else { MADV_NOHUGEPAGE });
         opened
     }
 }
@@ -144,6 +147,6 @@ fn reserve(bytes: usize) -> Option<NonNull<u8>> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn open(_: NonNull<u8>, _: usize) -> bool {
+fn open(_: NonNull<u8>, _: usize, _: bool) -> bool {
     true
 }

@@ -5,5 +5,6 @@ pub mod ecmp;
 pub mod fragments;
 pub mod lpm;
 pub mod prefix_map;
+pub mod queue;
 pub mod records;
 mod tree;

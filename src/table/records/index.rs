@@ -13,6 +13,10 @@
 //! The highest bits of a bucket's slots count the entries that went to their second bucket from here: while there are
 //! none, a miss costs one cache line.
 
+use std::hash::Hash;
+
+use ahash::RandomState;
+
 use crate::sys::{Arena, Base, Wide};
 
 /// No record. As a slot it is that of a record that matches nothing.
@@ -38,6 +42,9 @@ const HALF: u16 = (BUCKETS * 8 / 2) as u16;
 
 /// The directory's highest depth: the bits of a hash above those that choose buckets.
 const DEEPEST: u8 = 16;
+
+/// That of a small index: at most 32 MB, for some three million entries.
+const DEEPEST_OF_SMALL: u8 = 11;
 
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -70,6 +77,21 @@ pub struct Index {
     shift: u32,
     buckets: Arena<Bucket>,
     about: Vec<About>,
+    /// How deep the directory may become.
+    deepest: u8,
+}
+
+/// The hash of a key as the index takes it, never 0. Keys come from strangers, so the hasher must be random.
+#[inline]
+pub fn hash_of(hasher: &RandomState, key: &impl Hash) -> u32 {
+    finish(hasher.hash_one(key))
+}
+
+/// The 32 bits that the index takes, never 0.
+#[inline(always)]
+pub(super) fn finish(hash: u64) -> u32 {
+    let hash = (hash >> 32) as u32 ^ hash as u32;
+    hash + u32::from(hash == 0)
 }
 
 #[inline(always)]
@@ -119,6 +141,12 @@ impl Bucket {
         {
             *slot &= !AWAY;
         }
+    }
+
+    /// One bit for each entry whose first bucket is not this one, the `b`th.
+    fn strays(&self, b: usize) -> u32 {
+        let stray = |tag: u32| u32::from(tag != 0) & u32::from(first(tag) != b);
+        (0..8).fold(0, |mask, n| mask | stray(self.tags[n]) << n)
     }
 
     #[inline(always)]
@@ -216,11 +244,13 @@ impl Segment<'_> {
         let mut entries = 0;
         for bucket in self.buckets.iter_mut() {
             for n in 0..8 {
+                // Half of them stay, as dice fall: a branch would be guessed wrong as often.
                 let tag = bucket.tags[n];
-                let stays = tag != 0 && (tag & bit != 0) == set;
-                bucket.tags[n] = if stays { tag } else { 0 };
-                bucket.slots[n] = if stays { bucket.slots[n] & !AWAY } else { 0 };
-                entries += u16::from(stays);
+                let stays = u32::from(tag != 0) & u32::from((tag & bit != 0) == set);
+                let mask = stays.wrapping_neg();
+                bucket.tags[n] &= mask;
+                bucket.slots[n] &= mask & !AWAY;
+                entries += stays as u16;
             }
         }
         self.go_home();
@@ -230,11 +260,11 @@ impl Segment<'_> {
     /// Moves entries into their first buckets where there is room, and counts those that stay away.
     fn go_home(&mut self) {
         for b in 0..BUCKETS {
-            for n in 0..8 {
+            let mut strays = self.buckets[b].strays(b);
+            while strays != 0 {
+                let n = strays.trailing_zeros() as usize & 7;
+                strays &= strays - 1;
                 let (tag, value) = self.entry(b, n);
-                if tag == 0 || first(tag) == b {
-                    continue;
-                }
                 let home = &mut self.buckets[first(tag)];
                 match home.free(Base) {
                     Some(free) => {
@@ -251,9 +281,17 @@ impl Segment<'_> {
 impl Index {
     /// An empty index.
     pub fn new() -> Index {
-        let mut buckets = Arena::new(EMPTY, BUCKETS << DEEPEST);
+        Index::with(Arena::new(EMPTY, BUCKETS << DEEPEST), DEEPEST)
+    }
+
+    /// An empty index for less than a million entries, on small pages: a split, at most 35 us, is the longest step.
+    pub fn small() -> Index {
+        Index::with(Arena::on_small_pages(EMPTY, BUCKETS << DEEPEST_OF_SMALL), DEEPEST_OF_SMALL)
+    }
+
+    fn with(mut buckets: Arena<Bucket>, deepest: u8) -> Index {
         (1..BUCKETS).for_each(|_| _ = buckets.push(EMPTY));
-        Index { directory: vec![0], shift: 32, buckets, about: vec![About { entries: 0, depth: 0 }] }
+        Index { directory: vec![0], shift: 32, buckets, about: vec![About { entries: 0, depth: 0 }], deepest }
     }
 
     /// Where the first bucket of a hash is, until the next entry is added.
@@ -356,7 +394,7 @@ impl Index {
     #[cold]
     fn split(&mut self, number: usize, hash: u32) {
         let Some(&About { depth, .. }) = self.about.get(number) else { return };
-        if depth >= DEEPEST {
+        if depth >= self.deepest {
             return;
         }
         if 32 - self.shift == u32::from(depth) {

@@ -11,7 +11,7 @@
 //! the same can have no more than records refused that share his hashes.
 
 mod expire;
-mod index;
+pub(crate) mod index;
 mod key;
 mod open;
 mod record;
@@ -25,7 +25,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ahash::RandomState;
 
 pub use self::index::NONE;
-use self::index::{Index, REVERSED};
+use self::index::{Index, REVERSED, finish};
 pub use self::key::{ENDED, FlowKey, FlowV4, Opening, Owner};
 use self::record::{HAS_ENDED, LINKED, WIDE, due_at};
 pub use self::record::{Record, Stored};
@@ -70,13 +70,6 @@ enum Key {
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     product as u64 ^ (product >> 64) as u64
-}
-
-/// The 32 bits that the index takes, never 0.
-#[inline(always)]
-fn finish(hash: u64) -> u32 {
-    let hash = (hash >> 32) as u32 ^ hash as u32;
-    hash + u32::from(hash == 0)
 }
 
 fn as_ipv6(address: IpAddr) -> u128 {
@@ -442,21 +435,28 @@ impl Records {
 
     /// Looks at every record, gone or not; removes those for which `keep` is false, telling their owners.
     pub fn retain(&mut self, keep: impl FnMut(&FlowKey, &mut Judged) -> bool, gone: impl FnMut(Owner)) {
-        self.retain_of(|_| true, keep, gone);
+        self.retain_of(self.len(), |_| true, keep, gone);
     }
 
-    /// As [`Records::retain`], of these owners only: the others' records cost a few nanoseconds each.
+    /// As [`Records::retain`], of these owners only, who have `count` records: the others' cost a few nanoseconds each,
+    /// as far as they come before the last of these.
     pub fn retain_of(
         &mut self,
+        count: usize,
         mut whose: impl FnMut(Owner) -> bool,
         mut keep: impl FnMut(&FlowKey, &mut Judged) -> bool,
         mut gone: impl FnMut(Owner),
     ) {
+        let mut left = count;
         for slot in 1..self.slab.records.len() as u32 {
+            if left == 0 {
+                break;
+            }
             let record = self.record(slot);
             if !record.is_used() || !whose(self.owner(slot)) {
                 continue;
             }
+            left -= 1;
             let mut judged = Judged {
                 idle_minutes: record.idle_minutes,
                 rule: record.rule,

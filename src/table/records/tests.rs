@@ -346,6 +346,7 @@ impl Pair {
         let whose = |owner: Owner| vnet == 1 || owner.vnet == vnet;
         let expected = model.keys().filter(|k| whose(k.owner)).count();
         self.records.retain_of(
+            expected,
             whose,
             |key, judged| {
                 seen += 1;
