@@ -91,7 +91,7 @@ impl Output {
         self.numbered.clear();
     }
 
-    /// Adds a frame of `length` bytes, to be written by the caller: they and [`SLACK`] more behind them.
+    /// Adds a frame of `length` bytes, to be written by the caller: they and some more behind them.
     pub fn add(&mut self, port: u16, length: usize) -> &mut [u8] {
         let (start, end) = (self.used, self.used + length);
         if self.bytes.len() < end + SLACK {

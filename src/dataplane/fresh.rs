@@ -1,7 +1,7 @@
 //! Packets of the usual shape that no stored way carries, mostly of new flows: steps 5 to 10 for several of them at once.
 //!
 //! What the configuration says of a packet does not depend on any record. So it is asked for some packets together, in
-//! stages that each wait for the memory of all of them at a time ([`Asked::new`]); what the records say, and what is done
+//! stages that each wait for the memory of all of them at a time ([`ask`]); what the records say, and what is done
 //! to them, follows packet by packet, in order ([`settle`]). Whatever is not quite usual here either (spoofed or blocked
 //! addresses, platform addresses, NICs that forward, time to live, size, ended records, limits that are near) is left to
 //! go step by step, where it is said why a packet ends: what is done here is exactly what `forward` would do.
