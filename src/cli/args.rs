@@ -151,8 +151,9 @@ egress and every byte that leaves. Otherwise no figure is printed.
 
 Figures: ns_per_packet, mpps and gbps (of inner packets) are medians over the repeats; with several
 workers the whole is as fast as the worker that was busy longest. median_burst is the median over
-bursts of frames, which hardly sees what else the machine does. flows are the live records at the
-end. --seconds is the time of one repeat by the clock on the wall, filling and checking included.
+bursts of frames, which hardly sees what else the machine does; with several workers it is without
+hand-over: parsing frames, which says whose they are, and handing them over. flows are the live
+records at the end. --seconds is the time of one repeat by the clock on the wall, filling and checking included.
 
 With --swaps, another thread compiles changes of one customer after the other (two rules and a
 route) and puts them in force between two bursts: so many for each second that the workers are

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use super::program::{Program, Reaches};
 use crate::model::Role;
+use crate::sys::prefetch_index;
 
 /// How a packet of the usual shape arrived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,12 @@ impl OriginKey {
     #[inline(always)]
     pub fn plain(port: u16, vnet: u32) -> OriginKey {
         OriginKey { port: u32::from(port) | 1 << 16, from: u64::from(vnet) }
+    }
+
+    /// True of the same, without a branch.
+    #[inline(always)]
+    fn is(self, other: OriginKey) -> bool {
+        (self.from ^ other.from) | u64::from(self.port ^ other.port) == 0
     }
 
     #[inline(always)]
@@ -104,17 +111,22 @@ impl Default for Origins {
 }
 
 impl Origins {
+    /// Asks for what [`find`](Self::find) reads.
+    #[inline(always)]
+    pub fn prefetch(&self, key: OriginKey) {
+        let (mask, home) = (self.table.len() - 1, key.home());
+        prefetch_index(&self.table, home & mask);
+        prefetch_index(&self.table, (home ^ 1) & mask);
+    }
+
     /// The origin; one with number 0 if there is none.
     #[inline(always)]
     pub fn find(&self, key: OriginKey) -> &Origin {
         let (mask, home) = (self.table.len() - 1, key.home());
-        let (Some(first), Some(second)) = (self.table.get(home & mask), self.table.get((home ^ 1) & mask))
-        else {
-            return &NONE;
-        };
-        // Which of two it is depends on the packet; that it is one of them is nearly sure.
-        let origin = if second.key == key { second } else { first };
-        if origin.key == key { origin } else { self.find_further(key, home) }
+        // Which of two it is depends on the packet, so that no branch shall ask; that it is one of them is nearly sure.
+        let second = self.table.get((home ^ 1) & mask).is_some_and(|o| o.key.is(key));
+        let Some(origin) = self.table.get((home ^ usize::from(second)) & mask) else { return &NONE };
+        if origin.key.is(key) { origin } else { self.find_further(key, home) }
     }
 
     #[cold]

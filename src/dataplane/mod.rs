@@ -30,7 +30,7 @@ pub mod usual;
 pub use emit::{Frame, Output};
 pub use ingress::{Arrival, Via};
 pub use occupancy::{Occupancy, Tally};
-pub use path::{Brief, Input, Results, process, spread, spread_of_frame};
+pub use path::{Brief, Input, Results, Sorted, finish, process, sort, spread, spread_of_frame};
 pub use pipeline::{Context, Done, forward};
 pub use state::Shard;
 pub use trace::Trace;

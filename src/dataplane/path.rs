@@ -1,6 +1,7 @@
 //! The whole way of a batch of frames through one worker, from received bytes to bytes to send.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use super::adjacency::Adjacency;
 use super::emit::Output;
@@ -157,6 +158,9 @@ pub const VECTOR: usize = 32;
 /// How far ahead of the parser frames are fetched.
 const AHEAD: usize = 6;
 
+/// How far ahead of the probe parsed packets are fetched, perhaps from another processor.
+const FETCHED: usize = 24;
+
 /// A packet between the stages.
 #[derive(Clone, Copy, Default)]
 #[repr(align(64))]
@@ -197,9 +201,117 @@ pub fn process(
     results: &mut Results,
 ) {
     shard.keep_ways(context.program);
+    listen(shard, context.program);
+    sys::widest(Batch { context, received, shard, bytes, inputs, parsed: None, results });
+}
+
+fn listen(shard: &mut Shard, program: &Program) {
     shard.listens.clear();
-    shard.listens.extend(context.program.ports.iter().map(Listens::new));
-    sys::widest(Batch { context, received, shard, bytes, inputs, results });
+    shard.listens.extend(program.ports.iter().map(Listens::new));
+}
+
+/// Packets of one worker, with what the first stage found of them, by whichever worker received them.
+#[derive(Default)]
+pub struct Sorted {
+    /// The frames, in order.
+    pub inputs: Vec<Input>,
+    lanes: Vec<Lane>,
+    /// Of the program that they were parsed under.
+    generation: u32,
+}
+
+impl Sorted {
+    /// Forgets the packets; memory stays.
+    pub fn clear(&mut self) {
+        self.inputs.clear();
+        self.lanes.clear();
+    }
+}
+
+/// Takes frames through the first stage, and adds each to the list of its worker: the same for both directions of a flow
+/// and for all fragments. The workers have shards with the same hasher. Every frame lies among `bytes`; whoever finishes
+/// packets gives the same bytes.
+pub fn sort(program: &Program, shard: &mut Shard, bytes: &[u8], inputs: &[Input], lists: &mut [Sorted]) {
+    listen(shard, program);
+    for list in &mut *lists {
+        if list.generation != program.generation {
+            // What was parsed under another program would be taken for parsed under this one.
+            list.lanes.iter_mut().for_each(|lane| *lane = Lane::default());
+            list.generation = program.generation;
+        }
+    }
+    sys::widest(Sort { program, shard, bytes, inputs, lists });
+}
+
+/// Takes packets that were [sorted](sort) through the other stages: [`process`] for `range` of them. Those that were
+/// parsed under another program are parsed again.
+pub fn finish(
+    context: Context<'_>,
+    received: Option<&mut Received>,
+    shard: &mut Shard,
+    bytes: &[u8],
+    packets: &Sorted,
+    range: Range<usize>,
+    results: &mut Results,
+) {
+    let inputs = packets.inputs.get(range.clone()).unwrap_or_default();
+    let parsed =
+        packets.lanes.get(range.start..).filter(|_| packets.generation == context.program.generation);
+    shard.keep_ways(context.program);
+    listen(shard, context.program);
+    sys::widest(Batch { context, received, shard, bytes, inputs, parsed, results });
+}
+
+/// What [`sort`] works on.
+struct Sort<'a> {
+    program: &'a Program,
+    shard: &'a mut Shard,
+    bytes: &'a [u8],
+    inputs: &'a [Input],
+    lists: &'a mut [Sorted],
+}
+
+impl Work for Sort<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<W: Wide>(self, wide: W) {
+        let Sort { program, shard, bytes, inputs, lists } = self;
+        let workers = lists.len() as u64;
+        let mut lanes = [Lane::default(); VECTOR];
+        for vector in inputs.chunks(VECTOR) {
+            for (i, (input, lane)) in vector.iter().zip(&mut lanes).enumerate() {
+                if let Some(later) = vector.get(i + AHEAD) {
+                    sys::prefetch_two(bytes, later.start as usize);
+                }
+                parse(wide, program, &shard.listens, bytes, input, lane);
+            }
+            for lane in lanes.iter_mut().take(vector.len()) {
+                locate(program, &shard.flows, lane);
+            }
+            // In a loop of its own, so that what is copied was written long ago; and without a branch that could go either
+            // way from packet to packet.
+            for (input, lane) in vector.iter().zip(&lanes) {
+                let spread = if lane.key == OriginKey::NONE {
+                    spread_of_unusual(program, bytes, input)
+                } else {
+                    spread_v4(lane.packet.source(), lane.packet.destination())
+                };
+                if let Some(list) = lists.get_mut((((spread >> 32) * workers) >> 32) as usize) {
+                    list.inputs.push(*input);
+                    list.lanes.push(*lane);
+                }
+            }
+        }
+    }
+}
+
+/// [`spread`] of the packet inside any frame; 0 if there is none.
+#[cold]
+fn spread_of_unusual(program: &Program, bytes: &[u8], input: &Input) -> u64 {
+    let frame = bytes.get(input.start as usize..input.end as usize).unwrap_or_default();
+    let arrival = ingress(program, None, input.port, frame, input.original);
+    arrival.map_or(0, |arrival| spread(arrival.inner.source, arrival.inner.destination))
 }
 
 /// What [`process`] works on.
@@ -209,6 +321,8 @@ struct Batch<'a, 'p> {
     shard: &'a mut Shard,
     bytes: &'a [u8],
     inputs: &'a [Input],
+    /// What the first stage found of these and of packets behind them, if they have been through it.
+    parsed: Option<&'a [Lane]>,
     results: &'a mut Results,
 }
 
@@ -217,26 +331,40 @@ impl Work for Batch<'_, '_> {
 
     #[inline(always)]
     fn run<W: Wide>(mut self, wide: W) {
-        let Batch { context, bytes, inputs, .. } = self;
+        let Batch { context, bytes, inputs, parsed, .. } = self;
         let Some(first) = inputs.first() else { return };
         self.shard.reap(wide, context.occupancy, first.now, 2 * inputs.len() + 64);
-        let mut lanes = [Lane::default(); VECTOR];
+        let (mut lanes, mut ahead) = ([Lane::default(); VECTOR], [Lane::default(); VECTOR]);
         let mut waiting = Waiting { asked: Asked::NOTHING, lanes: [0; SOME], count: 0, next: 0 };
+        // What comes parsed needs no stage of its own to wait for memory: it is fetched and probed beside the packets in
+        // front of it.
+        let mut coming = parsed.unwrap_or_default();
+        coming.iter().take(FETCHED).for_each(|lane| fetch(&self.shard.flows, bytes, lane));
+        for i in 0..VECTOR {
+            come(wide, &self.shard.flows, bytes, coming, &mut ahead, i);
+        }
         for vector in inputs.chunks(VECTOR) {
-            for (i, (input, lane)) in vector.iter().zip(&mut lanes).enumerate() {
-                if let Some(later) = vector.get(i + AHEAD) {
-                    sys::prefetch_two(bytes, later.start as usize);
+            if parsed.is_some() {
+                std::mem::swap(&mut lanes, &mut ahead);
+                coming = coming.get(vector.len()..).unwrap_or_default();
+            } else {
+                for (i, (input, lane)) in vector.iter().zip(&mut lanes).enumerate() {
+                    if let Some(later) = vector.get(i + AHEAD) {
+                        sys::prefetch_two(bytes, later.start as usize);
+                    }
+                    parse(wide, context.program, &self.shard.listens, bytes, input, lane);
                 }
-                parse(wide, context.program, &self.shard.listens, bytes, input, lane);
-            }
-            for lane in lanes.iter_mut().take(vector.len()) {
-                locate(context.program, &self.shard.flows, lane);
-            }
-            for lane in lanes.iter_mut().take(vector.len()) {
-                probe(wide, &self.shard.flows, lane);
+                for lane in lanes.iter_mut().take(vector.len()) {
+                    locate(context.program, &self.shard.flows, lane);
+                    self.shard.flows.prefetch_bucket(lane.hash);
+                }
+                for lane in lanes.iter_mut().take(vector.len()) {
+                    probe(wide, &self.shard.flows, lane);
+                }
             }
             waiting.clear();
             for (i, (input, lane)) in vector.iter().zip(&lanes).enumerate() {
+                come(wide, &self.shard.flows, bytes, coming, &mut ahead, i);
                 if lane.quick && hit(self.shard, lane, bytes, input.now, self.results) {
                     continue;
                 }
@@ -245,6 +373,25 @@ impl Work for Batch<'_, '_> {
                     self.step_by_step(lane, input);
                 }
             }
+        }
+    }
+}
+
+/// The packet at a place in the next vector comes, if that was parsed before: it is probed, and one behind it fetched.
+#[inline(always)]
+fn come<W: Wide>(
+    wide: W,
+    flows: &Records,
+    bytes: &[u8],
+    coming: &[Lane],
+    ahead: &mut [Lane; VECTOR],
+    place: usize,
+) {
+    if let (Some(parsed), Some(lane)) = (coming.get(place), ahead.get_mut(place)) {
+        *lane = *parsed;
+        probe(wide, flows, lane);
+        if let Some(later) = coming.get(place + FETCHED) {
+            fetch(flows, bytes, later);
         }
     }
 }
@@ -394,6 +541,7 @@ fn parse<W: Wide>(
     } else {
         OriginKey::NONE
     };
+    program.origins.prefetch(lane.key);
 }
 
 /// The second stage: where the packet comes from, and the hash of its flow.
@@ -406,6 +554,12 @@ fn locate(program: &Program, flows: &Records, lane: &mut Lane) {
     lane.reversed = origin.is_outside();
     lane.hash =
         flows.hash_ipv4(origin.scope, packet.source(), packet.destination(), packet.ports, packet.protocol);
+}
+
+/// Asks for what the stages behind the first need of a parsed packet: it may have come to another processor.
+#[inline(always)]
+fn fetch(flows: &Records, bytes: &[u8], lane: &Lane) {
+    sys::prefetch_block(bytes, lane.packet.from as usize);
     flows.prefetch_bucket(lane.hash);
 }
 

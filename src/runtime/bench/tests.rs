@@ -3,11 +3,19 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use ahash::RandomState;
+
+use super::configuration;
 use super::network::{Kind, Network, PORTS};
 use super::settings::{Profile, Settings};
 use super::source::{Source, connections};
 use super::traffic::{OUTER, Packet, Traffic};
 use super::{Report, Step, run, run_expecting};
+use crate::compile::names::Names;
+use crate::compile::{Program, compile, recompile};
+use crate::dataplane::state::Received;
+use crate::dataplane::{Context, Input, Occupancy, Results, Shard, Sorted, finish, process, sort};
+use crate::packet::Verdict;
 use crate::types::SECOND;
 use crate::wire::{checksum, ethernet, gre, ip};
 
@@ -149,4 +157,72 @@ fn new_flows_come_as_often_as_asked_and_the_clock_lets_as_many_idle_out() {
     // 4,000 connections at two workers: 2,000 of each are live, for 240 seconds and a little.
     let seconds = (source.now() - filled) / SECOND;
     assert!((600..900).contains(&seconds), "{seconds}");
+}
+
+/// Frames of connections as they open, go on and are answered; some are not of the usual shape.
+fn frames(traffic: &Traffic) -> (Vec<u8>, Vec<Input>) {
+    let (mut bytes, mut inputs) = (Vec::new(), Vec::new());
+    let mut frame = vec![0; traffic.frame_length()];
+    for turn in 0..3 {
+        for connection in 0..700 {
+            let packet = Packet { connection, reply: turn == 2, opens: turn == 0 };
+            let port = traffic.write(packet, &mut frame);
+            if (connection + turn) % 41 == 0 {
+                frame[OUTER] = 0x46;
+            }
+            let (start, original) = (bytes.len() as u32, frame.len() as u32);
+            bytes.extend_from_slice(&frame);
+            inputs.push(Input { start, end: start + original, original, port, now: SECOND + turn });
+        }
+    }
+    (bytes, inputs)
+}
+
+#[test]
+fn sorted_packets_fare_like_others_also_under_another_program() {
+    let network = Network::new(3, 100, 100, 1);
+    let model = configuration::model(&network, 64, 3000);
+    let mut names = Names::default();
+    let program = compile(&model, &mut names);
+    let next = recompile(&program, &model, &model, &mut names);
+    assert_ne!(program.generation, next.generation);
+    let (bytes, inputs) = frames(&Traffic::new(network, 64));
+    fn context<'a>(program: &'a Program, occupancy: &'a Occupancy) -> Context<'a> {
+        Context { program, occupancy, quoted: None }
+    }
+    let occupancy = |program: &Program| {
+        let mut occupancy = Occupancy::new(2);
+        occupancy.grow(program);
+        occupancy
+    };
+    for (before, after) in [(&program, &program), (&program, &next)] {
+        let hasher = RandomState::new();
+        let (counts, mut shard) = (occupancy(after), Shard::new(hasher.clone()));
+        let mut alone = Results::default();
+        process(context(after, &counts), None, &mut shard, &bytes, &inputs, &mut alone);
+        let forwarded = alone.done.iter().filter(|b| b.verdict == Verdict::Forward).count();
+        assert!((1900..2100).contains(&forwarded), "{forwarded}");
+
+        let counts = occupancy(after);
+        let mut shards = [0, 1].map(|n| Shard::numbered(n, hasher.clone()));
+        let mut lists = [Sorted::default(), Sorted::default()];
+        let (early, late) = inputs.split_at(1001);
+        sort(before, &mut shards[1], &bytes, early, &mut lists);
+        sort(after, &mut shards[0], &bytes, late, &mut lists);
+        assert_eq!(lists.iter().map(|l| l.inputs.len()).sum::<usize>(), inputs.len());
+        for (shard, list) in shards.iter_mut().zip(&lists) {
+            assert!(list.inputs.len() > 700, "{}", list.inputs.len());
+            let (mut results, mut received) = (Results::default(), Received::default());
+            for from in (0..list.inputs.len()).step_by(150) {
+                let range = from..(from + 150).min(list.inputs.len());
+                let received = Some(&mut received);
+                finish(context(after, &counts), received, shard, &bytes, list, range, &mut results);
+            }
+            for (i, input) in list.inputs.iter().enumerate() {
+                let same = input.start as usize / (input.end - input.start) as usize;
+                assert_eq!(results.outcome(after, i), alone.outcome(after, same), "{input:?}");
+                assert!(results.frames(i).eq(alone.frames(same)), "{input:?}");
+            }
+        }
+    }
 }

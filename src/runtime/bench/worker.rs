@@ -1,9 +1,9 @@
 //! A worker of a bench: fills a receive ring with fresh frames, and runs them, with the clock stopped while it fills,
 //! counts and checks.
 //!
-//! With several workers each has a receive ring of its own, in which any flow may come. It finds for each frame whose it
-//! is, runs its own and hands the others over, by batches, as ranges of the ring that they lie in; the ring is filled
-//! again when nobody holds it any more.
+//! With several workers each has a receive ring of its own, in which any flow may come. It parses each frame, which says
+//! whose it is, runs its own and hands the others over, parsed, with the ring that they lie in; the ring is filled again
+//! when nobody holds it any more.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,24 +18,23 @@ use super::check::Checker;
 use super::settings::Settings;
 use super::source::Source;
 use super::swap::{InForce, News};
-use super::traffic::{Packet, Traffic};
+use super::traffic::{OUTER, Packet, Traffic};
 use crate::compile::Program;
 use crate::dataplane::state::Received;
-use crate::dataplane::{Context, Input, Occupancy, Results, Shard, change, process, spread_of_frame};
+use crate::dataplane::{Context, Input, Occupancy, Results, Shard, Sorted, change, finish, process, sort};
 use crate::packet::{FlowState, Verdict};
-use crate::sys::{Region, prefetch_index};
+use crate::sys::Region;
 use crate::types::Nanos;
 
 /// Frames that go through the path together.
 pub const BURST: usize = 256;
 /// Buffers of a receive ring.
 pub const RING: usize = 1024;
-/// Frames whose workers are found out at a time.
-const SOME: usize = 64;
-/// How far ahead frames are fetched while it is found out whose they are.
-const FETCHED: usize = 8;
 /// Bytes of a buffer, or as many of these as a frame needs.
 pub const BUFFER: usize = 128;
+/// Bytes of a buffer in front of the frame: the inner packet begins with a cache line, so that who only sends it reads one
+/// line of it if it is small.
+const HEADROOM: usize = 64 - OUTER;
 /// Rings of a worker when others may still hold one.
 const RINGS: usize = 4;
 /// Batches that may wait for a worker.
@@ -60,7 +59,7 @@ struct Ring {
 struct Batch {
     /// The ring they lie in; absent when this says that its sender has no more.
     ring: Option<Arc<Ring>>,
-    inputs: Vec<Input>,
+    packets: Sorted,
     from: usize,
 }
 
@@ -71,7 +70,7 @@ pub struct Figures {
     pub packets: u64,
     /// How long it worked on them.
     pub busy: Duration,
-    /// How long of that it found out whose frames are, and handed over those of others.
+    /// How long of that it parsed frames to find out whose they are, and handed over those of others.
     pub handing: Duration,
     /// Those that were forwarded, dropped and punted.
     pub verdicts: [u64; 3],
@@ -85,7 +84,7 @@ pub struct Figures {
     pub table: u64,
     /// Huge pages back that table.
     pub huge_pages: bool,
-    /// Nanoseconds per packet of the median burst; finding whose the packets are and handing over is not in it.
+    /// Nanoseconds per packet of the median burst; with several workers, parsing and handing over is not in it.
     pub median_burst: f64,
 }
 
@@ -107,8 +106,8 @@ struct Queues {
     incoming: Receiver<Batch>,
     others: Vec<Sender<Batch>>,
     /// Emptied lists come back to who sent them.
-    emptied: Receiver<Vec<Input>>,
-    back: Vec<Sender<Vec<Input>>>,
+    emptied: Receiver<Sorted>,
+    back: Vec<Sender<Sorted>>,
     /// How many rings each worker has filled.
     filled: Arc<Vec<AtomicU64>>,
     waiting: VecDeque<(usize, Batch)>,
@@ -128,7 +127,7 @@ pub struct Worker {
     shard: Shard,
     results: Results,
     rings: Vec<Arc<Ring>>,
-    spread: Vec<Vec<Input>>,
+    sorted: Vec<Sorted>,
     queues: Queues,
     /// The traffic that the checks believe in: the same, but where a test wants to see them fail.
     expected: Arc<Traffic>,
@@ -176,7 +175,7 @@ pub fn workers(
             rings: (0..if count > 1 { RINGS } else { 1 })
                 .map(|_| Arc::new(Ring::new(traffic, ring)))
                 .collect(),
-            spread: (0..count).map(|_| Vec::with_capacity(BURST)).collect(),
+            sorted: (0..count).map(|_| Sorted::default()).collect(),
             queues: Queues {
                 incoming,
                 others: senders.clone(),
@@ -210,7 +209,7 @@ fn ring_length(settings: &Settings) -> usize {
 
 impl Ring {
     fn new(traffic: &Traffic, length: usize) -> Ring {
-        let stride = traffic.frame_length().next_multiple_of(BUFFER);
+        let stride = (HEADROOM + traffic.frame_length()).next_multiple_of(BUFFER);
         Ring {
             bytes: Region::new(length * stride),
             buffers: length,
@@ -227,8 +226,8 @@ impl Ring {
         let length = traffic.frame_length();
         for (i, buffer) in self.bytes.chunks_exact_mut(self.stride).take(self.buffers).enumerate() {
             let Some((packet, now)) = next() else { break };
-            let port = traffic.write(packet, &mut buffer[..length]);
-            let start = (i * self.stride) as u32;
+            let port = traffic.write(packet, &mut buffer[HEADROOM..HEADROOM + length]);
+            let start = (i * self.stride + HEADROOM) as u32;
             self.packets.push(packet);
             let end = start + length as u32;
             self.inputs.push(Input { start, end, original: length as u32, port, now });
@@ -336,21 +335,17 @@ impl Worker {
         self.filled(self.number).fetch_add(1, Ordering::Relaxed);
         if self.workers == 1 {
             for burst in ring.inputs.chunks(BURST) {
-                self.burst(Instant::now(), &ring, burst)?;
+                self.burst(Instant::now(), &ring, burst, |context, received, shard, results| {
+                    process(context, received, shard, &ring.bytes, burst, results);
+                })?;
             }
             return Ok(true);
         }
-        let begin = Instant::now();
-        self.spread(&ring);
-        let took = begin.elapsed();
-        self.worked(took);
-        self.figures.handing += took;
-        let own = std::mem::take(&mut self.spread[self.number]);
-        for burst in own.chunks(BURST) {
-            self.burst(Instant::now(), &ring, burst)?;
-        }
-        self.spread[self.number] = own;
-        self.spread[self.number].clear();
+        self.sort(&ring);
+        let mut own = std::mem::take(&mut self.sorted[self.number]);
+        self.bursts_of(Instant::now(), &ring, &mut own)?;
+        own.clear();
+        self.sorted[self.number] = own;
         Ok(true)
     }
 
@@ -378,48 +373,22 @@ impl Worker {
         });
     }
 
-    /// Finds whose each frame of a ring is, and hands those of others over.
-    fn spread(&mut self, ring: &Arc<Ring>) {
+    /// Parses the frames of a ring, and hands those of others over.
+    fn sort(&mut self, ring: &Arc<Ring>) {
+        let begin = Instant::now();
+        self.keep_up(&ring.inputs);
+        sort(&self.program, &mut self.shard, &ring.bytes, &ring.inputs, &mut self.sorted);
         let own = self.number;
-        for (i, some) in ring.inputs.chunks(SOME).enumerate() {
-            let ahead = ring.inputs.get(i * SOME + FETCHED..).unwrap_or_default();
-            self.spread_some(ring, some, ahead);
-            for whose in (0..self.workers).filter(|w| *w != own) {
-                if self.spread[whose].len() > BURST - SOME {
-                    self.hand_over(whose, ring);
-                }
-            }
-        }
         for whose in (0..self.workers).filter(|w| *w != own) {
-            if !self.spread[whose].is_empty() {
-                self.hand_over(whose, ring);
+            if !self.sorted[whose].inputs.is_empty() {
+                let empty = self.queues.emptied.try_recv().unwrap_or_default();
+                let packets = std::mem::replace(&mut self.sorted[whose], empty);
+                self.send(whose, Batch { ring: Some(ring.clone()), packets, from: own });
             }
         }
-    }
-
-    /// Without a branch that could go either way from frame to frame.
-    #[inline]
-    fn spread_some(&mut self, ring: &Ring, some: &[Input], ahead: &[Input]) {
-        let workers = self.workers as u64;
-        let (lists, mut now) = (self.spread.as_mut_slice(), self.now);
-        for (i, input) in some.iter().enumerate() {
-            if let Some(later) = ahead.get(i) {
-                prefetch_index(&ring.bytes, later.start as usize);
-            }
-            let frame = &ring.bytes[input.start as usize..input.end as usize];
-            let hash = spread_of_frame(frame).unwrap_or_default();
-            let whose = (((hash >> 32) * workers) >> 32) as usize;
-            now = now.max(input.now);
-            lists[whose].push(Input { now, ..*input });
-        }
-        self.now = now;
-    }
-
-    fn hand_over(&mut self, whose: usize, ring: &Arc<Ring>) {
-        let empty = self.queues.emptied.try_recv().unwrap_or_else(|_| Vec::with_capacity(BURST));
-        let inputs = std::mem::replace(&mut self.spread[whose], empty);
-        let batch = Batch { ring: Some(ring.clone()), inputs, from: self.number };
-        self.send(whose, batch);
+        let took = begin.elapsed();
+        self.worked(took);
+        self.figures.handing += took;
     }
 
     fn send(&mut self, whose: usize, batch: Batch) {
@@ -448,7 +417,7 @@ impl Worker {
     fn say_end(&mut self) {
         let own = self.number;
         for whose in (0..self.workers).filter(|w| *w != own) {
-            self.send(whose, Batch { ring: None, inputs: Vec::new(), from: self.number });
+            self.send(whose, Batch { ring: None, packets: Sorted::default(), from: self.number });
         }
     }
 
@@ -457,34 +426,51 @@ impl Worker {
         let mut ended = 0;
         loop {
             let begin = Instant::now();
-            let Ok(Batch { ring, mut inputs, from }) = self.queues.incoming.try_recv() else {
+            let Ok(Batch { ring, mut packets, from }) = self.queues.incoming.try_recv() else {
                 return Ok(ended);
             };
             let Some(ring) = ring else {
                 ended += 1;
                 continue;
             };
-            for input in &mut inputs {
-                input.now = input.now.max(self.now);
-            }
-            self.burst(begin, &ring, &inputs)?;
+            self.bursts_of(begin, &ring, &mut packets)?;
             let begin = Instant::now();
             drop(ring);
-            inputs.clear();
+            packets.clear();
             // A list that does not go back is made anew.
-            let _ = self.queues.back[from].try_send(inputs);
+            let _ = self.queues.back[from].try_send(packets);
             self.worked(begin.elapsed());
         }
     }
 
-    /// Runs frames of a ring through the path, and counts and checks what became of them.
-    fn burst(&mut self, begin: Instant, ring: &Ring, inputs: &[Input]) -> Result<(), String> {
-        if self.version < self.in_force.version() {
-            self.adopt(inputs.first().map_or(self.now, |i| i.now));
+    /// Runs sorted packets through the rest of the path.
+    fn bursts_of(&mut self, mut begin: Instant, ring: &Ring, packets: &mut Sorted) -> Result<(), String> {
+        for input in &mut packets.inputs {
+            input.now = input.now.max(self.now);
         }
+        for start in (0..packets.inputs.len()).step_by(BURST) {
+            let range = start..(start + BURST).min(packets.inputs.len());
+            let burst = &packets.inputs[range.clone()];
+            self.burst(begin, ring, burst, |context, received, shard, results| {
+                finish(context, received, shard, &ring.bytes, packets, range, results);
+            })?;
+            begin = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Runs frames of a ring through the path, and counts and checks what became of them.
+    fn burst(
+        &mut self,
+        begin: Instant,
+        ring: &Ring,
+        inputs: &[Input],
+        run: impl FnOnce(Context<'_>, Option<&mut Received>, &mut Shard, &mut Results),
+    ) -> Result<(), String> {
+        self.keep_up(inputs);
         self.results.clear();
         let context = Context { program: &self.program, occupancy: &self.occupancy, quoted: None };
-        process(context, Some(&mut self.received), &mut self.shard, &ring.bytes, inputs, &mut self.results);
+        run(context, Some(&mut self.received), &mut self.shard, &mut self.results);
         let took = begin.elapsed();
         self.worked(took);
         self.bursts.add(inputs.len(), took);
@@ -499,7 +485,13 @@ impl Worker {
         self.in_force.worked(self.number, self.busy);
     }
 
-    /// Puts the newest program in force.
+    /// Puts the newest program in force, before these frames.
+    fn keep_up(&mut self, inputs: &[Input]) {
+        if self.version < self.in_force.version() {
+            self.adopt(inputs.first().map_or(self.now, |i| i.now.max(self.now)));
+        }
+    }
+
     fn adopt(&mut self, now: Nanos) {
         let news = self.in_force.take(self.number);
         self.received.keep(&news.program);
