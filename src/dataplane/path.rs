@@ -183,14 +183,15 @@ struct Lane {
 
 /// Runs the frames of one worker through steps 1 to 13, in their order; results are appended.
 ///
-/// Packets of the usual shape whose flow is known take three stages, each for a vector of packets, so that the memory
-/// that a stage needs is on its way while it works on other packets. All others go step by step, in their turn: what is
-/// done in the third stage is exactly what `forward` would do. Without `received`, sequence numbers have been checked
-/// before.
+/// Packets of the usual shape take stages, each for a vector of packets, so that the memory that a stage needs is on its
+/// way while it works on other packets. In the last, in packet order, those whose record keeps their way are sent; the
+/// others are asked about, some together (`fresh`), or go step by step, in their turn: what comes of it is exactly what
+/// `forward` would do. Without `received`, sequence numbers have been checked before.
 ///
 /// ```text
-///   parse ──► fields, origin, hash │ probe ──► perhaps a record │ decide ──► refresh, send
-///             fetch index bucket   │           fetch record     │      └──► ingress, forward, keep the way
+///   parse ──► fields │ locate ──► origin, hash │ probe ──► perhaps a record │ decide ─┬► hit: refresh, send
+///                    │ fetch index bucket      │ fetch record               │         ├► fresh: ask, open, keep the way
+///                    │                         │                            │         └► ingress, forward, keep the way
 /// ```
 pub fn process(
     context: Context<'_>,
@@ -363,15 +364,37 @@ impl Work for Batch<'_, '_> {
                 }
             }
             waiting.clear();
-            for (i, (input, lane)) in vector.iter().zip(&lanes).enumerate() {
-                come(wide, &self.shard.flows, bytes, coming, &mut ahead, i);
-                if lane.quick && hit(self.shard, lane, bytes, input.now, self.results) {
-                    continue;
-                }
-                let (batch, waiting, lanes) = (&mut self, &mut waiting, &lanes);
-                if lane.origin == 0 || !wide.run(Fresh { batch, waiting, vector, lanes, lane: i }) {
-                    self.step_by_step(lane, input);
-                }
+            if parsed.is_some() {
+                self.decide::<W, true>(wide, vector, &lanes, &mut waiting, coming, &mut ahead);
+            } else {
+                self.decide::<W, false>(wide, vector, &lanes, &mut waiting, coming, &mut ahead);
+            }
+        }
+    }
+}
+
+impl<'p> Batch<'_, 'p> {
+    /// The last stage, in packet order; if packets come parsed, those of the next vector come meanwhile.
+    #[inline(always)]
+    fn decide<W: Wide, const COMING: bool>(
+        &mut self,
+        wide: W,
+        vector: &[Input],
+        lanes: &[Lane; VECTOR],
+        waiting: &mut Waiting<'p>,
+        coming: &[Lane],
+        ahead: &mut [Lane; VECTOR],
+    ) {
+        for (i, (input, lane)) in vector.iter().zip(lanes).enumerate() {
+            if COMING {
+                come(wide, &self.shard.flows, self.bytes, coming, ahead, i);
+            }
+            if lane.quick && hit(self.shard, lane, self.bytes, input.now, self.results) {
+                continue;
+            }
+            let (batch, waiting) = (&mut *self, &mut *waiting);
+            if lane.origin == 0 || !wide.run(Fresh { batch, waiting, vector, lanes, lane: i }) {
+                self.step_by_step(lane, input);
             }
         }
     }
