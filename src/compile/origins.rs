@@ -37,12 +37,6 @@ impl OriginKey {
         OriginKey { port: u32::from(port) | 1 << 16, from: u64::from(vnet) }
     }
 
-    /// True of the same, without a branch.
-    #[inline(always)]
-    fn is(self, other: OriginKey) -> bool {
-        (self.from ^ other.from) | u64::from(self.port ^ other.port) == 0
-    }
-
     #[inline(always)]
     fn home(self) -> usize {
         let product = u128::from(self.from ^ u64::from(self.port) << 20) * 0x9e37_79b9_7f4a_7c15;
@@ -52,9 +46,10 @@ impl OriginKey {
 
 /// What is known of an origin: half a cache line.
 #[derive(Clone, Copy, Debug)]
-#[repr(align(32))]
 pub struct Origin {
-    key: OriginKey,
+    // The fields of its key, so that no room is lost.
+    from: u64,
+    port: u32,
     /// Its number; 0 of none.
     pub number: u32,
     /// What flows from there are hashed with: the VNet's number for the fabric, else one of the tunnel's own or of the
@@ -76,9 +71,31 @@ const OUTSIDE: u32 = 1 << 31;
 const OF_PLAIN: u32 = 1 << 30;
 
 static NONE: Origin =
-    Origin { key: OriginKey::NONE, number: 0, scope: 0, tunnel: PLAIN, host: 0, customer: u32::MAX };
+    Origin { from: 0, port: u32::MAX, number: 0, scope: 0, tunnel: PLAIN, host: 0, customer: u32::MAX };
+
+/// The two origins of a place: a cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct Pair([Origin; 2]);
+
+const _: [(); 64] = [(); size_of::<Pair>()];
 
 impl Origin {
+    fn new(key: OriginKey, scope: u32, tunnel: u32, host: u32, customer: u32) -> Origin {
+        let OriginKey { from, port } = key;
+        Origin { from, port, number: 0, scope, tunnel, host, customer }
+    }
+
+    fn key(&self) -> OriginKey {
+        OriginKey { from: self.from, port: self.port }
+    }
+
+    /// True if it has this key, without a branch.
+    #[inline(always)]
+    fn is(&self, key: OriginKey) -> bool {
+        (self.from ^ key.from) | u64::from(self.port ^ key.port) == 0
+    }
+
     /// True of origins that are not on the fabric: their packets meet the record of the receiver first.
     #[inline(always)]
     pub fn is_outside(&self) -> bool {
@@ -88,7 +105,7 @@ impl Origin {
     /// The outer source; of plain packets no address.
     #[inline(always)]
     pub fn remote(&self) -> u64 {
-        if self.tunnel == PLAIN { u64::MAX } else { u64::from(self.key.from as u32) }
+        if self.tunnel == PLAIN { u64::MAX } else { u64::from(self.from as u32) }
     }
 }
 
@@ -97,8 +114,9 @@ const LAST: u32 = u32::MAX >> 1;
 
 /// All origins of a program.
 pub struct Origins {
-    /// Open addressing; a power of two, at most a quarter full, so that what is not there is soon missed, too.
-    table: Box<[Origin]>,
+    /// Open addressing by places of two; a power of two of them, at most a quarter full, so that what is not there is soon
+    /// missed, too.
+    table: Box<[Pair]>,
     /// How often all were numbered anew: ways that were stored before name other origins by the same numbers.
     pub epoch: u32,
     next: u32,
@@ -106,34 +124,40 @@ pub struct Origins {
 
 impl Default for Origins {
     fn default() -> Origins {
-        Origins { table: vec![NONE; 4].into(), epoch: 0, next: 1 }
+        Origins { table: vec![Pair([NONE; 2]); 2].into(), epoch: 0, next: 1 }
     }
 }
 
 impl Origins {
-    /// Asks for what [`find`](Self::find) reads.
+    /// The place of an origin, for [`at`](Self::at), which is asked for.
     #[inline(always)]
-    pub fn prefetch(&self, key: OriginKey) {
-        let (mask, home) = (self.table.len() - 1, key.home());
-        prefetch_index(&self.table, home & mask);
-        prefetch_index(&self.table, (home ^ 1) & mask);
+    pub fn place(&self, key: OriginKey) -> u32 {
+        let place = key.home() & (self.table.len() - 1);
+        prefetch_index(&self.table, place);
+        place as u32
     }
 
     /// The origin; one with number 0 if there is none.
     #[inline(always)]
     pub fn find(&self, key: OriginKey) -> &Origin {
-        let (mask, home) = (self.table.len() - 1, key.home());
+        self.at(self.place(key), key)
+    }
+
+    /// The origin that has its place there.
+    #[inline(always)]
+    pub fn at(&self, place: u32, key: OriginKey) -> &Origin {
+        let Some(Pair(pair)) = self.table.get(place as usize) else { return &NONE };
         // Which of two it is depends on the packet, so that no branch shall ask; that it is one of them is nearly sure.
-        let second = self.table.get((home ^ 1) & mask).is_some_and(|o| o.key.is(key));
-        let Some(origin) = self.table.get((home ^ usize::from(second)) & mask) else { return &NONE };
-        if origin.key.is(key) { origin } else { self.find_further(key, home) }
+        let origin = &pair[usize::from(pair[1].is(key))];
+        if origin.is(key) { origin } else { self.find_further(key, place as usize) }
     }
 
     #[cold]
     fn find_further(&self, key: OriginKey, home: usize) -> &Origin {
         let mask = self.table.len() - 1;
-        let places = (home..).map_while(|at| self.table.get(at & mask));
-        places.into_iter().find(|o| o.key == key || o.number == 0).unwrap_or(&NONE)
+        let pairs = (home..).map_while(|at| self.table.get(at & mask));
+        let mut origins = pairs.flat_map(|Pair(pair)| pair);
+        origins.find(|o| o.is(key) || o.number == 0).unwrap_or(&NONE)
     }
 
     /// The origins of a program; customers that did not change since those of `previous` keep their numbers.
@@ -142,7 +166,8 @@ impl Origins {
             let generation = program.generations.get(o.customer as usize).copied().unwrap_or(0);
             o.number != 0 && generation != 0 && generation != program.generation
         };
-        let mut all: Vec<Origin> = previous.table.iter().filter(stays).copied().collect();
+        let mut all: Vec<Origin> =
+            previous.table.iter().flat_map(|Pair(pair)| pair).filter(stays).copied().collect();
         let first = all.len();
         every(program, |origin| all.push(origin));
         let (mut epoch, mut next) = (previous.epoch, previous.next);
@@ -154,24 +179,21 @@ impl Origins {
             origin.number = next;
             next += 1;
         }
-        let table = vec![NONE; (4 * all.len()).next_power_of_two().max(4)].into();
+        let table = vec![Pair([NONE; 2]); (2 * all.len()).next_power_of_two().max(2)].into();
         let mut origins = Origins { table, epoch, next };
         all.into_iter().for_each(|origin| origins.put(origin));
         origins
     }
 
     fn put(&mut self, origin: Origin) {
-        let (mask, home) = (self.table.len() - 1, origin.key.home());
-        // The neighbour of the home is looked at first, too.
-        let mut at = if self.table[(home ^ 1) & mask].number == 0 && self.table[home & mask].number != 0 {
-            home ^ 1
-        } else {
-            home
-        };
-        while self.table[at & mask].number != 0 {
-            at += 1;
+        let mask = self.table.len() - 1;
+        for at in origin.key().home().. {
+            let Pair(pair) = &mut self.table[at & mask];
+            if let Some(free) = pair.iter_mut().find(|o| o.number == 0) {
+                *free = origin;
+                return;
+            }
         }
-        self.table[at & mask] = origin;
     }
 
     /// Bytes they hold.
@@ -191,7 +213,7 @@ fn every(program: &Program, mut tell: impl FnMut(Origin)) {
     for vnet in program.vnets.iter().filter(|v| !v.is_vacant() && changed(v.customer)) {
         for port in plain_ports() {
             let (key, scope) = (OriginKey::plain(port, vnet.id), OUTSIDE | OF_PLAIN | vnet.id);
-            tell(Origin { key, number: 0, scope, tunnel: PLAIN, host: vnet.id, customer: vnet.customer });
+            tell(Origin::new(key, scope, PLAIN, vnet.id, vnet.customer));
         }
     }
     let ends = program.tunnels.iter().filter(|t| !t.is_vacant() && changed(t.customer));
@@ -200,7 +222,7 @@ fn every(program: &Program, mut tell: impl FnMut(Origin)) {
         let mut add = |remote: IpAddr, host: usize, scope: u32| {
             if let IpAddr::V4(remote) = remote {
                 let key = OriginKey::in_gre(end.port, end.wire_key, remote.to_bits());
-                tell(Origin { key, number: 0, scope, tunnel: end.id, host: host as u32, customer });
+                tell(Origin::new(key, scope, end.id, host as u32, customer));
             }
         };
         match end.reaches {
@@ -220,19 +242,19 @@ mod tests {
     use super::*;
 
     fn origin(n: u32) -> Origin {
-        Origin { key: OriginKey::in_gre(n as u16 & 3, n, n / 7), number: n, scope: n, ..NONE }
+        Origin { number: n, ..Origin::new(OriginKey::in_gre(n as u16 & 3, n, n / 7), n, PLAIN, 0, 0) }
     }
 
     #[test]
     fn what_is_there_is_found_and_nothing_else() {
-        let table = vec![NONE; 4096].into();
+        let table = vec![Pair([NONE; 2]); 512].into();
         let mut origins = Origins { table, epoch: 0, next: 1 };
         (1..=1000).for_each(|n| origins.put(origin(n)));
         for n in 1..=3000 {
             let expected = if n <= 1000 { n } else { 0 };
-            assert_eq!(origins.find(origin(n).key).number, expected);
+            assert_eq!(origins.find(origin(n).key()).number, expected);
         }
         assert_eq!(origins.find(OriginKey::plain(1, 5)).number, 0);
-        assert_eq!(Origins::default().find(origin(1).key).number, 0);
+        assert_eq!(Origins::default().find(origin(1).key()).number, 0);
     }
 }

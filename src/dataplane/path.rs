@@ -167,8 +167,9 @@ const FETCHED: usize = 24;
 struct Lane {
     /// Its fields, if it is of the usual shape.
     packet: Usual,
-    /// Where it came from.
+    /// Where it came from, and where that stands among the origins.
     key: OriginKey,
+    place: u32,
     /// The number of its origin; 0 if that is not known, or the packet not of the usual shape.
     origin: u32,
     /// Its place in the index of flows.
@@ -483,7 +484,12 @@ impl Work for Fresh<'_, '_, '_> {
 
 #[inline(always)]
 fn question<'a, 'p>(program: &'p Program, lane: &'a Lane, input: &Input) -> Question<'a, 'p> {
-    Question { packet: &lane.packet, origin: program.origins.find(lane.key), hash: lane.hash, now: input.now }
+    Question {
+        packet: &lane.packet,
+        origin: program.origins.at(lane.place, lane.key),
+        hash: lane.hash,
+        now: input.now,
+    }
 }
 
 /// Asks about a packet and those behind it of which it is already known that no way carries them.
@@ -564,13 +570,13 @@ fn parse<W: Wide>(
     } else {
         OriginKey::NONE
     };
-    program.origins.prefetch(lane.key);
+    lane.place = program.origins.place(lane.key);
 }
 
 /// The second stage: where the packet comes from, and the hash of its flow.
 #[inline(always)]
 fn locate(program: &Program, flows: &Records, lane: &mut Lane) {
-    let origin = program.origins.find(lane.key);
+    let origin = program.origins.at(lane.place, lane.key);
     let packet = &lane.packet;
     lane.origin = origin.number;
     lane.quick = (origin.number != 0) & !packet.changes_state();
