@@ -347,21 +347,7 @@ impl Rules {
         self.decisions.get(rule).copied()
     }
 
-    /// The same for IPv4 addresses as numbers, compiled for a token.
-    #[inline(always)]
-    pub fn ask_v4<W: Wide>(
-        &self,
-        wide: W,
-        source: u32,
-        destination: u32,
-        protocol: u8,
-        ports: (u16, u16),
-        applying: Option<&[u64]>,
-    ) -> Option<Decision> {
-        self.decide(wide, &self.find_v4(wide, source, destination, protocol, ports), applying)
-    }
-
-    /// The first half of [`Rules::ask_v4`]: where in each field the packet is.
+    /// The first half of [`Rules::ask`] for IPv4, compiled for a token: where in each field the packet is.
     #[inline(always)]
     pub fn find_v4<W: Wide>(
         &self,

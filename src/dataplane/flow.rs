@@ -215,8 +215,8 @@ pub fn note(trace: &mut Trace, direction: Direction, text: impl FnOnce() -> Stri
 }
 
 /// A SYN without ACK, RST and FIN; other bits do not matter.
-#[inline]
-fn is_opening(flags: u8) -> bool {
+#[inline(always)]
+pub fn is_opening(flags: u8) -> bool {
     use tcp_flags::{ACK, FIN, RST, SYN};
     flags & (SYN | ACK | RST | FIN) == SYN
 }

@@ -8,7 +8,7 @@
 
 use std::net::IpAddr;
 
-use super::flow::Endpoint;
+use super::flow::{Endpoint, is_opening};
 use super::ingress::is_subnet_broadcast;
 use super::path::pack_route;
 use super::pipeline::Context;
@@ -461,62 +461,41 @@ pub(super) fn settle<W: Wide>(
         return keep_going(shard, q, [slot_out, slot_in], stored, settled);
     }
     for endpoint in [&source, &destination].into_iter().flatten() {
-        let opens = !(protocol == protocol::TCP && endpoint.tracks_tcp()) || opens(packet.tcp_flags);
+        let opens = !(protocol == protocol::TCP && endpoint.tracks_tcp()) || is_opening(packet.tcp_flags);
         if !opens || !endpoint.has_room(context.occupancy) {
             return None;
         }
     }
+    let minutes = |endpoint: Endpoint<'_>| endpoint.vnet.flow_timeout_minutes as u8;
     let opening = |flow: FlowV4, endpoint: Endpoint<'_>, rule: u32| Opening {
         flow,
-        idle_minutes: endpoint.vnet.flow_timeout_minutes as u8,
+        idle_minutes: minutes(endpoint),
         rule,
     };
+    let [rule_out, rule_in] = case.rules;
+    let (out, inb) = (Direction::Outbound, Direction::Inbound);
     let tally = shard.tally(context.occupancy);
     let opened = match (flow_out.zip(source), flow_in.zip(destination)) {
         (None, None) => return Some(Settled { flow: FlowState::None, ..settled }),
-        (Some((flow, endpoint)), None) => {
-            let opening = opening(flow, endpoint, case.rules[0]);
-            let slot = shard.flows.open_ipv4(
-                wide,
-                &flow,
-                now,
-                opening.idle_minutes,
-                opening.rule,
-                Direction::Outbound,
-            )?;
+        (Some((flow, sender)), None) => {
+            let slot = shard.flows.open_ipv4(wide, &flow, now, minutes(sender), rule_out, out)?;
             shard.flows.record_mut(slot).keep_way(false, stored);
             tally.take(flow.owner);
             1
         }
-        (None, Some((flow, endpoint))) => {
-            let opening = opening(flow, endpoint, case.rules[1]);
-            shard.flows.open_ipv4(
-                wide,
-                &flow,
-                now,
-                opening.idle_minutes,
-                opening.rule,
-                Direction::Inbound,
-            )?;
+        (None, Some((flow, receiver))) => {
+            shard.flows.open_ipv4(wide, &flow, now, minutes(receiver), rule_in, inb)?;
             tally.take(flow.owner);
             1
         }
-        (Some((out, sender)), Some((inb, receiver))) => {
-            let out = opening(out, sender, case.rules[0]);
-            let inb = opening(inb, receiver, case.rules[1]);
-            shard.flows.open_linked(wide, &out, &inb, now, stored)?;
-            tally.take_both([out.flow.owner, inb.flow.owner]);
+        (Some((flow, sender)), Some((reply, receiver))) => {
+            let (from, to) = (opening(flow, sender, rule_out), opening(reply, receiver, rule_in));
+            shard.flows.open_linked(wide, &from, &to, now, stored)?;
+            tally.take_both([flow.owner, reply.owner]);
             2
         }
     };
     Some(Settled { opened, ..settled })
-}
-
-/// True of a TCP segment that opens a flow.
-#[inline(always)]
-fn opens(flags: u8) -> bool {
-    use tcp_flags::{ACK, FIN, RST, SYN};
-    flags & (SYN | ACK | RST | FIN) == SYN
 }
 
 /// A packet whose flow is known at every endpoint that keeps records: they are refreshed, and keep its way for the next.
