@@ -191,7 +191,7 @@ impl Table {
     /// Opens a batch of 32.
     fn open(&mut self) {
         let batch = self.opened..self.opened + 32;
-        batch.clone().for_each(|n| self.records.prefetch_bucket(self.hash(n)));
+        batch.clone().for_each(|n| self.records.prefetch_bucket(self.records.bucket(self.hash(n))));
         for n in batch {
             let opened = self.records.open(&key(n), self.now, 4, n, Direction::Inbound);
             assert!(opened.is_some());
@@ -207,7 +207,7 @@ impl Table {
             self.records.prefetch_bucket(asked.hash);
         }
         for asked in &mut *batch {
-            asked.slot = self.records.probe(Base, asked.hash, false);
+            asked.slot = self.records.probe(Base, self.records.bucket(asked.hash), asked.hash, false);
             self.records.prefetch_record(asked.slot);
         }
         let mut met = 0;

@@ -37,10 +37,27 @@ impl OriginKey {
         OriginKey { port: u32::from(port) | 1 << 16, from: u64::from(vnet) }
     }
 
+    /// The key of these [words](Self::words).
     #[inline(always)]
-    fn home(self) -> usize {
-        let product = u128::from(self.from ^ u64::from(self.port) << 20) * 0x9e37_79b9_7f4a_7c15;
-        (product as u64 ^ (product >> 64) as u64) as usize
+    pub fn of(high: u32, low: u32, port: u32) -> OriginKey {
+        OriginKey { from: u64::from(high) << 32 | u64::from(low), port }
+    }
+
+    /// GRE key, or 0; outer source, or the VNet's number; port, and whether the packet was plain.
+    pub fn words(self) -> [u32; 3] {
+        [(self.from >> 32) as u32, self.from as u32, self.port]
+    }
+
+    /// Where it has its place, before the [mask](Origins::mask). What is there is chosen by who configures, so this need not
+    /// be secret; products of 32 bits are what many can be made of at once.
+    #[inline(always)]
+    pub fn home(self) -> u32 {
+        let [high, low] = [(self.from >> 32) as u32, self.from as u32];
+        let sum = high.wrapping_mul(0x9e37_79b1)
+            ^ low.wrapping_mul(0x85eb_ca77)
+            ^ self.port.wrapping_mul(0xc2b2_ae3d);
+        let sum = (sum ^ sum >> 15).wrapping_mul(0x2c1b_3c6d);
+        sum ^ sum >> 16
     }
 }
 
@@ -66,7 +83,7 @@ pub struct Origin {
 pub const PLAIN: u32 = u32::MAX;
 
 /// Scopes of origins that are not on the fabric, apart from the numbers of VNets.
-const OUTSIDE: u32 = 1 << 31;
+const OUTSIDE: u32 = Origin::OUTSIDE;
 /// Such a scope of plain packets, apart from those of tunnels.
 const OF_PLAIN: u32 = 1 << 30;
 
@@ -81,6 +98,9 @@ struct Pair([Origin; 2]);
 const _: [(); 64] = [(); size_of::<Pair>()];
 
 impl Origin {
+    /// The bit of a scope that says that its origin is not on the fabric.
+    pub const OUTSIDE: u32 = 1 << 31;
+
     fn new(key: OriginKey, scope: u32, tunnel: u32, host: u32, customer: u32) -> Origin {
         let OriginKey { from, port } = key;
         Origin { from, port, number: 0, scope, tunnel, host, customer }
@@ -129,12 +149,22 @@ impl Default for Origins {
 }
 
 impl Origins {
-    /// The place of an origin, for [`at`](Self::at), which is asked for.
+    /// The place of an origin, for [`at`](Self::at).
     #[inline(always)]
     pub fn place(&self, key: OriginKey) -> u32 {
-        let place = key.home() & (self.table.len() - 1);
-        prefetch_index(&self.table, place);
-        place as u32
+        key.home() & self.mask()
+    }
+
+    /// What is left of a key's [home](OriginKey::home) for its place.
+    #[inline(always)]
+    pub fn mask(&self) -> u32 {
+        (self.table.len() - 1) as u32
+    }
+
+    /// Asks for what stands at a place.
+    #[inline(always)]
+    pub fn prefetch(&self, place: u32) {
+        prefetch_index(&self.table, place as usize);
     }
 
     /// The origin; one with number 0 if there is none.
@@ -187,7 +217,7 @@ impl Origins {
 
     fn put(&mut self, origin: Origin) {
         let mask = self.table.len() - 1;
-        for at in origin.key().home().. {
+        for at in origin.key().home() as usize.. {
             let Pair(pair) = &mut self.table[at & mask];
             if let Some(free) = pair.iter_mut().find(|o| o.number == 0) {
                 *free = origin;

@@ -35,9 +35,9 @@ pub(super) const NO_RULE: u32 = u32::MAX;
 
 /// What is asked about.
 #[derive(Clone, Copy)]
-pub(super) struct Question<'a, 'p> {
+pub(super) struct Question<'p> {
     /// The packet.
-    pub packet: &'a Usual,
+    pub packet: Usual,
     /// Where it came from.
     pub origin: &'p Origin,
     /// The hash of its flow, as its sender's record has it.
@@ -102,7 +102,7 @@ pub(super) fn ask<'p, W: Wide>(
     wide: W,
     program: &'p Program,
     shard: &mut Shard,
-    questions: &[Option<Question<'_, 'p>>; SOME],
+    questions: &[Option<Question<'p>>; SOME],
     asked: &mut Asked<'p>,
 ) {
     let cases = &mut asked.cases;
@@ -114,7 +114,7 @@ pub(super) fn ask<'p, W: Wide>(
     }
     for (case, q) in cases.iter_mut().zip(questions) {
         if let (Some(inside), Some(q)) = (&mut *case, q)
-            && inside.find_route(wide, q.packet).is_none()
+            && inside.find_route(wide, &q.packet).is_none()
         {
             *case = None;
         }
@@ -128,12 +128,12 @@ pub(super) fn ask<'p, W: Wide>(
     }
     for (case, q) in cases.iter_mut().zip(questions) {
         if let (Some(case), Some(q)) = (case, q) {
-            case.find_groups(q.packet);
+            case.find_groups(&q.packet);
         }
     }
     for (case, q) in cases.iter_mut().zip(questions) {
         if let (Some(case), Some(q)) = (case, q) {
-            case.find_rules(wide, q.packet);
+            case.find_rules(wide, &q.packet);
         }
     }
     for case in cases {
@@ -168,8 +168,8 @@ fn prefetch_groups(nic: Option<&Nic>) {
 
 /// Steps 5 and 6: who sent the packet.
 #[inline(always)]
-fn sent<'p, W: Wide>(wide: W, program: &'p Program, q: &Question<'_, 'p>) -> Option<Case<'p>> {
-    let (packet, origin) = (q.packet, q.origin);
+fn sent<'p, W: Wide>(wide: W, program: &'p Program, q: &Question<'p>) -> Option<Case<'p>> {
+    let (packet, origin) = (&q.packet, q.origin);
     let (source, destination) = (packet.source(), packet.destination());
     let (from, to) = (packet.ports >> 16, packet.ports & 0xffff);
     if special(source) || special(destination) || platform(source) || platform(destination) {
@@ -264,9 +264,9 @@ impl<'p> Case<'p> {
         wide: W,
         program: &'p Program,
         shard: &mut Shard,
-        q: &Question<'_, 'p>,
+        q: &Question<'p>,
     ) -> Option<()> {
-        let packet = q.packet;
+        let packet = &q.packet;
         let (vnet, destination) = (self.vnet, packet.destination());
         let (short, length) = match self.fib {
             Some(fib) => {
@@ -322,7 +322,7 @@ impl<'p> Case<'p> {
             let (local, ports) = (packet.destination(), packet.ports.rotate_left(16));
             self.hash =
                 shard.flows.hash_ipv4(endpoint.vnet.id, local, packet.source(), ports, packet.protocol);
-            shard.flows.prefetch_bucket(self.hash);
+            shard.flows.prefetch_bucket(shard.flows.bucket(self.hash));
         }
         Some(())
     }
@@ -420,10 +420,10 @@ pub(super) fn settle<W: Wide>(
     shard: &mut Shard,
     asked: &Asked<'_>,
     place: usize,
-    q: &Question<'_, '_>,
+    q: &Question<'_>,
 ) -> Option<Settled> {
     let case = asked.cases.get(place)?.as_ref()?;
-    let (packet, now) = (q.packet, q.now);
+    let (packet, now) = (&q.packet, q.now);
     if packet.tcp_flags & (tcp_flags::FIN | tcp_flags::RST) != 0 {
         return None;
     }
@@ -502,7 +502,7 @@ pub(super) fn settle<W: Wide>(
 #[inline(always)]
 fn keep_going(
     shard: &mut Shard,
-    q: &Question<'_, '_>,
+    q: &Question<'_>,
     slots: [Option<u32>; 2],
     stored: Stored,
     settled: Settled,

@@ -23,14 +23,17 @@ mod occupancy;
 pub mod path;
 pub mod pipeline;
 mod rate;
+mod spread;
 pub mod state;
 pub mod trace;
 pub mod usual;
+mod vector;
 
 pub use emit::{Frame, Output};
 pub use ingress::{Arrival, Via};
 pub use occupancy::{Occupancy, Tally};
-pub use path::{Brief, Input, Results, Sorted, finish, process, sort, spread, spread_of_frame};
+pub use path::{Brief, Input, Results, process};
 pub use pipeline::{Context, Done, forward};
+pub use spread::{sort, spread, spread_of_frame};
 pub use state::Shard;
 pub use trace::Trace;

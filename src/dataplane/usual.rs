@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use crate::compile::Port;
 use crate::model::Role;
+use crate::sys::Turned;
 use crate::wire::{be16, be32, be64, checksum, ip, protocol, tcp_flags};
 
 /// What is at hand of a packet of the usual shape. What is rarely asked for is read from the frame again.
@@ -31,7 +32,7 @@ pub struct Usual {
 }
 
 /// Ethernet, IPv4 and GRE with a key in front of the inner packet.
-const INNER_IN_GRE: usize = 42;
+pub(super) const INNER_IN_GRE: usize = 42;
 /// Ethernet in front of a plain packet.
 const INNER_PLAIN: usize = 14;
 /// What is read of a packet at most: up to TCP's flags.
@@ -70,8 +71,8 @@ const TRANSPORTS: [(u16, u8); 256] = {
 /// What is addressed to a port, as packets of the usual shape show it.
 #[derive(Clone, Copy, Debug)]
 pub struct Listens {
-    /// The port's address, for GRE; none of 32 bits where no GRE is for us.
-    gre: u64,
+    /// All bits set where GRE to the port's address is for us, else none.
+    gre: u32,
     /// The port's address: plain packets to it are not of the usual shape.
     address: u32,
     /// Plain packets come by this port.
@@ -80,14 +81,14 @@ pub struct Listens {
 
 impl Listens {
     /// Where there is no such port, or one of IPv6.
-    pub const NOTHING: Listens = Listens { gre: u64::MAX, address: 0, plain: false };
+    pub const NOTHING: Listens = Listens { gre: 0, address: 0, plain: false };
 
     /// What is addressed to this port.
     pub fn new(port: &Port) -> Listens {
         let IpAddr::V4(address) = port.address else { return Listens::NOTHING };
         let address = address.to_bits();
         Listens {
-            gre: if port.role == Role::Services { u64::MAX } else { u64::from(address) },
+            gre: if port.role == Role::Services { 0 } else { u32::MAX },
             address,
             plain: matches!(port.role, Role::Internet | Role::Services),
         }
@@ -97,6 +98,18 @@ impl Listens {
     #[inline(always)]
     pub fn plain(&self) -> bool {
         self.plain
+    }
+
+    /// All bits set if GRE to the port's address is for us, else none.
+    #[inline(always)]
+    pub fn in_gre(&self) -> u32 {
+        self.gre
+    }
+
+    /// The port's address.
+    #[inline(always)]
+    pub fn address(&self) -> u32 {
+        self.address
     }
 }
 
@@ -126,7 +139,8 @@ pub fn in_gre(frame: Received<'_>, to: &Listens, packet: &mut Usual) -> Option<(
     // Version 0, a key, no checksum, sequence or routing; bits 6 to 12 say nothing.
     let usual = first & 0x0000_ffff_ff00_0000 == 0x0000_0800_4500_0000
         && second & 0x0000_3fff_00ff_0000 == (protocol::GRE as u64) << 16
-        && u64::from(addresses as u32) == to.gre
+        && to.gre != 0
+        && addresses as u32 == to.address
         && be32(head, 34) & 0xfc07_ffff == 0x2000_0800
         && carried <= length
         && length >= original
@@ -134,6 +148,159 @@ pub fn in_gre(frame: Received<'_>, to: &Listens, packet: &mut Usual) -> Option<(
     let ecn = (first >> 16) as u8 & 3;
     (usual && inner::<INNER_IN_GRE, _>(head, start, carried, ecn, packet))
         .then(|| (be32(head, 38), (addresses >> 32) as u32))
+}
+
+/// What is read of a packet in GRE in one piece: from the EtherType to TCP's flags.
+pub(super) const BLOCK: usize = 64;
+/// Frames that are read at once.
+const BLOCKS: usize = 16;
+/// Where it begins.
+const ETHERTYPE: usize = 12;
+
+/// Where there is no frame: this is a header of nothing usual.
+pub(super) static NOTHING: [u8; BLOCK] = [0; BLOCK];
+
+/// What is read of a frame that begins there; `None` if the bytes end before.
+#[inline(always)]
+pub(super) fn block(bytes: &[u8], start: u32) -> Option<&[u8; BLOCK]> {
+    bytes.get(start as usize + ETHERTYPE..)?.first_chunk()
+}
+
+/// How many bytes of a frame may be believed: none if it was cut.
+#[inline(always)]
+pub(super) fn carried(length: u32, original: u32) -> u32 {
+    if length >= original { length } else { 0 }
+}
+
+/// The headers of one of sixteen frames, read by the word, each word beside that of the others. All that is asked of it
+/// is asked without a branch, so that sixteen are asked at once.
+#[derive(Clone, Copy)]
+pub(super) struct Head {
+    words: [u32; BLOCK / 4],
+}
+
+impl Head {
+    /// The `n`th of these.
+    #[inline(always)]
+    pub fn new(turned: &Turned, n: usize) -> Head {
+        let mut words = [0; BLOCK / 4];
+        for (word, column) in words.iter_mut().zip(&turned.0) {
+            *word = column[n % BLOCKS];
+        }
+        Head { words }
+    }
+
+    /// The last two bytes of a word and the first two of the next.
+    #[inline(always)]
+    fn across(&self, n: usize) -> u32 {
+        self.words[n] << 16 | self.words[n + 1] >> 16
+    }
+
+    /// Outer source.
+    #[inline(always)]
+    pub fn remote(&self) -> u32 {
+        self.across(3)
+    }
+
+    /// GRE key.
+    #[inline(always)]
+    pub fn key(&self) -> u32 {
+        self.across(6)
+    }
+
+    /// Inner source.
+    #[inline(always)]
+    pub fn source(&self) -> u32 {
+        self.across(10)
+    }
+
+    /// Inner destination.
+    #[inline(always)]
+    pub fn destination(&self) -> u32 {
+        self.across(11)
+    }
+
+    #[inline(always)]
+    fn protocol(&self) -> u32 {
+        self.words[9] & 0xff
+    }
+
+    #[inline(always)]
+    fn is(&self, protocol: u8) -> bool {
+        self.protocol() == u32::from(protocol)
+    }
+
+    /// Source port << 16 | destination port; of an echo its identifier twice.
+    #[inline(always)]
+    pub fn ports(&self) -> u32 {
+        let identifier = self.words[13] & 0xffff;
+        if self.is(protocol::ICMP) { identifier << 16 | identifier } else { self.across(12) }
+    }
+
+    /// Type of service << 16 | length.
+    #[inline(always)]
+    pub fn first(&self) -> u32 {
+        (self.words[7] & 0xff) << 16 | self.total()
+    }
+
+    #[inline(always)]
+    fn total(&self) -> u32 {
+        self.words[8] >> 16
+    }
+
+    /// Time to live << 8 | protocol.
+    #[inline(always)]
+    pub fn life(&self) -> u32 {
+        self.words[9] & 0xffff
+    }
+
+    /// TCP's flags; else 0.
+    #[inline(always)]
+    pub fn tcp_flags(&self) -> u32 {
+        if self.is(protocol::TCP) { self.words[15] & 0xff } else { 0 }
+    }
+
+    /// True if the inner addresses say which worker the packet belongs to: see `spread_of_frame`.
+    #[inline(always)]
+    pub fn is_spread(&self) -> bool {
+        let w = &self.words;
+        let wrong = w[0] & 0xffff_ff00 ^ 0x0800_4500
+            | w[2] & 0xff ^ u32::from(protocol::GRE)
+            | self.across(5) ^ 0x2000_0800
+            | w[7] & 0xf000 ^ 0x4000;
+        (wrong == 0) & !self.is(protocol::ICMP)
+    }
+
+    /// True if it is of the usual shape, in GRE to this address, in a frame that carries so many bytes, and the outer type
+    /// of service changes nothing inside.
+    #[inline(always)]
+    pub fn is_usual(&self, address: u32, carried: u32) -> bool {
+        let w = &self.words;
+        let halves = |n: usize| (w[n] >> 16) + (w[n] & 0xffff);
+        // Ten halves of words, of which at least one is not 0: the sum is a multiple of 0xffff if this is.
+        let folded = |sum: u32| (sum >> 16) + (sum & 0xffff);
+        let outer = (w[0] & 0xffff) + halves(1) + halves(2) + halves(3) + halves(4) + (w[5] >> 16);
+        let inner = (w[7] & 0xffff) + halves(8) + halves(9) + halves(10) + halves(11) + (w[12] >> 16);
+        // Only ECT(1) and CE outside change what is inside.
+        let wrong = w[0] & 0xffff_ff01 ^ 0x0800_4500
+            | w[2] & 0x3fff_00ff ^ u32::from(protocol::GRE)
+            | self.across(4) ^ address
+            // Version 0, a key, no checksum, sequence or routing; bits 6 to 12 say nothing.
+            | self.across(5) & 0xfc07_ffff ^ 0x2000_0800
+            | folded(outer) ^ 0xffff
+            | w[7] & 0xff00 ^ 0x4500
+            | w[9] & 0x3fff_0000
+            | folded(inner) ^ 0xffff;
+        let (tcp, udp, icmp) = (self.is(protocol::TCP), self.is(protocol::UDP), self.is(protocol::ICMP));
+        let least = if tcp { 40 } else { u32::from(LEAST) };
+        let is_echo = self.across(12) >> 24 & !8 == 0;
+        let ends = (w[1] >> 16) + INNER_PLAIN as u32;
+        (wrong == 0)
+            & (tcp | udp | icmp & is_echo)
+            & (ends <= carried)
+            & (self.total() >= least)
+            & (self.total() + INNER_IN_GRE as u32 <= ends)
+    }
 }
 
 /// The GRE key and the outer source of a packet of the usual shape that begins at `at` in its frame; `None` if it came

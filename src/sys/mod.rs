@@ -11,6 +11,7 @@ mod memory;
 mod ports;
 mod prefetch;
 mod region;
+mod turn;
 mod wide;
 
 pub use arena::Arena;
@@ -20,6 +21,7 @@ pub use lines::Lines;
 pub use memory::huge_pages_allowed;
 pub use prefetch::{prefetch, prefetch_block, prefetch_index, prefetch_two};
 pub use region::Region;
+pub use turn::{Blocks, Turned};
 #[cfg(test)]
 pub(crate) use wide::every;
 pub use wide::{Base, Wide, Work, widest};

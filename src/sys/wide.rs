@@ -3,6 +3,7 @@
 //! A [`Wide`] is a token: whoever holds one knows that its instructions are there. [`widest`] makes the widest one and
 //! runs a [`Work`] with it, compiled for those instructions as a whole: all of it that is `#[inline(always)]`.
 
+use super::turn::{self, Blocks, Turned};
 use super::{Block, Line, block, lanes, line, ports};
 
 /// What wider instructions do better. The answers are the same for every token.
@@ -49,6 +50,12 @@ pub trait Wide: Copy {
     #[inline(always)]
     fn first_of_blocks<const N: usize>(self, blocks: [&Block; N]) -> Option<usize> {
         block::first(blocks)
+    }
+
+    /// The words of sixteen blocks of bytes, in network byte order, turned.
+    #[inline(always)]
+    fn turn(self, blocks: &Blocks<'_>, to: &mut Turned) {
+        turn::base(blocks, to);
     }
 
     /// Runs work compiled for these instructions, in a function of its own.
@@ -114,7 +121,7 @@ mod x86 {
         _mm512_load_si512, _mm512_set1_epi16, _mm512_set1_epi32,
     };
 
-    use super::{Block, Line, Wide, Work, line};
+    use super::{Block, Blocks, Line, Turned, Wide, Work, line, turn};
 
     /// The bits of all bytes of a vector but those of its last word.
     const FIFTEEN: u32 = u32::MAX >> 2;
@@ -223,6 +230,12 @@ mod x86 {
             (words != 0).then(|| unsafe { first_bit(all, words) })
         }
 
+        #[inline(always)]
+        fn turn(self, blocks: &Blocks<'_>, to: &mut Turned) {
+            // SAFETY: the token says that AVX2 is there.
+            unsafe { turn::x86::avx2(blocks, to) }
+        }
+
         #[inline]
         fn run<T: Work>(self, work: T) -> T::Output {
             // SAFETY: the token says that these instructions are there.
@@ -283,6 +296,12 @@ mod x86 {
             };
             // SAFETY: as above.
             (words != 0).then(|| unsafe { first_bit(all, words) })
+        }
+
+        #[inline(always)]
+        fn turn(self, blocks: &Blocks<'_>, to: &mut Turned) {
+            // SAFETY: the token says that AVX-512 is there.
+            unsafe { turn::x86::avx512(blocks, to) }
         }
 
         #[inline]
@@ -388,6 +407,33 @@ mod tests {
                 number(wide.first_of_blocks([&one, &other, &Block([0, 0, 0, u64::from(wanted)])])),
                 number(wide.first_of_blocks([&one, &other, &other, &Block([!0; 4])])),
             ]
+        }
+    }
+
+    /// Blocks that are turned.
+    struct Turn<'a>(Blocks<'a>);
+
+    impl Work for Turn<'_> {
+        type Output = Turned;
+
+        #[inline(always)]
+        fn run<W: Wide>(self, wide: W) -> Turned {
+            let mut to = Turned([[0; 16]; 16]);
+            wide.turn(&self.0, &mut to);
+            to
+        }
+    }
+
+    #[test]
+    fn words_are_turned() {
+        let bytes: Vec<u8> = (0..1100).map(|n| (n * 7 + n / 256) as u8).collect();
+        // Blocks may lie anywhere.
+        let block = |b: usize| bytes[b * 64 + b..].first_chunk::<64>().unwrap();
+        for turned in every(|| Turn(std::array::from_fn(block))) {
+            for (b, w) in (0..16).flat_map(|b| (0..16).map(move |w| (b, w))) {
+                let expected = u32::from_be_bytes(*block(b)[4 * w..].first_chunk().unwrap());
+                assert_eq!(turned.0[w][b], expected, "block {b}, word {w}");
+            }
         }
     }
 

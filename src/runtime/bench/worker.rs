@@ -1,9 +1,9 @@
 //! A worker of a bench: fills a receive ring with fresh frames, and runs them, with the clock stopped while it fills,
 //! counts and checks.
 //!
-//! With several workers each has a receive ring of its own, in which any flow may come. It parses each frame, which says
-//! whose it is, runs its own and hands the others over, parsed, with the ring that they lie in; the ring is filled again
-//! when nobody holds it any more.
+//! With several workers each has a receive ring of its own, in which any flow may come. It looks into each frame, which
+//! says whose it is, runs its own and hands the others over with the ring that they lie in; the ring is filled again when
+//! nobody holds it any more.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use super::swap::{InForce, News};
 use super::traffic::{OUTER, Packet, Traffic};
 use crate::compile::Program;
 use crate::dataplane::state::Received;
-use crate::dataplane::{Context, Input, Occupancy, Results, Shard, Sorted, change, finish, process, sort};
+use crate::dataplane::{Context, Input, Occupancy, Results, Shard, change, process, sort};
 use crate::packet::{FlowState, Verdict};
 use crate::sys::Region;
 use crate::types::Nanos;
@@ -59,7 +59,7 @@ struct Ring {
 struct Batch {
     /// The ring they lie in; absent when this says that its sender has no more.
     ring: Option<Arc<Ring>>,
-    packets: Sorted,
+    packets: Vec<Input>,
     from: usize,
 }
 
@@ -70,7 +70,7 @@ pub struct Figures {
     pub packets: u64,
     /// How long it worked on them.
     pub busy: Duration,
-    /// How long of that it parsed frames to find out whose they are, and handed over those of others.
+    /// How long of that it looked whose frames are, and handed over those of others.
     pub handing: Duration,
     /// Those that were forwarded, dropped and punted.
     pub verdicts: [u64; 3],
@@ -106,8 +106,8 @@ struct Queues {
     incoming: Receiver<Batch>,
     others: Vec<Sender<Batch>>,
     /// Emptied lists come back to who sent them.
-    emptied: Receiver<Sorted>,
-    back: Vec<Sender<Sorted>>,
+    emptied: Receiver<Vec<Input>>,
+    back: Vec<Sender<Vec<Input>>>,
     /// How many rings each worker has filled.
     filled: Arc<Vec<AtomicU64>>,
     waiting: VecDeque<(usize, Batch)>,
@@ -127,7 +127,7 @@ pub struct Worker {
     shard: Shard,
     results: Results,
     rings: Vec<Arc<Ring>>,
-    sorted: Vec<Sorted>,
+    sorted: Vec<Vec<Input>>,
     queues: Queues,
     /// The traffic that the checks believe in: the same, but where a test wants to see them fail.
     expected: Arc<Traffic>,
@@ -175,7 +175,7 @@ pub fn workers(
             rings: (0..if count > 1 { RINGS } else { 1 })
                 .map(|_| Arc::new(Ring::new(traffic, ring)))
                 .collect(),
-            sorted: (0..count).map(|_| Sorted::default()).collect(),
+            sorted: vec![Vec::new(); count],
             queues: Queues {
                 incoming,
                 others: senders.clone(),
@@ -335,9 +335,7 @@ impl Worker {
         self.filled(self.number).fetch_add(1, Ordering::Relaxed);
         if self.workers == 1 {
             for burst in ring.inputs.chunks(BURST) {
-                self.burst(Instant::now(), &ring, burst, |context, received, shard, results| {
-                    process(context, received, shard, &ring.bytes, burst, results);
-                })?;
+                self.burst(Instant::now(), &ring, burst)?;
             }
             return Ok(true);
         }
@@ -373,14 +371,13 @@ impl Worker {
         });
     }
 
-    /// Parses the frames of a ring, and hands those of others over.
+    /// Looks whose the frames of a ring are, and hands those of others over.
     fn sort(&mut self, ring: &Arc<Ring>) {
         let begin = Instant::now();
-        self.keep_up(&ring.inputs);
-        sort(&self.program, &mut self.shard, &ring.bytes, &ring.inputs, &mut self.sorted);
+        sort(&self.program, &ring.bytes, &ring.inputs, &mut self.sorted);
         let own = self.number;
         for whose in (0..self.workers).filter(|w| *w != own) {
-            if !self.sorted[whose].inputs.is_empty() {
+            if !self.sorted[whose].is_empty() {
                 let empty = self.queues.emptied.try_recv().unwrap_or_default();
                 let packets = std::mem::replace(&mut self.sorted[whose], empty);
                 self.send(whose, Batch { ring: Some(ring.clone()), packets, from: own });
@@ -417,7 +414,7 @@ impl Worker {
     fn say_end(&mut self) {
         let own = self.number;
         for whose in (0..self.workers).filter(|w| *w != own) {
-            self.send(whose, Batch { ring: None, packets: Sorted::default(), from: self.number });
+            self.send(whose, Batch { ring: None, packets: Vec::new(), from: self.number });
         }
     }
 
@@ -443,34 +440,25 @@ impl Worker {
         }
     }
 
-    /// Runs sorted packets through the rest of the path.
-    fn bursts_of(&mut self, mut begin: Instant, ring: &Ring, packets: &mut Sorted) -> Result<(), String> {
-        for input in &mut packets.inputs {
+    /// Runs sorted packets through the path.
+    fn bursts_of(&mut self, mut begin: Instant, ring: &Ring, packets: &mut [Input]) -> Result<(), String> {
+        for input in &mut *packets {
             input.now = input.now.max(self.now);
         }
-        for start in (0..packets.inputs.len()).step_by(BURST) {
-            let range = start..(start + BURST).min(packets.inputs.len());
-            let burst = &packets.inputs[range.clone()];
-            self.burst(begin, ring, burst, |context, received, shard, results| {
-                finish(context, received, shard, &ring.bytes, packets, range, results);
-            })?;
+        for burst in packets.chunks(BURST) {
+            self.burst(begin, ring, burst)?;
             begin = Instant::now();
         }
         Ok(())
     }
 
     /// Runs frames of a ring through the path, and counts and checks what became of them.
-    fn burst(
-        &mut self,
-        begin: Instant,
-        ring: &Ring,
-        inputs: &[Input],
-        run: impl FnOnce(Context<'_>, Option<&mut Received>, &mut Shard, &mut Results),
-    ) -> Result<(), String> {
+    fn burst(&mut self, begin: Instant, ring: &Ring, inputs: &[Input]) -> Result<(), String> {
         self.keep_up(inputs);
         self.results.clear();
         let context = Context { program: &self.program, occupancy: &self.occupancy, quoted: None };
-        run(context, Some(&mut self.received), &mut self.shard, &mut self.results);
+        let received = Some(&mut self.received);
+        process(context, received, &mut self.shard, &ring.bytes, inputs, &mut self.results);
         let took = begin.elapsed();
         self.worked(took);
         self.bursts.add(inputs.len(), took);

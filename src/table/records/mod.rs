@@ -48,9 +48,49 @@ pub struct Judged {
     pub ended: bool,
 }
 
+/// How flows are hashed. The keys must be random, because flows come from strangers.
+#[derive(Clone, Copy)]
+pub struct Hasher {
+    keys: [u64; 5],
+}
+
+impl Hasher {
+    fn new(seed: &RandomState) -> Hasher {
+        Hasher { keys: [1_u64, 2, 3, 4, 5].map(|n| seed.hash_one(n)) }
+    }
+
+    /// The hash of an IPv4 flow in a VNet, never 0; ports are the local above the remote one. The record that an
+    /// endpoint of VNet `scope` opens is found by it.
+    ///
+    /// The sum's high half is strongly universal: whatever two flows are chosen without knowing the keys, their hashes are
+    /// as two rolls of dice (Lemire and Kaser, "Strongly universal string hashing is fast", 2014). The rest keeps that, and
+    /// spreads flows that differ by the same step.
+    #[inline(always)]
+    pub fn hash_ipv4(&self, scope: u32, local: u32, remote: u32, ports: u32, protocol: u8) -> u32 {
+        let [add, k1, k2, k3, k4] = self.keys;
+        let times = |key: u64, word: u32| key.wrapping_mul(u64::from(word));
+        let sum = add
+            .wrapping_add(times(k1, scope ^ u32::from(protocol) << 24))
+            .wrapping_add(times(k2, local))
+            .wrapping_add(times(k3, remote))
+            .wrapping_add(times(k4, ports));
+        let hash = (sum >> 32) as u32;
+        let hash = (hash ^ hash >> 15).wrapping_mul(0x2c1b_3c6d);
+        let hash = hash ^ hash >> 16;
+        hash + u32::from(hash == 0)
+    }
+
+    fn hash_wide(&self, scope: u32, pair: [u128; 2], ports: u32, protocol: u8) -> u32 {
+        let [first, second, third, ..] = self.keys;
+        let rest = u64::from(ports) << 32 | u64::from(scope ^ u32::from(protocol) << 24);
+        let words = pair.into_iter().flat_map(|a| [(a >> 64) as u64, a as u64]);
+        finish(words.fold(fold(rest ^ first, second | 1), |hash, word| fold(hash ^ word ^ third, second | 1)))
+    }
+}
+
 /// A table of flow records.
 pub struct Records {
-    seeds: [u64; 3],
+    hasher: Hasher,
     index: Index,
     slab: Slab,
     timers: Timers,
@@ -83,7 +123,7 @@ impl Records {
     /// An empty table; the seed must be random, because keys come from strangers.
     pub fn new(seed: RandomState) -> Records {
         Records {
-            seeds: [1_u64, 2, 3].map(|n| seed.hash_one(n)),
+            hasher: Hasher::new(&seed),
             index: Index::new(),
             slab: Slab::new(),
             timers: Timers::new(),
@@ -92,21 +132,16 @@ impl Records {
         }
     }
 
-    /// The hash of an IPv4 flow in a VNet, never 0; ports are the local above the remote one. The record that an
-    /// endpoint of VNet `scope` opens is found by it.
+    /// How flows are hashed.
     #[inline(always)]
-    pub fn hash_ipv4(&self, scope: u32, local: u32, remote: u32, ports: u32, protocol: u8) -> u32 {
-        let [first, second, third] = self.seeds;
-        let addresses = u64::from(local) << 32 | u64::from(remote);
-        let rest = u64::from(ports) << 32 | u64::from(scope ^ u32::from(protocol) << 24);
-        finish(fold(fold(addresses ^ first, rest ^ second) ^ third, first | 1))
+    pub fn hasher(&self) -> Hasher {
+        self.hasher
     }
 
-    fn hash_wide(&self, scope: u32, pair: [u128; 2], ports: u32, protocol: u8) -> u32 {
-        let [first, second, third] = self.seeds;
-        let rest = u64::from(ports) << 32 | u64::from(scope ^ u32::from(protocol) << 24);
-        let words = pair.into_iter().flat_map(|a| [(a >> 64) as u64, a as u64]);
-        finish(words.fold(fold(rest ^ first, second | 1), |hash, word| fold(hash ^ word ^ third, second | 1)))
+    /// See [`Hasher::hash_ipv4`].
+    #[inline(always)]
+    pub fn hash_ipv4(&self, scope: u32, local: u32, remote: u32, ports: u32, protocol: u8) -> u32 {
+        self.hasher.hash_ipv4(scope, local, remote, ports, protocol)
     }
 
     fn take_apart(&self, key: &FlowKey) -> Key {
@@ -120,15 +155,21 @@ impl Records {
             }
             (local, remote) => {
                 let pair = [as_ipv6(local), as_ipv6(remote)];
-                Key::Wide { hash: self.hash_wide(owner.vnet, pair, ports, protocol), pair, ports }
+                Key::Wide { hash: self.hasher.hash_wide(owner.vnet, pair, ports, protocol), pair, ports }
             }
         }
     }
 
-    /// Asks for the place of a hash in the index.
+    /// Where a hash has its place in the index, until the next record is opened.
     #[inline(always)]
-    pub fn prefetch_bucket(&self, hash: u32) {
-        self.index.prefetch(self.index.place(hash));
+    pub fn bucket(&self, hash: u32) -> u32 {
+        self.index.place(hash)
+    }
+
+    /// Asks for a place in the index.
+    #[inline(always)]
+    pub fn prefetch_bucket(&self, bucket: u32) {
+        self.index.prefetch(bucket);
     }
 
     /// Asks for what opening a record changes besides the index: the slot that is given next, and the timers of records
@@ -139,11 +180,11 @@ impl Records {
         self.timers.prefetch(now.saturating_add(record::idle(idle_minutes)));
     }
 
-    /// The slot of a record with this hash, or [`NONE`]; `reversed`: by its alias. A hint: another key may have the
-    /// same hash, so the caller compares.
+    /// The slot of a record with this hash, which has its place there, or [`NONE`]; `reversed`: by its alias. A hint:
+    /// another key may have the same hash, so the caller compares.
     #[inline(always)]
-    pub fn probe<W: Wide>(&self, wide: W, hash: u32, reversed: bool) -> u32 {
-        self.index.find(wide, hash, reversed, |_| true)
+    pub fn probe<W: Wide>(&self, wide: W, bucket: u32, hash: u32, reversed: bool) -> u32 {
+        self.index.probe(wide, bucket, hash, reversed)
     }
 
     /// Asks for a record.
@@ -209,7 +250,7 @@ impl Records {
         if record.flags & WIDE == 0 {
             return self.hash_ipv4(scope, record.local, record.remote, record.ports, record.protocol);
         }
-        self.hash_wide(scope, self.slab.pair(record.local), record.ports, record.protocol)
+        self.hasher.hash_wide(scope, self.slab.pair(record.local), record.ports, record.protocol)
     }
 
     /// The slot of an IPv4 flow's record, gone or not; [`NONE`] if there is none.

@@ -1,0 +1,316 @@
+//! A vector of packets on its way through the first stages: each field of all of them in a column, so that what is asked
+//! of every packet is asked of eight or sixteen at a time.
+//!
+//! These are plain loops over columns, which the compiler turns into the widest instructions that the token stands for.
+
+use super::path::Input;
+use super::usual::{self, Listens, Usual};
+use crate::compile::origins::{Origin, OriginKey};
+use crate::compile::{PlainOwner, Program};
+use crate::sys::{self, Blocks, Turned, Wide};
+use crate::table::records::{NONE, Records};
+use crate::wire::tcp_flags;
+
+/// Packets that go through the stages together. Fewer leave memory idle, more do not fit into the nearest cache.
+pub const VECTOR: usize = 32;
+
+/// How many are turned at once.
+const TURNED: usize = 16;
+
+/// How far ahead of the packets that are read frames are fetched.
+const AHEAD: usize = VECTOR;
+
+/// A field of every packet.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Column([u32; VECTOR]);
+
+const EMPTY: Column = Column([0; VECTOR]);
+
+/// The fields of every packet; of a lane without packet, and of packets that are not of the usual shape, only `origin`
+/// and `quick` mean something: they are 0.
+#[repr(C, align(64))]
+pub(super) struct Vector {
+    source: Column,
+    destination: Column,
+    /// Source port << 16 | destination port; of an echo its identifier twice.
+    ports: Column,
+    /// Type of service << 16 | length.
+    first: Column,
+    /// Time to live << 8 | protocol.
+    life: Column,
+    /// TCP's flags; else 0.
+    flags: Column,
+    /// Where the inner packet begins among the bytes of the batch.
+    from: Column,
+    /// Where it came from, as [`OriginKey`] has it, and where that stands among the origins.
+    key: Column,
+    remote: Column,
+    port: Column,
+    place: Column,
+    /// The number of its origin; 0 if that is not known, or the packet not of the usual shape.
+    origin: Column,
+    /// What its flow is hashed with.
+    scope: Column,
+    /// The hash of its flow, and where that stands in the index.
+    hash: Column,
+    bucket: Column,
+    /// Perhaps its record.
+    slot: Column,
+    /// Not 0: the record is that of its receiver.
+    reversed: Column,
+    /// Not 0: it may take the way that a record keeps, for it changes nothing of the record but when that was used.
+    quick: Column,
+    /// How many packets there are.
+    count: usize,
+}
+
+impl Vector {
+    /// One without packets.
+    pub const EMPTY: Vector = Vector {
+        source: EMPTY,
+        destination: EMPTY,
+        ports: EMPTY,
+        first: EMPTY,
+        life: EMPTY,
+        flags: EMPTY,
+        from: EMPTY,
+        key: EMPTY,
+        remote: EMPTY,
+        port: EMPTY,
+        place: EMPTY,
+        origin: EMPTY,
+        scope: EMPTY,
+        hash: EMPTY,
+        bucket: EMPTY,
+        slot: EMPTY,
+        reversed: EMPTY,
+        quick: EMPTY,
+        count: 0,
+    };
+
+    /// The headers of a packet of the usual shape.
+    #[inline(always)]
+    pub fn packet(&self, lane: usize) -> Usual {
+        let lane = lane % VECTOR;
+        let (first, life) = (self.first.0[lane], self.life.0[lane]);
+        Usual {
+            addresses: u64::from(self.source.0[lane]) << 32 | u64::from(self.destination.0[lane]),
+            ports: self.ports.0[lane],
+            from: self.from.0[lane],
+            total: first as u16,
+            tos: (first >> 16) as u8,
+            protocol: life as u8,
+            ttl: (life >> 8) as u8,
+            tcp_flags: self.flags.0[lane] as u8,
+        }
+    }
+
+    /// True if the packet is of the usual shape and from a known origin.
+    #[inline(always)]
+    pub fn is_usual(&self, lane: usize) -> bool {
+        self.origin(lane) != 0
+    }
+
+    /// The number of a packet's origin.
+    #[inline(always)]
+    pub fn origin(&self, lane: usize) -> u32 {
+        self.origin.0[lane % VECTOR]
+    }
+
+    /// What is known of a packet's origin.
+    #[inline(always)]
+    pub fn origin_of<'p>(&self, program: &'p Program, lane: usize) -> &'p Origin {
+        program.origins.at(self.place.0[lane % VECTOR], self.key(lane % VECTOR))
+    }
+
+    #[inline(always)]
+    fn key(&self, lane: usize) -> OriginKey {
+        OriginKey::of(self.key.0[lane], self.remote.0[lane], self.port.0[lane])
+    }
+
+    /// The hash of a packet's flow, as its sender's record has it.
+    #[inline(always)]
+    pub fn hash(&self, lane: usize) -> u32 {
+        self.hash.0[lane % VECTOR]
+    }
+
+    /// Perhaps a packet's record, and if that is its receiver's; `None` if it cannot take a way that a record keeps.
+    #[inline(always)]
+    pub fn record(&self, lane: usize) -> Option<(u32, bool)> {
+        let lane = lane % VECTOR;
+        (self.quick.0[lane] != 0).then_some((self.slot.0[lane], self.reversed.0[lane] != 0))
+    }
+
+    /// The first stage: the headers of the first of these frames, as many as there is room for.
+    #[inline(always)]
+    pub fn parse<W: Wide>(
+        &mut self,
+        wide: W,
+        program: &Program,
+        listens: &[Listens],
+        bytes: &[u8],
+        inputs: &[Input],
+    ) {
+        self.count = inputs.len().min(VECTOR);
+        let mut usual = 0;
+        for half in 0..VECTOR / TURNED {
+            let part = inputs.get(half * TURNED..).unwrap_or_default();
+            if half == 0 || !part.is_empty() {
+                usual += self.read(wide, program, listens, bytes, part, half);
+            }
+        }
+        if usual as usize != self.count {
+            self.read_others(wide, program, listens, bytes, inputs);
+        }
+        for place in self.place.0.iter().take(self.count) {
+            program.origins.prefetch(*place);
+        }
+    }
+
+    /// Reads the headers of as many packets as are turned at once; how many are of the usual shape, in GRE, without
+    /// congestion.
+    #[inline(always)]
+    fn read<W: Wide>(
+        &mut self,
+        wide: W,
+        program: &Program,
+        listens: &[Listens],
+        bytes: &[u8],
+        inputs: &[Input],
+        half: usize,
+    ) -> u32 {
+        let mut blocks: Blocks<'_> = [&usual::NOTHING; TURNED];
+        let (mut carried, mut address) = ([0; TURNED], [0; TURNED]);
+        let base = half % (VECTOR / TURNED) * TURNED;
+        for n in 0..TURNED {
+            let Some(input) = inputs.get(n) else { break };
+            if let Some(later) = inputs.get(n + AHEAD) {
+                sys::prefetch_two(bytes, later.start as usize);
+            }
+            let Input { start, end, original, port, .. } = *input;
+            let listens = listens.get(usize::from(port)).unwrap_or(&Listens::NOTHING);
+            if let Some(block) = usual::block(bytes, start) {
+                blocks[n] = block;
+            }
+            carried[n] = usual::carried(end.wrapping_sub(start), original) & listens.in_gre();
+            address[n] = listens.address();
+            self.port.0[base + n] = u32::from(port);
+            self.from.0[base + n] = start + usual::INNER_IN_GRE as u32;
+        }
+        let mut turned = Turned([[0; TURNED]; TURNED]);
+        wide.turn(&blocks, &mut turned);
+        let mask = program.origins.mask();
+        let mut count = 0;
+        for n in 0..TURNED {
+            let head = usual::Head::new(&turned, n);
+            let is_usual = head.is_usual(address[n], carried[n]);
+            let (key, remote) = (head.key(), head.remote());
+            let at = base + n;
+            let port = if is_usual { self.port.0[at] } else { u32::MAX };
+            self.source.0[at] = head.source();
+            self.destination.0[at] = head.destination();
+            self.ports.0[at] = head.ports();
+            self.first.0[at] = head.first();
+            self.life.0[at] = head.life();
+            self.flags.0[at] = head.tcp_flags();
+            self.key.0[at] = key;
+            self.remote.0[at] = remote;
+            self.port.0[at] = port;
+            self.place.0[at] = OriginKey::of(key, remote, port).home() & mask;
+            count += u32::from(is_usual);
+        }
+        count
+    }
+
+    /// Reads the headers of packets one by one, where not all are of the usual shape, in GRE, without congestion.
+    #[inline(never)]
+    fn read_others<W: Wide>(
+        &mut self,
+        wide: W,
+        program: &Program,
+        listens: &[Listens],
+        bytes: &[u8],
+        inputs: &[Input],
+    ) {
+        for lane in 0..self.count.min(VECTOR) {
+            let Some(&Input { start, end, original, port, .. }) = inputs.get(lane) else { break };
+            if self.port.0[lane] != u32::MAX {
+                continue;
+            }
+            let frame = usual::Received { bytes, start, length: end.wrapping_sub(start), original };
+            let listens = listens.get(usize::from(port)).unwrap_or(&Listens::NOTHING);
+            let mut packet = Usual::default();
+            let key = if let Some((key, source)) = usual::in_gre(frame, listens, &mut packet) {
+                OriginKey::in_gre(port, key, source)
+            } else if listens.plain() && usual::plain(frame, listens, &mut packet) {
+                match program.plain.lookup_v4(wide, packet.destination()) {
+                    Some(PlainOwner::One(vnet)) => OriginKey::plain(port, vnet),
+                    _ => continue,
+                }
+            } else {
+                continue;
+            };
+            self.put(lane, &packet, key, program);
+        }
+    }
+
+    fn put(&mut self, lane: usize, packet: &Usual, key: OriginKey, program: &Program) {
+        self.source.0[lane] = packet.source();
+        self.destination.0[lane] = packet.destination();
+        self.ports.0[lane] = packet.ports;
+        self.first.0[lane] = u32::from(packet.tos) << 16 | u32::from(packet.total);
+        self.life.0[lane] = u32::from(packet.ttl) << 8 | u32::from(packet.protocol);
+        self.flags.0[lane] = u32::from(packet.tcp_flags);
+        self.from.0[lane] = packet.from;
+        [self.key.0[lane], self.remote.0[lane], self.port.0[lane]] = key.words();
+        self.place.0[lane] = key.home() & program.origins.mask();
+    }
+
+    /// The second stage: where packets come from, and the hashes of their flows.
+    #[inline(always)]
+    pub fn locate(&mut self, program: &Program, flows: &Records) {
+        let count = self.count.min(VECTOR);
+        for lane in 0..count {
+            let origin = program.origins.at(self.place.0[lane], self.key(lane));
+            self.origin.0[lane] = origin.number;
+            self.scope.0[lane] = origin.scope;
+        }
+        let hasher = flows.hasher();
+        for lane in 0..VECTOR {
+            let (source, destination) = (self.source.0[lane], self.destination.0[lane]);
+            let (scope, ports, protocol) = (self.scope.0[lane], self.ports.0[lane], self.life.0[lane] as u8);
+            self.hash.0[lane] = hasher.hash_ipv4(scope, source, destination, ports, protocol);
+            self.reversed.0[lane] = scope & Origin::OUTSIDE;
+            let changes = self.flags.0[lane] & u32::from(tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST);
+            let is_quick = (changes == 0) & (self.origin.0[lane] != 0);
+            self.quick.0[lane] = u32::from(is_quick);
+        }
+        for lane in 0..count {
+            let bucket = flows.bucket(self.hash.0[lane]);
+            self.bucket.0[lane] = bucket;
+            flows.prefetch_bucket(bucket);
+        }
+    }
+
+    /// The third stage: perhaps records.
+    #[inline(always)]
+    pub fn probe<W: Wide>(&mut self, wide: W, flows: &Records) {
+        for lane in 0..self.count.min(VECTOR) {
+            if self.quick.0[lane] == 0 {
+                continue;
+            }
+            let (bucket, hash) = (self.bucket.0[lane], self.hash.0[lane]);
+            let reversed = self.reversed.0[lane] != 0;
+            let mut slot = flows.probe(wide, bucket, hash, reversed);
+            if slot == NONE {
+                // On the fabric, too, an endpoint without groups leaves the record to the receiver.
+                slot = if reversed { NONE } else { flows.probe(wide, bucket, hash, true) };
+                self.reversed.0[lane] = 1;
+                self.quick.0[lane] = u32::from(slot != NONE);
+            }
+            self.slot.0[lane] = slot;
+            flows.prefetch_record(slot);
+        }
+    }
+}
