@@ -10,7 +10,7 @@ use clearway::table::classify::{Addresses, Classifier, Pattern, Protocols};
 use clearway::table::ecmp;
 use clearway::table::lpm::Lpm;
 use clearway::table::prefix_map::PrefixMap;
-use clearway::table::records::{FlowKey, Owner, Records};
+use clearway::table::records::{FlowKey, Kind, Owner, Records};
 use clearway::types::{Nanos, Prefix, SECOND};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -213,8 +213,11 @@ impl Table {
         let mut met = 0;
         for asked in batch {
             let record = self.records.record_mut(asked.slot);
-            if record.is_live_ipv4(u64::from(LOCAL) << 32 | u64::from(asked.remote), asked.ports, 6, false)
-                && record.fresh(self.now)
+            if record.is_live_ipv4(
+                u64::from(LOCAL) | u64::from(asked.remote) << 32,
+                asked.ports,
+                Kind::new(6, false),
+            ) && record.fresh(self.now)
             {
                 record.touch(self.now);
                 met += 1;

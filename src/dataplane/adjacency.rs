@@ -10,7 +10,7 @@ use super::usual::Usual;
 use crate::compile::Program;
 use crate::compile::origins::PLAIN;
 use crate::model::Sequence;
-use crate::wire::{be16, checksum};
+use crate::wire::checksum;
 
 /// Ethernet, IPv4 and GRE with a key are 42 bytes; the rest is over-copied and overwritten.
 const TEMPLATE: usize = 48;
@@ -24,7 +24,7 @@ const CAPACITY: usize = 1 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Adjacency {
     template: [u8; TEMPLATE],
-    /// The sum of the outer header without its length and type of service.
+    /// The sum of the outer header without its type of service and the length of the packet inside.
     sum: u32,
     /// The largest packet.
     room: u32,
@@ -62,6 +62,7 @@ impl Adjacency {
             template[OUTER + 2..OUTER + 4].fill(0);
             template[OUTER + 10..OUTER + 12].fill(0);
             sum = u32::from(checksum::fold(checksum::add(0, &template[OUTER..OUTER + 20])));
+            sum += (written.len() - OUTER) as u32;
         }
         let length = written.len() as u8;
         Some(Adjacency { template, sum, room: sending.room(program), port: sending.port, length, in_gre })
@@ -73,63 +74,69 @@ impl Adjacency {
         self.in_gre
     }
 
+    /// True if a packet of this length fits.
+    #[inline(always)]
+    pub fn has_room(&self, total: u32) -> bool {
+        total <= self.room
+    }
+
     /// True if the packet fits and may leave with its time to live less one.
     #[inline(always)]
     pub fn carries(&self, packet: &Usual) -> bool {
-        (u32::from(packet.total) <= self.room) & (packet.ttl > 1)
+        self.has_room(packet.total()) & packet.lives()
     }
 
     /// Writes the frame around a packet that it [carries](Self::carries), which is among these bytes.
     #[inline(always)]
     pub fn send(&self, bytes: &[u8], packet: &Usual, out: &mut Output) {
-        let (total, length) = (usize::from(packet.total), usize::from(self.length));
+        let (total, length) = (packet.total() as usize, usize::from(self.length));
         let from = packet.from as usize;
         if total <= SMALL
             && let Some(from) = bytes.get(from..from + SMALL).and_then(|from| from.first_chunk::<SMALL>())
             && let Some(room) = out.room::<{ TEMPLATE + SMALL }>()
         {
-            self.head(room, length + total, packet.tos);
+            self.head(room, packet);
             // What is too much of the head the packet overwrites.
             if let Some(to) =
                 room.get_mut(length.min(TEMPLATE)..).and_then(|to| to.first_chunk_mut::<SMALL>())
             {
                 *to = *from;
-                one_less(to, from, packet);
+                rewrite(to, packet);
             }
             out.fill(self.port, length + total);
         } else {
-            self.send_large(bytes, packet, out);
+            self.send_large(bytes, *packet, out);
         }
     }
 
     #[inline(never)]
-    fn send_large(&self, bytes: &[u8], packet: &Usual, out: &mut Output) {
-        let (total, length) = (usize::from(packet.total), usize::from(self.length));
+    fn send_large(&self, bytes: &[u8], packet: Usual, out: &mut Output) {
+        let (total, length) = (packet.total() as usize, usize::from(self.length));
         let from = bytes.get(packet.from as usize..).unwrap_or_default();
         let room = out.add(self.port, length + total);
         if let Some(head) = room.first_chunk_mut::<TEMPLATE>() {
-            self.head(head, length + total, packet.tos);
+            self.head(head, &packet);
         }
         let to = room.get_mut(length..length + total);
         if let (Some(from), Some(to)) = (from.get(..total), to) {
             to.copy_from_slice(from);
-            if let (Some(from), Some(to)) = (from.first_chunk::<20>(), to.first_chunk_mut::<20>()) {
-                one_less(to, from, packet);
+            if let Some(to) = to.first_chunk_mut::<20>() {
+                rewrite(to, &packet);
             }
         }
     }
 
     /// Writes what is in front of a packet, and a few bytes more.
     #[inline(always)]
-    fn head<const N: usize>(&self, bytes: &mut [u8; N], whole: usize, tos: u8) {
+    fn head<const N: usize>(&self, bytes: &mut [u8; N], packet: &Usual) {
         const { assert!(N >= TEMPLATE) };
         // Where there is no outer header, the packet overwrites it.
-        let outer_length = (whole - OUTER) as u16;
-        let sum = self.sum + u32::from(outer_length) + u32::from(tos);
-        let sum = (sum >> 16) + (sum & 0xffff);
-        let sum = !((sum >> 16) + sum) as u16;
+        let outer_length = (u32::from(self.length) + packet.total() - OUTER as u32) as u16;
+        let sum = self.sum + packet.total() + u32::from(packet.tos());
+        // Its halves added, with what runs over.
+        let sum = !(sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16;
         bytes[..TEMPLATE].copy_from_slice(&self.template);
-        bytes[15] = tos;
+        bytes[15] = packet.tos();
         bytes[16..18].copy_from_slice(&outer_length.to_be_bytes());
         bytes[24..26].copy_from_slice(&sum.to_be_bytes());
     }
@@ -138,20 +145,12 @@ impl Adjacency {
 /// Packets up to this length are copied as if they were so long.
 const SMALL: usize = 64;
 
-/// One less to live, and the type of service: what that makes of a header and its checksum.
+/// The words of a header that leave otherwise than they came.
 #[inline(always)]
-fn one_less<const N: usize>(to: &mut [u8; N], from: &[u8; N], packet: &Usual) {
-    let sum = if from[1] == packet.tos {
-        // The word that begins with the time to live is one less, as its bytes lie there, and the checksum one more.
-        let sum = u16::from_le_bytes([from[10], from[11]]);
-        sum.wrapping_add(1 + u16::from(sum >= 0xfffe)).to_le_bytes()
-    } else {
-        to[1] = packet.tos;
-        let before = u32::from(from[1]) + 0x100;
-        checksum::updated(be16(from, 10), before, u32::from(packet.tos)).to_be_bytes()
-    };
-    to[8] = packet.ttl.wrapping_sub(1);
-    to[10..12].copy_from_slice(&sum);
+fn rewrite<const N: usize>(to: &mut [u8; N], packet: &Usual) {
+    const { assert!(N >= 20) };
+    to[..4].copy_from_slice(&packet.first.to_be_bytes());
+    to[8..12].copy_from_slice(&packet.third.to_be_bytes());
 }
 
 /// Ways out that are remembered by their tunnel and remote.

@@ -178,7 +178,7 @@ fn sent<'p, W: Wide>(wide: W, program: &'p Program, q: &Question<'p>) -> Option<
     if source == destination || u64::from(destination) == origin.remote() {
         return None;
     }
-    if packet.protocol == protocol::UDP && (from == 65_330 || (from, to) == (68, 67)) {
+    if packet.protocol() == protocol::UDP && (from == 65_330 || (from, to) == (68, 67)) {
         return None;
     }
     let (mut vnet, mut from_internet, mut endpoint) = (origin.scope, false, None);
@@ -287,7 +287,7 @@ impl<'p> Case<'p> {
             Leads::Ways => {
                 let address = |bits: u32| IpAddr::from(bits.to_be_bytes());
                 let (source, destination) = (address(packet.source()), address(destination));
-                let flow = ecmp::flow_hash(source, destination, packet.protocol, packet.ports);
+                let flow = ecmp::flow_hash(source, destination, packet.protocol(), packet.ports);
                 let ways = &vnet.ways.get(short.ways as usize)?.ways;
                 let chosen = ecmp::choose(flow, ways.iter().map(|w| w.0))?;
                 through(program, ways.get(chosen)?.1)?
@@ -321,7 +321,7 @@ impl<'p> Case<'p> {
         if let Some(endpoint) = &self.destination {
             let (local, ports) = (packet.destination(), packet.ports.rotate_left(16));
             self.hash =
-                shard.flows.hash_ipv4(endpoint.vnet.id, local, packet.source(), ports, packet.protocol);
+                shard.flows.hash_ipv4(endpoint.vnet.id, local, packet.source(), ports, packet.protocol());
             shard.flows.prefetch_bucket(shard.flows.bucket(self.hash));
         }
         Some(())
@@ -336,7 +336,7 @@ impl<'p> Case<'p> {
             for (group, to) in endpoint.groups(direction).into_iter().zip(to) {
                 if let Some((group, applying)) = group {
                     let rules = group.rules(direction);
-                    rules.prefetch_header(packet.protocol);
+                    rules.prefetch_header(packet.protocol());
                     *to = Some((rules, applying));
                 }
             }
@@ -369,7 +369,7 @@ impl<'p> Case<'p> {
         for (groups, found) in self.groups.iter().zip(&mut self.found) {
             for (group, found) in groups.iter().zip(found) {
                 if let Some((rules, _)) = group {
-                    *found = rules.find_v4(wide, source, destination, packet.protocol, ports);
+                    *found = rules.find_v4(wide, source, destination, packet.protocol(), ports);
                     rules.prefetch_found(found);
                 }
             }
@@ -429,7 +429,7 @@ pub(super) fn settle<W: Wide>(
     }
     let source = case.source.filter(Endpoint::has_group);
     let destination = case.destination.filter(Endpoint::has_group);
-    let (from, to, protocol) = (packet.source(), packet.destination(), packet.protocol);
+    let (from, to, protocol) = (packet.source(), packet.destination(), packet.protocol());
     let flow_out = source.map(|endpoint| FlowV4 {
         hash: q.hash,
         owner: endpoint.owner(),

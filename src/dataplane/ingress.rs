@@ -265,7 +265,7 @@ pub fn usual(
     }
     let arrived = Arrived { port, via, outer_ecn: None, inner_mac: [0; 6] };
     let headers = packet.headers(frame.get(at..).unwrap_or_default());
-    admit(program, arrived, at, headers, packet.tos, known)
+    admit(program, arrived, at, headers, packet.tos(), known)
 }
 
 /// The end of step 5: what depends on addresses, ports and the configuration.

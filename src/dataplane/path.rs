@@ -364,18 +364,16 @@ fn hit(
     now: Nanos,
     results: &mut Results,
 ) -> bool {
-    let Some((slot, back)) = vector.record(lane) else { return false };
+    let Some(slot) = vector.record(lane) else { return false };
     let packet = vector.packet(lane);
     let record = shard.flows.record_mut(slot);
-    // Both ways round without a branch: which one a packet is, nothing predicts.
-    let addresses = packet.addresses.rotate_left(u32::from(back) * 32);
-    let ports = packet.ports.rotate_left(u32::from(back) * 16);
-    let way = *record.way(back);
+    let way = *record.way(vector.is_reversed(lane));
     let Some(adjacency) = shard.adjacencies.get(way.adjacency) else { return false };
+    // Which way round a packet is, nothing predicts: no branch asks.
     let holds = way.arrival == vector.origin(lane)
-        && record.is_live_ipv4(addresses, ports, packet.protocol, back)
+        && vector.is_record(lane, record)
         && record.fresh(now)
-        && adjacency.carries(&packet);
+        && adjacency.has_room(packet.total());
     if !holds {
         return false;
     }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use crate::compile::Port;
 use crate::model::Role;
 use crate::sys::Turned;
-use crate::wire::{be16, be32, be64, checksum, ip, protocol, tcp_flags};
+use crate::wire::{be16, be32, be64, checksum, ip, protocol};
 
 /// What is at hand of a packet of the usual shape. What is rarely asked for is read from the frame again.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,16 +19,12 @@ pub struct Usual {
     pub ports: u32,
     /// Where the inner packet begins among the bytes of the batch.
     pub from: u32,
-    /// Its length.
-    pub total: u16,
-    /// Its protocol.
-    pub protocol: u8,
-    /// Its type of service after decapsulation.
-    pub tos: u8,
+    /// The first word of its header as it leaves: with its type of service after decapsulation, and its length.
+    pub first: u32,
+    /// The third one as it leaves: with one less to live, its protocol, and the checksum that is then right.
+    pub third: u32,
     /// TCP's flags; else 0.
     pub tcp_flags: u8,
-    /// Its time to live.
-    pub ttl: u8,
 }
 
 /// Ethernet, IPv4 and GRE with a key in front of the inner packet.
@@ -163,7 +159,8 @@ pub(super) static NOTHING: [u8; BLOCK] = [0; BLOCK];
 /// What is read of a frame that begins there; `None` if the bytes end before.
 #[inline(always)]
 pub(super) fn block(bytes: &[u8], start: u32) -> Option<&[u8; BLOCK]> {
-    bytes.get(start as usize + ETHERTYPE..)?.first_chunk()
+    let at = start as usize + ETHERTYPE;
+    bytes.get(at..at + BLOCK)?.first_chunk()
 }
 
 /// How many bytes of a frame may be believed: none if it was cut.
@@ -237,10 +234,10 @@ impl Head {
         if self.is(protocol::ICMP) { identifier << 16 | identifier } else { self.across(12) }
     }
 
-    /// Type of service << 16 | length.
+    /// The first word of the inner header, which leaves as it came.
     #[inline(always)]
     pub fn first(&self) -> u32 {
-        (self.words[7] & 0xff) << 16 | self.total()
+        self.across(7)
     }
 
     #[inline(always)]
@@ -248,10 +245,14 @@ impl Head {
         self.words[8] >> 16
     }
 
-    /// Time to live << 8 | protocol.
+    /// The third word of the inner header, as it leaves: with one less to live, and the checksum that is then right.
     #[inline(always)]
-    pub fn life(&self) -> u32 {
-        self.words[9] & 0xffff
+    pub fn third(&self) -> u32 {
+        let life = (self.words[9] << 16).wrapping_sub(0x0100_0000);
+        // What is one less of the word that begins with the time to live is one more of the checksum, which is never all
+        // ones.
+        let sum = (self.words[10] >> 16) + 0x100;
+        life | (sum + u32::from(sum >= 0xffff)) & 0xffff
     }
 
     /// TCP's flags; else 0.
@@ -358,18 +359,25 @@ fn inner<const AT: usize, const N: usize>(
         }
         ports = u32::from(be16(head, AT + 24)) * 0x1_0001;
     }
+    let before = first >> 16 & 0xff;
+    let sum = checksum::updated(second as u16, before + 0x100, u32::from(tos));
+    let life = (second as u32).wrapping_sub(0x0100_0000) & 0xffff_0000;
     *packet = Usual {
         addresses,
         ports,
         from: start + AT as u32,
-        total,
-        protocol,
-        tos,
+        first: first & 0xff00_ffff | u32::from(tos) << 16,
+        third: life | u32::from(sum),
         // Of a TCP packet that is long enough the flags are there.
         tcp_flags: head[AT + 33] & flags,
-        ttl: (second >> 24) as u8,
     };
     true
+}
+
+/// True if a third word that leaves says that there is still time to live.
+#[inline(always)]
+pub(super) fn third_lives(third: u32) -> bool {
+    (third >> 24).wrapping_sub(1) < 0xfe
 }
 
 impl Usual {
@@ -385,10 +393,34 @@ impl Usual {
         self.addresses as u32
     }
 
-    /// True of a TCP segment that may change the state of its flow.
+    /// Its length.
     #[inline(always)]
-    pub fn changes_state(&self) -> bool {
-        self.tcp_flags & (tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST) != 0
+    pub fn total(&self) -> u32 {
+        self.first & 0xffff
+    }
+
+    /// Its type of service after decapsulation.
+    #[inline(always)]
+    pub fn tos(&self) -> u8 {
+        (self.first >> 16) as u8
+    }
+
+    /// Its protocol.
+    #[inline(always)]
+    pub fn protocol(&self) -> u8 {
+        (self.third >> 16) as u8
+    }
+
+    /// Its time to live.
+    #[inline(always)]
+    pub fn ttl(&self) -> u8 {
+        ((self.third >> 24) as u8).wrapping_add(1)
+    }
+
+    /// True if it may be forwarded as far as its time to live goes.
+    #[inline(always)]
+    pub fn lives(&self) -> bool {
+        third_lives(self.third)
     }
 
     /// The headers as `ingress` reads them, with the type of service as received. `packet` begins with them.
@@ -397,17 +429,17 @@ impl Usual {
         ip::Inner {
             source: self.source().to_be_bytes().into(),
             destination: self.destination().to_be_bytes().into(),
-            protocol: self.protocol,
-            total: u32::from(self.total),
+            protocol: self.protocol(),
+            total: self.total(),
             header: ip::V4_HEADER as u8,
             transport: ip::V4_HEADER as u32,
             tos: byte(1),
-            ttl: self.ttl,
+            ttl: self.ttl(),
             dont_fragment: byte(6) & 0x40 != 0,
             fragment: None,
             ports: ((self.ports >> 16) as u16, self.ports as u16),
             tcp_flags: self.tcp_flags,
-            icmp_type: if self.protocol == protocol::ICMP { byte(20) } else { 0 },
+            icmp_type: if self.protocol() == protocol::ICMP { byte(20) } else { 0 },
         }
     }
 }

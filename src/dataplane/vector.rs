@@ -8,7 +8,7 @@ use super::usual::{self, Listens, Usual};
 use crate::compile::origins::{Origin, OriginKey};
 use crate::compile::{PlainOwner, Program};
 use crate::sys::{self, Blocks, Turned, Wide};
-use crate::table::records::{NONE, Records};
+use crate::table::records::{Kind, NONE, Record, Records};
 use crate::wire::tcp_flags;
 
 /// Packets that go through the stages together. Fewer leave memory idle, more do not fit into the nearest cache.
@@ -35,10 +35,9 @@ pub(super) struct Vector {
     destination: Column,
     /// Source port << 16 | destination port; of an echo its identifier twice.
     ports: Column,
-    /// Type of service << 16 | length.
+    /// The first and the third word of the inner header, as they leave.
     first: Column,
-    /// Time to live << 8 | protocol.
-    life: Column,
+    third: Column,
     /// TCP's flags; else 0.
     flags: Column,
     /// Where the inner packet begins among the bytes of the batch.
@@ -59,6 +58,12 @@ pub(super) struct Vector {
     slot: Column,
     /// Not 0: the record is that of its receiver.
     reversed: Column,
+    /// What the record says if it is the packet's: local address | remote address << 32, local above remote port, and what
+    /// [`Kind`] holds.
+    addresses: [u64; VECTOR],
+    own_ports: Column,
+    mask: Column,
+    wanted: Column,
     /// Not 0: it may take the way that a record keeps, for it changes nothing of the record but when that was used.
     quick: Column,
     /// How many packets there are.
@@ -72,7 +77,7 @@ impl Vector {
         destination: EMPTY,
         ports: EMPTY,
         first: EMPTY,
-        life: EMPTY,
+        third: EMPTY,
         flags: EMPTY,
         from: EMPTY,
         key: EMPTY,
@@ -85,6 +90,10 @@ impl Vector {
         bucket: EMPTY,
         slot: EMPTY,
         reversed: EMPTY,
+        addresses: [0; VECTOR],
+        own_ports: EMPTY,
+        mask: EMPTY,
+        wanted: EMPTY,
         quick: EMPTY,
         count: 0,
     };
@@ -93,15 +102,12 @@ impl Vector {
     #[inline(always)]
     pub fn packet(&self, lane: usize) -> Usual {
         let lane = lane % VECTOR;
-        let (first, life) = (self.first.0[lane], self.life.0[lane]);
         Usual {
             addresses: u64::from(self.source.0[lane]) << 32 | u64::from(self.destination.0[lane]),
             ports: self.ports.0[lane],
             from: self.from.0[lane],
-            total: first as u16,
-            tos: (first >> 16) as u8,
-            protocol: life as u8,
-            ttl: (life >> 8) as u8,
+            first: self.first.0[lane],
+            third: self.third.0[lane],
             tcp_flags: self.flags.0[lane] as u8,
         }
     }
@@ -135,11 +141,25 @@ impl Vector {
         self.hash.0[lane % VECTOR]
     }
 
-    /// Perhaps a packet's record, and if that is its receiver's; `None` if it cannot take a way that a record keeps.
+    /// Perhaps a packet's record; `None` if it cannot take a way that a record keeps.
     #[inline(always)]
-    pub fn record(&self, lane: usize) -> Option<(u32, bool)> {
+    pub fn record(&self, lane: usize) -> Option<u32> {
         let lane = lane % VECTOR;
-        (self.quick.0[lane] != 0).then_some((self.slot.0[lane], self.reversed.0[lane] != 0))
+        (self.quick.0[lane] != 0).then_some(self.slot.0[lane])
+    }
+
+    /// True if that is its receiver's.
+    #[inline(always)]
+    pub fn is_reversed(&self, lane: usize) -> bool {
+        self.reversed.0[lane % VECTOR] != 0
+    }
+
+    /// True if a record is the packet's and live. Whose it is, and whether it is still fresh, is left to ask.
+    #[inline(always)]
+    pub fn is_record(&self, lane: usize, record: &Record) -> bool {
+        let lane = lane % VECTOR;
+        let kind = Kind { mask: self.mask.0[lane], wanted: self.wanted.0[lane] };
+        record.is_live_ipv4(self.addresses[lane], self.own_ports.0[lane], kind)
     }
 
     /// The first stage: the headers of the first of these frames, as many as there is room for.
@@ -212,7 +232,7 @@ impl Vector {
             self.destination.0[at] = head.destination();
             self.ports.0[at] = head.ports();
             self.first.0[at] = head.first();
-            self.life.0[at] = head.life();
+            self.third.0[at] = head.third();
             self.flags.0[at] = head.tcp_flags();
             self.key.0[at] = key;
             self.remote.0[at] = remote;
@@ -259,8 +279,8 @@ impl Vector {
         self.source.0[lane] = packet.source();
         self.destination.0[lane] = packet.destination();
         self.ports.0[lane] = packet.ports;
-        self.first.0[lane] = u32::from(packet.tos) << 16 | u32::from(packet.total);
-        self.life.0[lane] = u32::from(packet.ttl) << 8 | u32::from(packet.protocol);
+        self.first.0[lane] = packet.first;
+        self.third.0[lane] = packet.third;
         self.flags.0[lane] = u32::from(packet.tcp_flags);
         self.from.0[lane] = packet.from;
         [self.key.0[lane], self.remote.0[lane], self.port.0[lane]] = key.words();
@@ -279,11 +299,18 @@ impl Vector {
         let hasher = flows.hasher();
         for lane in 0..VECTOR {
             let (source, destination) = (self.source.0[lane], self.destination.0[lane]);
-            let (scope, ports, protocol) = (self.scope.0[lane], self.ports.0[lane], self.life.0[lane] as u8);
-            self.hash.0[lane] = hasher.hash_ipv4(scope, source, destination, ports, protocol);
-            self.reversed.0[lane] = scope & Origin::OUTSIDE;
+            let (scope, ports, third) = (self.scope.0[lane], self.ports.0[lane], self.third.0[lane]);
+            let protocol = third >> 16 & 0xff;
+            self.hash.0[lane] = hasher.hash_ipv4(scope, source, destination, ports, protocol as u8);
+            let reversed = scope & Origin::OUTSIDE != 0;
+            self.reversed.0[lane] = u32::from(reversed);
+            let (local, remote) = if reversed { (destination, source) } else { (source, destination) };
+            self.addresses[lane] = u64::from(local) | u64::from(remote) << 32;
+            self.own_ports.0[lane] = if reversed { ports.rotate_left(16) } else { ports };
+            let Kind { mask, wanted } = Kind::new(protocol, reversed);
+            (self.mask.0[lane], self.wanted.0[lane]) = (mask, wanted);
             let changes = self.flags.0[lane] & u32::from(tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST);
-            let is_quick = (changes == 0) & (self.origin.0[lane] != 0);
+            let is_quick = (changes == 0) & (self.origin.0[lane] != 0) & usual::third_lives(third);
             self.quick.0[lane] = u32::from(is_quick);
         }
         for lane in 0..count {
@@ -306,11 +333,23 @@ impl Vector {
             if slot == NONE {
                 // On the fabric, too, an endpoint without groups leaves the record to the receiver.
                 slot = if reversed { NONE } else { flows.probe(wide, bucket, hash, true) };
-                self.reversed.0[lane] = 1;
                 self.quick.0[lane] = u32::from(slot != NONE);
+                if !reversed {
+                    self.reverse(lane);
+                }
             }
             self.slot.0[lane] = slot;
             flows.prefetch_record(slot);
         }
+    }
+
+    /// The record is that of the packet's receiver, though it comes from the fabric.
+    #[inline(always)]
+    fn reverse(&mut self, lane: usize) {
+        let lane = lane % VECTOR;
+        self.reversed.0[lane] = 1;
+        self.addresses[lane] = self.addresses[lane].rotate_left(32);
+        self.own_ports.0[lane] = self.own_ports.0[lane].rotate_left(16);
+        self.mask.0[lane] = Kind::new(0, true).mask;
     }
 }

@@ -28,7 +28,7 @@ pub use self::index::NONE;
 use self::index::{Index, REVERSED, finish};
 pub use self::key::{ENDED, FlowKey, FlowV4, Opening, Owner};
 use self::record::{HAS_ENDED, LINKED, WIDE, due_at};
-pub use self::record::{Record, Stored};
+pub use self::record::{Kind, Record, Stored};
 use self::slab::Slab;
 use self::timer::Timers;
 use crate::packet::Direction;

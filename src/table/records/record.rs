@@ -59,8 +59,24 @@ pub(super) const LINKED: u8 = 64;
 /// Somebody holds the generation of its slot.
 pub(super) const WATCHED: u8 = 128;
 
-/// The protocol, and the flags that say if the record of an IPv4 flow is live.
-const KIND: u16 = u16::from_le_bytes([0xff, USED | WIDE | HAS_ENDED]);
+/// Live records of IPv4 flows of a protocol: which bits of protocol and flags count, and how they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// Bits that count.
+    pub mask: u32,
+    /// How they are.
+    pub wanted: u32,
+}
+
+impl Kind {
+    /// Of this protocol; `reversed`: only if they are not linked.
+    #[inline(always)]
+    pub fn new(protocol: u32, reversed: bool) -> Kind {
+        const LIVE: u32 = u16::from_le_bytes([0xff, USED | WIDE | HAS_ENDED]) as u32;
+        let linked = if reversed { (LINKED as u32) << 8 } else { 0 };
+        Kind { mask: LIVE | linked, wanted: protocol | (USED as u32) << 8 }
+    }
+}
 
 /// One minute of packet time.
 const MINUTE: Nanos = 60 * SECOND;
@@ -72,14 +88,13 @@ pub(super) fn idle(minutes: u8) -> Nanos {
 }
 
 impl Record {
-    /// True if it is the record of an IPv4 flow with these addresses and ports (local above remote) and protocol, and has
-    /// not ended; `reversed`, only if it is not linked. Whose it is, and whether it is still fresh, is left to ask.
+    /// True if it is the record of an IPv4 flow with these addresses (local | remote << 32) and ports (local above remote),
+    /// and of this [`Kind`]. Whose it is, and whether it is still fresh, is left to ask.
     #[inline(always)]
-    pub fn is_live_ipv4(&self, addresses: u64, ports: u32, protocol: u8, reversed: bool) -> bool {
-        let linked = u16::from(reversed) * u16::from_le_bytes([0, LINKED]);
-        let kind = u16::from_le_bytes([self.protocol, self.flags]) & (KIND | linked);
-        let own = u64::from(self.local) << 32 | u64::from(self.remote);
-        own == addresses && self.ports == ports && kind == u16::from_le_bytes([protocol, USED])
+    pub fn is_live_ipv4(&self, addresses: u64, ports: u32, kind: Kind) -> bool {
+        let own = u64::from(self.local) | u64::from(self.remote) << 32;
+        let own_kind = u32::from(u16::from_le_bytes([self.protocol, self.flags]));
+        own == addresses && self.ports == ports && own_kind & kind.mask == kind.wanted
     }
 
     /// True if neither it nor its partner has been idle for too long, as far as it knows itself: a linked record that

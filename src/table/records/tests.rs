@@ -116,7 +116,7 @@ fn key4(n: u32) -> FlowKey {
 }
 
 fn pair(local: u32, remote: u32) -> u64 {
-    u64::from(local) << 32 | u64::from(remote)
+    u64::from(local) | u64::from(remote) << 32
 }
 
 fn hash4(records: &Records, n: u32) -> u32 {
@@ -409,16 +409,19 @@ impl Pair {
             if let (IpAddr::V4(local), IpAddr::V4(remote)) = (key.local, key.remote) {
                 let (local, remote) = (local.to_bits(), remote.to_bits());
                 let ports = u32::from(key.ports.0) << 16 | u32::from(key.ports.1);
-                assert_eq!(record.is_live_ipv4(pair(local, remote), ports, key.protocol, false), !own.ended);
-                assert!(!record.is_live_ipv4(pair(local ^ 1, remote), ports, key.protocol, false));
+                let (kind, unlinked) =
+                    (Kind::new(key.protocol.into(), false), Kind::new(key.protocol.into(), true));
+                let live = |kind| record.is_live_ipv4(pair(local, remote), ports, kind);
+                assert_eq!((live(kind), live(unlinked)), (!own.ended, !own.ended && own.partner.is_none()));
+                assert!(!live(Kind::new(u32::from(key.protocol) ^ 1, false)));
+                assert!(!record.is_live_ipv4(pair(local ^ 1, remote), ports, kind));
                 let hash = records.hash_ipv4(key.owner.vnet, local, remote, ports, key.protocol);
                 assert_ne!(records.probe(Base, records.bucket(hash), hash, false), NONE);
             } else {
                 assert!(!record.is_live_ipv4(
                     pair(record.local, record.remote),
                     record.ports,
-                    key.protocol,
-                    false
+                    Kind::new(key.protocol.into(), false)
                 ));
             }
         });
@@ -514,7 +517,7 @@ fn ways_go_when_the_record_ends_or_partners_part() {
 fn no_slot_matches_nothing() {
     let mut records = Records::new(seed(3));
     open(&mut records, 1, START).unwrap();
-    assert!(!records.record(NONE).is_live_ipv4(0, 0, 0, false) && !records.record(NONE).is_used());
+    assert!(!records.record(NONE).is_live_ipv4(0, 0, Kind::new(0, false)) && !records.record(NONE).is_used());
     records.remove(NONE);
     records.end(NONE, START);
     records.link(NONE, 1);
