@@ -5,10 +5,12 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 
+use clearway::compile::Program;
 use clearway::dataplane::Output;
 use clearway::dataplane::adjacency::{Adjacencies, Adjacency};
 use clearway::dataplane::emit::Sending;
 use clearway::dataplane::usual::{self, Listens, Usual};
+use clearway::dataplane::vector::{VECTOR, Vector};
 use clearway::sys::{self, Base, Wide, widest};
 use clearway::table::classify::{Addresses, Classifier, Pattern, Protocols};
 use clearway::table::lpm::Lpm;
@@ -47,47 +49,74 @@ fn batch() -> Batch {
 /// Steps 1 to 3 and 5: from the bytes of a received frame to the fields of a checked packet. The plain version finds its
 /// tunnel as well.
 fn parse() -> Case {
-    let ours = || {
-        let program = Dataplane::new(10, 10).program;
-        let listens = Listens::new(&program.ports[usize::from(FABRIC)]);
-        move |frame: &[u8]| {
-            let mut packet = Usual::default();
-            usual::in_gre(received(frame), &listens, &mut packet).map(|_| packet)
-        }
-    };
     let plain = || Plain::new(&model(&configuration(10, 10)), seed());
-    let make = move |side| {
-        let frames = frames(Box::leak(Box::new(batch())));
-        match side {
-            Side::Clearway => {
-                let ours = ours();
-                work(move || each(&frames, |f| ours(f)))
-            }
-            Side::Plain => {
-                let plain = plain();
-                work(move || {
-                    each(&frames, |f| {
-                        let _ = black_box(plain.parse(usize::from(FABRIC), f));
-                    });
+    let make = move |side| match side {
+        Side::Clearway => {
+            let (program, batch) = (Dataplane::new(10, 10).program, batch());
+            let listens: Vec<Listens> = program.ports.iter().map(Listens::new).collect();
+            work(move || {
+                widest(ParseAll {
+                    program: &program,
+                    listens: &listens,
+                    batch: &batch,
+                    each: &mut |vector| {
+                        black_box(vector);
+                    },
                 })
-            }
+            })
+        }
+        Side::Plain => {
+            let (plain, frames) = (plain(), frames(Box::leak(Box::new(batch()))));
+            work(move || {
+                each(&frames, |f| {
+                    let _ = black_box(plain.parse(usize::from(FABRIC), f));
+                });
+            })
         }
     };
     let check = move || {
-        let (ours, plain, batch) = (ours(), plain(), batch());
-        for frame in frames(&batch) {
-            let (ours, plain) = (ours(frame), plain.parse(usize::from(FABRIC), frame).ok());
-            let ours = ours.map(|u| (u.source(), u.destination(), u.ports));
-            let plain = plain.map(|p| {
-                let (source, destination) = p.tuple.ports;
-                let ports = u32::from(source) << 16 | u32::from(destination);
-                (p.tuple.source.to_bits(), p.tuple.destination.to_bits(), ports)
-            });
-            assert!(ours.is_some());
-            assert_eq!(ours, plain);
+        let (program, plain, batch) = (Dataplane::new(10, 10).program, plain(), batch());
+        let listens: Vec<Listens> = program.ports.iter().map(Listens::new).collect();
+        let mut ours = Vec::new();
+        let mut each = |vector: &Vector| {
+            for packet in (0..VECTOR).map(|lane| vector.packet(lane)) {
+                ours.push((packet.source(), packet.destination(), packet.ports));
+            }
+        };
+        widest(ParseAll { program: &program, listens: &listens, batch: &batch, each: &mut each });
+        let all = frames(&batch);
+        assert!(ours.len() >= all.len());
+        for (ours, frame) in ours.into_iter().zip(all) {
+            let plain = plain.parse(usize::from(FABRIC), frame).expect("a packet of the usual shape");
+            let (source, destination) = plain.tuple.ports;
+            let ports = u32::from(source) << 16 | u32::from(destination);
+            assert_eq!(ours, (plain.tuple.source.to_bits(), plain.tuple.destination.to_bits(), ports));
         }
     };
     case("parse", make, check)
+}
+
+/// Parses the frames of a batch, vector by vector.
+struct ParseAll<'a> {
+    program: &'a Program,
+    listens: &'a [Listens],
+    batch: &'a Batch,
+    each: &'a mut dyn FnMut(&Vector),
+}
+
+impl sys::Work for ParseAll<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<W: Wide>(self, wide: W) {
+        let mut vector = Vector::EMPTY;
+        let mut rest = &self.batch.inputs[..];
+        while !rest.is_empty() {
+            vector.parse(wide, self.program, self.listens, &self.batch.bytes, rest);
+            (self.each)(&vector);
+            rest = &rest[VECTOR.min(rest.len())..];
+        }
+    }
 }
 
 fn bits(address: IpAddr) -> u32 {
@@ -111,7 +140,9 @@ fn rewrite() -> Case {
                 let (adjacency, packets, mut out) = (adjacency(), parsed(frames), Output::default());
                 work(move || {
                     out.clear();
-                    packets.iter().for_each(|(frame, packet)| adjacency.send(frame, packet, &mut out));
+                    packets
+                        .iter()
+                        .for_each(|(frame, packet)| adjacency.send(frame, packet.leaving(), &mut out));
                     black_box(&out);
                 })
             }
@@ -133,7 +164,7 @@ fn rewrite() -> Case {
         let packets = parsed(frames(&batch)).into_iter().zip(parsed_plain(&plain, frames(&batch)));
         for ((frame, ours), theirs) in packets {
             output.clear();
-            adjacency.send(frame, &ours, &mut output);
+            adjacency.send(frame, ours.leaving(), &mut output);
             assert!(plain.rewrite(&theirs, NEIGHBOUR_HOST, &mut out).is_ok());
             let sent = output.frames[0];
             assert_eq!(output.bytes[sent.start as usize..sent.end as usize], out);

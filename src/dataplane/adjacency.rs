@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use ahash::RandomState;
 
 use super::emit::{Output, Sending};
-use super::usual::Usual;
+use super::usual::Leaving;
 use crate::compile::Program;
 use crate::compile::origins::PLAIN;
 use crate::model::Sequence;
+use crate::sys::prefetch_index;
 use crate::wire::checksum;
 
 /// Ethernet, IPv4 and GRE with a key are 42 bytes; the rest is over-copied and overwritten.
@@ -31,7 +32,6 @@ pub struct Adjacency {
     port: u16,
     /// How much of the template is used.
     length: u8,
-    in_gre: bool,
 }
 
 impl Adjacency {
@@ -65,13 +65,7 @@ impl Adjacency {
             sum += (written.len() - OUTER) as u32;
         }
         let length = written.len() as u8;
-        Some(Adjacency { template, sum, room: sending.room(program), port: sending.port, length, in_gre })
-    }
-
-    /// True if packets leave in GRE.
-    #[inline(always)]
-    pub fn is_in_gre(&self) -> bool {
-        self.in_gre
+        Some(Adjacency { template, sum, room: sending.room(program), port: sending.port, length })
     }
 
     /// True if a packet of this length fits.
@@ -82,13 +76,13 @@ impl Adjacency {
 
     /// True if the packet fits and may leave with its time to live less one.
     #[inline(always)]
-    pub fn carries(&self, packet: &Usual) -> bool {
+    pub fn carries(&self, packet: Leaving) -> bool {
         self.has_room(packet.total()) & packet.lives()
     }
 
     /// Writes the frame around a packet that it [carries](Self::carries), which is among these bytes.
     #[inline(always)]
-    pub fn send(&self, bytes: &[u8], packet: &Usual, out: &mut Output) {
+    pub fn send(&self, bytes: &[u8], packet: Leaving, out: &mut Output) {
         let (total, length) = (packet.total() as usize, usize::from(self.length));
         let from = packet.from as usize;
         if total <= SMALL
@@ -105,30 +99,31 @@ impl Adjacency {
             }
             out.fill(self.port, length + total);
         } else {
-            self.send_large(bytes, *packet, out);
+            self.send_large(bytes, packet.from, packet.first, packet.third, out);
         }
     }
 
     #[inline(never)]
-    fn send_large(&self, bytes: &[u8], packet: Usual, out: &mut Output) {
+    fn send_large(&self, bytes: &[u8], from: u32, first: u32, third: u32, out: &mut Output) {
+        let packet = Leaving { from, first, third };
         let (total, length) = (packet.total() as usize, usize::from(self.length));
         let from = bytes.get(packet.from as usize..).unwrap_or_default();
         let room = out.add(self.port, length + total);
         if let Some(head) = room.first_chunk_mut::<TEMPLATE>() {
-            self.head(head, &packet);
+            self.head(head, packet);
         }
         let to = room.get_mut(length..length + total);
         if let (Some(from), Some(to)) = (from.get(..total), to) {
             to.copy_from_slice(from);
             if let Some(to) = to.first_chunk_mut::<20>() {
-                rewrite(to, &packet);
+                rewrite(to, packet);
             }
         }
     }
 
     /// Writes what is in front of a packet, and a few bytes more.
     #[inline(always)]
-    fn head<const N: usize>(&self, bytes: &mut [u8; N], packet: &Usual) {
+    fn head<const N: usize>(&self, bytes: &mut [u8; N], packet: Leaving) {
         const { assert!(N >= TEMPLATE) };
         // Where there is no outer header, the packet overwrites it.
         let outer_length = (u32::from(self.length) + packet.total() - OUTER as u32) as u16;
@@ -147,7 +142,7 @@ const SMALL: usize = 64;
 
 /// The words of a header that leave otherwise than they came.
 #[inline(always)]
-fn rewrite<const N: usize>(to: &mut [u8; N], packet: &Usual) {
+fn rewrite<const N: usize>(to: &mut [u8; N], packet: Leaving) {
     const { assert!(N >= 20) };
     to[..4].copy_from_slice(&packet.first.to_be_bytes());
     to[8..12].copy_from_slice(&packet.third.to_be_bytes());
@@ -221,6 +216,12 @@ impl Adjacencies {
             *near = Near { number, ..asked };
         }
         Some(number)
+    }
+
+    /// Asks for the adjacency of a number.
+    #[inline(always)]
+    pub fn prefetch(&self, number: u32) {
+        prefetch_index(&self.table, number as usize);
     }
 
     /// The adjacency of a number.

@@ -315,7 +315,7 @@ impl<'p> Case<'p> {
             },
         };
         self.adjacency = shard.adjacencies.find(program, vnet.customer, port, tunnel, remote)?;
-        if !shard.adjacencies.get(self.adjacency)?.carries(packet) {
+        if !shard.adjacencies.get(self.adjacency)?.carries(packet.leaving()) {
             return None;
         }
         if let Some(endpoint) = &self.destination {

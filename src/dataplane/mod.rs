@@ -27,7 +27,7 @@ mod spread;
 pub mod state;
 pub mod trace;
 pub mod usual;
-mod vector;
+pub mod vector;
 
 pub use emit::{Frame, Output};
 pub use ingress::{Arrival, Via};

@@ -9,14 +9,14 @@ use super::ingress::{self, Via, ingress};
 use super::pipeline::{Context, Done, forward};
 use super::state::{ErrorsOf, Received, Shard};
 use super::trace::Trace;
-use super::usual::{self, Listens, Usual};
+use super::usual::{self, Leaving, Listens};
 use super::vector::{VECTOR, Vector};
 use crate::compile::Program;
 use crate::compile::origins::OriginKey;
 use crate::packet::{Egress, FlowState, Generated, NextHopType, Outcome, Verdict};
 use crate::sys::{self, Wide, Work};
 use crate::types::{Nanos, Prefix};
-use crate::wire::be32;
+use crate::wire::{be32, protocol};
 
 /// One received frame, as a range of the bytes of its batch.
 #[derive(Clone, Copy, Debug)]
@@ -57,10 +57,8 @@ pub struct Brief {
 enum Facts {
     /// It went step by step: among the outcomes.
     Told,
-    /// It took a stored way and left plain: the rest is in the frame that left.
-    Plain,
-    /// It took a stored way and left in GRE.
-    InGre,
+    /// It took a way that is, or was to be, stored: the rest is in the frame that left.
+    Way,
 }
 
 /// What became of a batch. Reused, so that nothing is allocated once it has grown.
@@ -89,10 +87,11 @@ impl Results {
         let brief = self.done[packet];
         match brief.facts {
             Facts::Told => self.outcomes[brief.told as usize],
-            Facts::Plain | Facts::InGre => {
-                let in_gre = matches!(brief.facts, Facts::InGre);
+            Facts::Way => {
                 let (vnet, next_hop_type, length) = unpack_route(brief.told);
                 let frame = self.frames(packet).next().unwrap_or_default();
+                // Packets that take a way are TCP, UDP or echoes: a frame that carries GRE carries them in it.
+                let in_gre = frame.get(23) == Some(&protocol::GRE);
                 let word = |at: usize| IpAddr::from(be32(frame, at).to_be_bytes());
                 let destination = word(if in_gre { 58 } else { 30 });
                 let port = self.output.frames[brief.frames.0 as usize].port;
@@ -124,7 +123,7 @@ impl Results {
         &mut self,
         adjacency: &Adjacency,
         bytes: &[u8],
-        packet: &Usual,
+        packet: Leaving,
         flow: FlowState,
         opened: u8,
         rule: u32,
@@ -132,8 +131,7 @@ impl Results {
     ) {
         let first = self.output.frames.len() as u32;
         adjacency.send(bytes, packet, &mut self.output);
-        let facts = if adjacency.is_in_gre() { Facts::InGre } else { Facts::Plain };
-        let (verdict, frames) = (Verdict::Forward, (first, first + 1));
+        let (verdict, frames, facts) = (Verdict::Forward, (first, first + 1), Facts::Way);
         self.done.push(Brief { verdict, flow, opened, frames, facts, told: route, rule });
     }
 
@@ -152,15 +150,17 @@ impl Results {
 
 /// Runs the frames of one worker through steps 1 to 13, in their order; results are appended.
 ///
-/// Packets of the usual shape take stages, each for a vector of packets, so that the memory that a stage needs is on its
-/// way while it works on other packets. In the last, in packet order, those whose record keeps their way are sent; the
-/// others are asked about, some together (`fresh`), or go step by step, in their turn: what comes of it is exactly what
-/// `forward` would do. Without `received`, sequence numbers have been checked before.
+/// Packets of the usual shape take stages, each for a vector of packets, and two vectors at a time: the memory that a
+/// stage of one needs is on its way while the other has its turn. In the last stage, in packet order, those whose record
+/// keeps their way are sent; the others are asked about, some together (`fresh`), or go step by step, in their turn: what
+/// comes of it is exactly what `forward` would do. Without `received`, sequence numbers have been checked before.
 ///
 /// ```text
-///   parse ──► fields │ locate ──► origin, hash │ probe ──► perhaps a record │ decide ─┬► hit: refresh, send
-///                    │ fetch index bucket      │ fetch record               │         ├► fresh: ask, open, keep the way
-///                    │                         │                            │         └► ingress, forward, keep the way
+///   next vector:  parse ──► fields    locate ──► origin, hash                        probe ──► perhaps a record
+///                 fetch origin        fetch index bucket                             fetch record
+///   this vector:                                   find_ways ──► ways   decide ─┬► send: by the way, refresh
+///                                                  fetch adjacency              ├► fresh: ask, open, keep the way
+///                                                                               └► ingress, forward, keep the way
 /// ```
 pub fn process(
     context: Context<'_>,
@@ -194,17 +194,21 @@ impl Work for Batch<'_, '_> {
         let Batch { context: Context { program, occupancy, .. }, bytes, inputs, .. } = self;
         let Some(first) = inputs.first() else { return };
         self.shard.reap(wide, occupancy, first.now, 2 * inputs.len() + 64);
-        let mut vector = Vector::EMPTY;
         let mut waiting = Waiting { asked: Asked::NOTHING, lanes: [0; SOME], count: 0, next: 0 };
+        let (mut vector, mut next) = (Vector::EMPTY, Vector::EMPTY);
+        let (mut packets, mut behind): (&[Input], _) = (&[], inputs);
         inputs.iter().take(VECTOR).for_each(|input| sys::prefetch_two(bytes, input.start as usize));
-        let mut rest = inputs;
-        while !rest.is_empty() {
-            vector.parse(wide, program, &self.shard.listens, bytes, rest);
-            vector.locate(program, &self.shard.flows);
-            vector.probe(wide, &self.shard.flows);
-            let (packets, behind) = rest.split_at(rest.len().min(VECTOR));
+        loop {
+            next.parse(wide, program, &self.shard.listens, bytes, behind);
+            next.locate(program, &self.shard.flows);
+            vector.find_ways(&self.shard.flows, &self.shard.adjacencies, packets);
             self.decide(wide, packets, &vector, &mut waiting);
-            rest = behind;
+            if behind.is_empty() {
+                return;
+            }
+            next.probe(wide, &self.shard.flows);
+            vector = next;
+            (packets, behind) = behind.split_at(behind.len().min(VECTOR));
         }
     }
 }
@@ -214,16 +218,41 @@ impl<'p> Batch<'_, 'p> {
     #[inline(always)]
     fn decide<W: Wide>(&mut self, wide: W, inputs: &[Input], vector: &Vector, waiting: &mut Waiting<'p>) {
         waiting.clear();
+        let mut changed = false;
         for lane in 0..VECTOR {
             let Some(input) = inputs.get(lane) else { break };
-            if hit(self.shard, vector, lane, self.bytes, input.now, self.results) {
+            if vector.has_way(lane) && self.send(vector, lane, input.now, changed) {
                 continue;
             }
-            let (batch, waiting) = (&mut *self, &mut *waiting);
+            let batch = &mut *self;
             if !vector.is_usual(lane) || !wide.run(Fresh { batch, waiting, inputs, vector, lane }) {
                 self.step_by_step(vector, lane, input);
             }
+            // Records of those behind it may be others now.
+            changed = true;
         }
+    }
+
+    /// Sends a packet by the way that its record keeps; false if it does not fit, or if the record has `changed` and keeps
+    /// none any more.
+    #[inline(always)]
+    fn send(&mut self, vector: &Vector, lane: usize, now: Nanos, changed: bool) -> bool {
+        let Batch { shard, results, bytes, .. } = self;
+        let (slot, reversed) = vector.record(lane);
+        let record = shard.flows.record_mut(slot);
+        if changed && !vector.holds(lane, record, now) {
+            return false;
+        }
+        let (packet, way) = (vector.leaving(lane), *record.way(reversed));
+        let Some(adjacency) = shard.adjacencies.get(way.adjacency) else { return false };
+        if !adjacency.has_room(packet.total()) {
+            return false;
+        }
+        record.touch(now);
+        // A reversed record is not linked.
+        let rule = record.way_rule();
+        results.sent(adjacency, bytes, packet, FlowState::Established, 0, rule, way.route);
+        true
     }
 }
 
@@ -284,7 +313,7 @@ impl Work for Fresh<'_, '_, '_> {
         };
         let Some(adjacency) = shard.adjacencies.get(settled.adjacency) else { return false };
         let Settled { flow, opened, rule, route, .. } = settled;
-        results.sent(adjacency, bytes, &question.packet, flow, opened, rule, route);
+        results.sent(adjacency, bytes, question.packet.leaving(), flow, opened, rule, route);
         true
     }
 }
@@ -319,7 +348,7 @@ impl Work for AskSome<'_, '_, '_> {
         let mut count = 0;
         for (lane, input) in inputs.iter().enumerate().skip(from) {
             let Some(place) = questions.get_mut(count) else { break };
-            if lane == from || vector.is_usual(lane) && vector.record(lane).is_none() {
+            if lane == from || vector.is_usual(lane) && !vector.has_way(lane) {
                 *place = Some(question(program, vector, lane, input));
                 waiting.lanes[count % SOME] = lane as u8;
                 count += 1;
@@ -352,36 +381,6 @@ impl Batch<'_, '_> {
         };
         self.results.push(&done);
     }
-}
-
-/// The fourth stage, for a packet whose record has the way that packets of its origin take: true if it was sent.
-#[inline(always)]
-fn hit(
-    shard: &mut Shard,
-    vector: &Vector,
-    lane: usize,
-    bytes: &[u8],
-    now: Nanos,
-    results: &mut Results,
-) -> bool {
-    let Some(slot) = vector.record(lane) else { return false };
-    let packet = vector.packet(lane);
-    let record = shard.flows.record_mut(slot);
-    let way = *record.way(vector.is_reversed(lane));
-    let Some(adjacency) = shard.adjacencies.get(way.adjacency) else { return false };
-    // Which way round a packet is, nothing predicts: no branch asks.
-    let holds = way.arrival == vector.origin(lane)
-        && vector.is_record(lane, record)
-        && record.fresh(now)
-        && adjacency.has_room(packet.total());
-    if !holds {
-        return false;
-    }
-    // A reversed record is not linked.
-    let rule = record.way_rule();
-    record.touch(now);
-    results.sent(adjacency, bytes, &packet, FlowState::Established, 0, rule, way.route);
-    true
 }
 
 /// How a packet of the usual shape, from a known origin, came in; it begins at `at` in the frame.

@@ -27,6 +27,37 @@ pub struct Usual {
     pub tcp_flags: u8,
 }
 
+/// What is needed of a packet to send it.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaving {
+    /// Where it begins among the bytes of the batch.
+    pub from: u32,
+    /// The first word of its header as it leaves.
+    pub first: u32,
+    /// The third one.
+    pub third: u32,
+}
+
+impl Leaving {
+    /// Its length.
+    #[inline(always)]
+    pub fn total(&self) -> u32 {
+        self.first & 0xffff
+    }
+
+    /// Its type of service.
+    #[inline(always)]
+    pub fn tos(&self) -> u8 {
+        (self.first >> 16) as u8
+    }
+
+    /// True if its time to live lets it be forwarded.
+    #[inline(always)]
+    pub fn lives(&self) -> bool {
+        third_lives(self.third)
+    }
+}
+
 /// Ethernet, IPv4 and GRE with a key in front of the inner packet.
 pub(super) const INNER_IN_GRE: usize = 42;
 /// Ethernet in front of a plain packet.
@@ -393,16 +424,22 @@ impl Usual {
         self.addresses as u32
     }
 
+    /// What is needed to send it.
+    #[inline(always)]
+    pub fn leaving(&self) -> Leaving {
+        Leaving { from: self.from, first: self.first, third: self.third }
+    }
+
     /// Its length.
     #[inline(always)]
     pub fn total(&self) -> u32 {
-        self.first & 0xffff
+        self.leaving().total()
     }
 
     /// Its type of service after decapsulation.
     #[inline(always)]
     pub fn tos(&self) -> u8 {
-        (self.first >> 16) as u8
+        self.leaving().tos()
     }
 
     /// Its protocol.
@@ -415,12 +452,6 @@ impl Usual {
     #[inline(always)]
     pub fn ttl(&self) -> u8 {
         ((self.third >> 24) as u8).wrapping_add(1)
-    }
-
-    /// True if it may be forwarded as far as its time to live goes.
-    #[inline(always)]
-    pub fn lives(&self) -> bool {
-        third_lives(self.third)
     }
 
     /// The headers as `ingress` reads them, with the type of service as received. `packet` begins with them.

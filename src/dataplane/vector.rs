@@ -3,21 +3,21 @@
 //!
 //! These are plain loops over columns, which the compiler turns into the widest instructions that the token stands for.
 
+use super::adjacency::Adjacencies;
 use super::path::Input;
-use super::usual::{self, Listens, Usual};
+use super::usual::{self, Leaving, Listens, Usual};
 use crate::compile::origins::{Origin, OriginKey};
 use crate::compile::{PlainOwner, Program};
 use crate::sys::{self, Blocks, Turned, Wide};
 use crate::table::records::{Kind, NONE, Record, Records};
+use crate::types::Nanos;
 use crate::wire::tcp_flags;
 
-/// Packets that go through the stages together. Fewer leave memory idle, more do not fit into the nearest cache.
-pub const VECTOR: usize = 32;
+/// Packets that go through the stages together: as many as are turned at once. More, with those of the vector behind them,
+/// do not fit into the nearest cache.
+pub const VECTOR: usize = 16;
 
-/// How many are turned at once.
-const TURNED: usize = 16;
-
-/// How far ahead of the packets that are read frames are fetched.
+/// How far ahead of the packets that are parsed frames are fetched.
 const AHEAD: usize = VECTOR;
 
 /// A field of every packet.
@@ -29,8 +29,9 @@ const EMPTY: Column = Column([0; VECTOR]);
 
 /// The fields of every packet; of a lane without packet, and of packets that are not of the usual shape, only `origin`
 /// and `quick` mean something: they are 0.
+#[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(super) struct Vector {
+pub struct Vector {
     source: Column,
     destination: Column,
     /// Source port << 16 | destination port; of an echo its identifier twice.
@@ -64,7 +65,8 @@ pub(super) struct Vector {
     own_ports: Column,
     mask: Column,
     wanted: Column,
-    /// Not 0: it may take the way that a record keeps, for it changes nothing of the record but when that was used.
+    /// Not 0: it may take the way that a record keeps, for it changes nothing of the record but when that was used; from
+    /// the fourth stage on: it takes it.
     quick: Column,
     /// How many packets there are.
     count: usize,
@@ -112,6 +114,13 @@ impl Vector {
         }
     }
 
+    /// What is needed to send a packet.
+    #[inline(always)]
+    pub fn leaving(&self, lane: usize) -> Leaving {
+        let lane = lane % VECTOR;
+        Leaving { from: self.from.0[lane], first: self.first.0[lane], third: self.third.0[lane] }
+    }
+
     /// True if the packet is of the usual shape and from a known origin.
     #[inline(always)]
     pub fn is_usual(&self, lane: usize) -> bool {
@@ -141,25 +150,26 @@ impl Vector {
         self.hash.0[lane % VECTOR]
     }
 
-    /// Perhaps a packet's record; `None` if it cannot take a way that a record keeps.
+    /// True if a packet takes the way that a record keeps.
     #[inline(always)]
-    pub fn record(&self, lane: usize) -> Option<u32> {
-        let lane = lane % VECTOR;
-        (self.quick.0[lane] != 0).then_some(self.slot.0[lane])
+    pub fn has_way(&self, lane: usize) -> bool {
+        self.quick.0[lane % VECTOR] != 0
     }
 
-    /// True if that is its receiver's.
+    /// The slot of that record, and if it is that of the packet's receiver.
     #[inline(always)]
-    pub fn is_reversed(&self, lane: usize) -> bool {
-        self.reversed.0[lane % VECTOR] != 0
+    pub fn record(&self, lane: usize) -> (u32, bool) {
+        (self.slot.0[lane % VECTOR], self.reversed.0[lane % VECTOR] != 0)
     }
 
-    /// True if a record is the packet's and live. Whose it is, and whether it is still fresh, is left to ask.
+    /// True if the record keeps the way of packets from where this one comes, and is its own and live.
     #[inline(always)]
-    pub fn is_record(&self, lane: usize, record: &Record) -> bool {
+    pub fn holds(&self, lane: usize, record: &Record, now: Nanos) -> bool {
         let lane = lane % VECTOR;
         let kind = Kind { mask: self.mask.0[lane], wanted: self.wanted.0[lane] };
-        record.is_live_ipv4(self.addresses[lane], self.own_ports.0[lane], kind)
+        record.way(self.reversed.0[lane] != 0).arrival == self.origin.0[lane]
+            && record.is_live_ipv4(self.addresses[lane], self.own_ports.0[lane], kind)
+            && record.fresh(now)
     }
 
     /// The first stage: the headers of the first of these frames, as many as there is room for.
@@ -173,79 +183,55 @@ impl Vector {
         inputs: &[Input],
     ) {
         self.count = inputs.len().min(VECTOR);
-        let mut usual = 0;
-        for half in 0..VECTOR / TURNED {
-            let part = inputs.get(half * TURNED..).unwrap_or_default();
-            if half == 0 || !part.is_empty() {
-                usual += self.read(wide, program, listens, bytes, part, half);
+        let mut blocks: Blocks<'_> = [&usual::NOTHING; VECTOR];
+        let (mut carried, mut address) = ([0; VECTOR], [0; VECTOR]);
+        for lane in 0..VECTOR {
+            let Some(input) = inputs.get(lane) else { break };
+            if let Some(later) = inputs.get(lane + AHEAD) {
+                sys::prefetch_two(bytes, later.start as usize);
             }
+            let Input { start, end, original, port, .. } = *input;
+            let listens = listens.get(usize::from(port)).unwrap_or(&Listens::NOTHING);
+            if let Some(block) = usual::block(bytes, start) {
+                blocks[lane] = block;
+            }
+            carried[lane] = usual::carried(end.wrapping_sub(start), original) & listens.in_gre();
+            address[lane] = listens.address();
+            self.port.0[lane] = u32::from(port);
+            self.from.0[lane] = start + usual::INNER_IN_GRE as u32;
+        }
+        let mut turned = Turned([[0; VECTOR]; usual::BLOCK / 4]);
+        wide.turn(&blocks, &mut turned);
+        let mask = program.origins.mask();
+        let mut usual = 0;
+        for lane in 0..VECTOR {
+            let head = usual::Head::new(&turned, lane);
+            let is_usual = head.is_usual(address[lane], carried[lane]);
+            let (key, remote) = (head.key(), head.remote());
+            let port = if is_usual { self.port.0[lane] } else { u32::MAX };
+            self.source.0[lane] = head.source();
+            self.destination.0[lane] = head.destination();
+            self.ports.0[lane] = head.ports();
+            self.first.0[lane] = head.first();
+            self.third.0[lane] = head.third();
+            self.flags.0[lane] = head.tcp_flags();
+            self.key.0[lane] = key;
+            self.remote.0[lane] = remote;
+            self.port.0[lane] = port;
+            self.place.0[lane] = OriginKey::of(key, remote, port).home() & mask;
+            usual += u32::from(is_usual);
         }
         if usual as usize != self.count {
-            self.read_others(wide, program, listens, bytes, inputs);
+            self.parse_others(wide, program, listens, bytes, inputs);
         }
         for place in self.place.0.iter().take(self.count) {
             program.origins.prefetch(*place);
         }
     }
 
-    /// Reads the headers of as many packets as are turned at once; how many are of the usual shape, in GRE, without
-    /// congestion.
-    #[inline(always)]
-    fn read<W: Wide>(
-        &mut self,
-        wide: W,
-        program: &Program,
-        listens: &[Listens],
-        bytes: &[u8],
-        inputs: &[Input],
-        half: usize,
-    ) -> u32 {
-        let mut blocks: Blocks<'_> = [&usual::NOTHING; TURNED];
-        let (mut carried, mut address) = ([0; TURNED], [0; TURNED]);
-        let base = half % (VECTOR / TURNED) * TURNED;
-        for n in 0..TURNED {
-            let Some(input) = inputs.get(n) else { break };
-            if let Some(later) = inputs.get(n + AHEAD) {
-                sys::prefetch_two(bytes, later.start as usize);
-            }
-            let Input { start, end, original, port, .. } = *input;
-            let listens = listens.get(usize::from(port)).unwrap_or(&Listens::NOTHING);
-            if let Some(block) = usual::block(bytes, start) {
-                blocks[n] = block;
-            }
-            carried[n] = usual::carried(end.wrapping_sub(start), original) & listens.in_gre();
-            address[n] = listens.address();
-            self.port.0[base + n] = u32::from(port);
-            self.from.0[base + n] = start + usual::INNER_IN_GRE as u32;
-        }
-        let mut turned = Turned([[0; TURNED]; TURNED]);
-        wide.turn(&blocks, &mut turned);
-        let mask = program.origins.mask();
-        let mut count = 0;
-        for n in 0..TURNED {
-            let head = usual::Head::new(&turned, n);
-            let is_usual = head.is_usual(address[n], carried[n]);
-            let (key, remote) = (head.key(), head.remote());
-            let at = base + n;
-            let port = if is_usual { self.port.0[at] } else { u32::MAX };
-            self.source.0[at] = head.source();
-            self.destination.0[at] = head.destination();
-            self.ports.0[at] = head.ports();
-            self.first.0[at] = head.first();
-            self.third.0[at] = head.third();
-            self.flags.0[at] = head.tcp_flags();
-            self.key.0[at] = key;
-            self.remote.0[at] = remote;
-            self.port.0[at] = port;
-            self.place.0[at] = OriginKey::of(key, remote, port).home() & mask;
-            count += u32::from(is_usual);
-        }
-        count
-    }
-
-    /// Reads the headers of packets one by one, where not all are of the usual shape, in GRE, without congestion.
+    /// Reads headers one by one, where not all are of the usual shape, in GRE, without congestion.
     #[inline(never)]
-    fn read_others<W: Wide>(
+    fn parse_others<W: Wide>(
         &mut self,
         wide: W,
         program: &Program,
@@ -333,13 +319,33 @@ impl Vector {
             if slot == NONE {
                 // On the fabric, too, an endpoint without groups leaves the record to the receiver.
                 slot = if reversed { NONE } else { flows.probe(wide, bucket, hash, true) };
-                self.quick.0[lane] = u32::from(slot != NONE);
                 if !reversed {
                     self.reverse(lane);
+                }
+                if slot == NONE {
+                    self.quick.0[lane] = 0;
+                    continue;
                 }
             }
             self.slot.0[lane] = slot;
             flows.prefetch_record(slot);
+        }
+    }
+
+    /// The fourth stage: which records keep ways.
+    #[inline(always)]
+    pub fn find_ways(&mut self, flows: &Records, adjacencies: &Adjacencies, inputs: &[Input]) {
+        for lane in 0..self.count.min(VECTOR) {
+            let Some(input) = inputs.get(lane) else { break };
+            if self.quick.0[lane] == 0 {
+                continue;
+            }
+            let record = flows.record(self.slot.0[lane]);
+            if self.holds(lane, record, input.now) {
+                adjacencies.prefetch(record.way(self.reversed.0[lane] != 0).adjacency);
+            } else {
+                self.quick.0[lane] = 0;
+            }
         }
     }
 
