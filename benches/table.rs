@@ -207,7 +207,7 @@ impl Table {
             self.records.prefetch_bucket(asked.hash);
         }
         for asked in &mut *batch {
-            asked.slot = self.records.probe(Base, self.records.bucket(asked.hash), asked.hash, false);
+            asked.slot = self.records.probe(Base, self.records.bucket(asked.hash), asked.hash, 0);
             self.records.prefetch_record(asked.slot);
         }
         let mut met = 0;

@@ -130,9 +130,9 @@ impl Results {
         route: u32,
     ) {
         let first = self.output.frames.len() as u32;
-        adjacency.send(bytes, packet, &mut self.output);
         let (verdict, frames, facts) = (Verdict::Forward, (first, first + 1), Facts::Way);
         self.done.push(Brief { verdict, flow, opened, frames, facts, told: route, rule });
+        adjacency.send(bytes, packet, &mut self.output);
     }
 
     /// Adds what became of a packet that went step by step.

@@ -292,17 +292,6 @@ impl Head {
         if self.is(protocol::TCP) { self.words[15] & 0xff } else { 0 }
     }
 
-    /// True if the inner addresses say which worker the packet belongs to: see `spread_of_frame`.
-    #[inline(always)]
-    pub fn is_spread(&self) -> bool {
-        let w = &self.words;
-        let wrong = w[0] & 0xffff_ff00 ^ 0x0800_4500
-            | w[2] & 0xff ^ u32::from(protocol::GRE)
-            | self.across(5) ^ 0x2000_0800
-            | w[7] & 0xf000 ^ 0x4000;
-        (wrong == 0) & !self.is(protocol::ICMP)
-    }
-
     /// True if it is of the usual shape, in GRE to this address, in a frame that carries so many bytes, and the outer type
     /// of service changes nothing inside.
     #[inline(always)]

@@ -9,7 +9,7 @@ use super::usual::{self, Leaving, Listens, Usual};
 use crate::compile::origins::{Origin, OriginKey};
 use crate::compile::{PlainOwner, Program};
 use crate::sys::{self, Blocks, Turned, Wide};
-use crate::table::records::{Kind, NONE, Record, Records};
+use crate::table::records::{Kind, NONE, REVERSED, Record, Records};
 use crate::types::Nanos;
 use crate::wire::tcp_flags;
 
@@ -57,7 +57,7 @@ pub struct Vector {
     bucket: Column,
     /// Perhaps its record.
     slot: Column,
-    /// Not 0: the record is that of its receiver.
+    /// [`REVERSED`] if the record is that of its receiver, else 0.
     reversed: Column,
     /// What the record says if it is the packet's: local address | remote address << 32, local above remote port, and what
     /// [`Kind`] holds.
@@ -191,12 +191,13 @@ impl Vector {
                 sys::prefetch_two(bytes, later.start as usize);
             }
             let Input { start, end, original, port, .. } = *input;
-            let listens = listens.get(usize::from(port)).unwrap_or(&Listens::NOTHING);
             if let Some(block) = usual::block(bytes, start) {
                 blocks[lane] = block;
             }
-            carried[lane] = usual::carried(end.wrapping_sub(start), original) & listens.in_gre();
-            address[lane] = listens.address();
+            if let Some(listens) = listens.get(usize::from(port)) {
+                carried[lane] = usual::carried(end.wrapping_sub(start), original) & listens.in_gre();
+                address[lane] = listens.address();
+            }
             self.port.0[lane] = u32::from(port);
             self.from.0[lane] = start + usual::INNER_IN_GRE as u32;
         }
@@ -289,7 +290,7 @@ impl Vector {
             let protocol = third >> 16 & 0xff;
             self.hash.0[lane] = hasher.hash_ipv4(scope, source, destination, ports, protocol as u8);
             let reversed = scope & Origin::OUTSIDE != 0;
-            self.reversed.0[lane] = u32::from(reversed);
+            self.reversed.0[lane] = if reversed { REVERSED } else { 0 };
             let (local, remote) = if reversed { (destination, source) } else { (source, destination) };
             self.addresses[lane] = u64::from(local) | u64::from(remote) << 32;
             self.own_ports.0[lane] = if reversed { ports.rotate_left(16) } else { ports };
@@ -314,12 +315,12 @@ impl Vector {
                 continue;
             }
             let (bucket, hash) = (self.bucket.0[lane], self.hash.0[lane]);
-            let reversed = self.reversed.0[lane] != 0;
+            let reversed = self.reversed.0[lane];
             let mut slot = flows.probe(wide, bucket, hash, reversed);
             if slot == NONE {
                 // On the fabric, too, an endpoint without groups leaves the record to the receiver.
-                slot = if reversed { NONE } else { flows.probe(wide, bucket, hash, true) };
-                if !reversed {
+                slot = if reversed != 0 { NONE } else { flows.probe(wide, bucket, hash, REVERSED) };
+                if reversed == 0 {
                     self.reverse(lane);
                 }
                 if slot == NONE {
@@ -353,7 +354,7 @@ impl Vector {
     #[inline(always)]
     fn reverse(&mut self, lane: usize) {
         let lane = lane % VECTOR;
-        self.reversed.0[lane] = 1;
+        self.reversed.0[lane] = REVERSED;
         self.addresses[lane] = self.addresses[lane].rotate_left(32);
         self.own_ports.0[lane] = self.own_ports.0[lane].rotate_left(16);
         self.mask.0[lane] = Kind::new(0, true).mask;

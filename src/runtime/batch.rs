@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::compile::Program;
 use crate::dataplane::ingress::Arrival;
-use crate::dataplane::{Input, spread};
+use crate::dataplane::{Input, spread, worker};
 use crate::packet::Outcome;
 use crate::types::Nanos;
 use crate::wire::icmp;
@@ -95,7 +95,7 @@ impl Batch {
 
 /// The worker of a packet: both directions of a flow, and all fragments, go to the same.
 pub fn worker_of(a: IpAddr, b: IpAddr, workers: usize) -> u16 {
-    (spread(a, b) % workers.max(1) as u64) as u16
+    worker(spread(a, b), workers) as u16
 }
 
 /// The worker of the flow that an ICMP error quotes.

@@ -17,7 +17,7 @@ use crate::compile::names::Names;
 use crate::compile::{Program, compile, recompile};
 use crate::dataplane::ingress::ingress;
 use crate::dataplane::state::{ErrorRate, Received, Sent};
-use crate::dataplane::{Context, Input, Occupancy, Results, Shard, change, process, spread_of_frame};
+use crate::dataplane::{Context, Input, Occupancy, Results, Shard, change, process, spread_of_frame, worker};
 use crate::model::{Model, Sequence};
 use crate::packet::{Generated, Outcome, Verdict};
 use crate::table::fragments::CAPACITY;
@@ -206,7 +206,7 @@ impl Replay {
                 return (Whose::Worker(0), false);
             }
             if let Some(spread) = spread_of_frame(captured) {
-                return (Whose::Worker((spread % workers as u64) as u16), false);
+                return (Whose::Worker(worker(spread, workers) as u16), false);
             }
         }
         match ingress(&self.program, Some(&mut self.received), input.port, captured, input.original) {

@@ -332,17 +332,18 @@ impl Index {
         self.buckets.get(second).find(wide, hash, reversed, &mut is_it)
     }
 
-    /// The slot of an entry of this hash, which has its place there, reversed or not; [`NONE`] if there is none.
+    /// The slot of an entry of this hash, which has its place there; [`NONE`] if there is none. `reversed` is 0 or
+    /// [`REVERSED`].
     #[inline(always)]
-    pub fn probe<W: Wide>(&self, wide: W, place: u32, hash: u32, reversed: bool) -> u32 {
+    pub fn probe<W: Wide>(&self, wide: W, place: u32, hash: u32, reversed: u32) -> u32 {
         let home = self.buckets.get(place as usize);
         let mask = wide.equal8(&home.tags, hash);
-        let value = home.slots[(mask.trailing_zeros() & 7) as usize];
+        let slot = (home.slots[(mask.trailing_zeros() & 7) as usize] ^ reversed) & !AWAY;
         // Nearly always it is the first one.
-        if mask != 0 && (value & REVERSED != 0) == reversed {
-            return value & (SLOTS - 1);
+        if mask != 0 && slot < SLOTS {
+            return slot;
         }
-        self.find(wide, hash, reversed, |_| true)
+        self.find(wide, hash, reversed != 0, |_| true)
     }
 
     /// Adds an entry; `value` is a slot, perhaps [`REVERSED`]. False: there is no room for it within bounded work.

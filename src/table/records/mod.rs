@@ -24,8 +24,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ahash::RandomState;
 
-pub use self::index::NONE;
-use self::index::{Index, REVERSED, finish};
+use self::index::{Index, finish};
+pub use self::index::{NONE, REVERSED};
 pub use self::key::{ENDED, FlowKey, FlowV4, Opening, Owner};
 use self::record::{HAS_ENDED, LINKED, WIDE, due_at};
 pub use self::record::{Kind, Record, Stored};
@@ -180,10 +180,10 @@ impl Records {
         self.timers.prefetch(now.saturating_add(record::idle(idle_minutes)));
     }
 
-    /// The slot of a record with this hash, which has its place there, or [`NONE`]; `reversed`: by its alias. A hint:
-    /// another key may have the same hash, so the caller compares.
+    /// The slot of a record with this hash, which has its place there, or [`NONE`]; by its alias if `reversed` is
+    /// [`REVERSED`] and not 0. A hint: another key may have the same hash, so the caller compares.
     #[inline(always)]
-    pub fn probe<W: Wide>(&self, wide: W, bucket: u32, hash: u32, reversed: bool) -> u32 {
+    pub fn probe<W: Wide>(&self, wide: W, bucket: u32, hash: u32, reversed: u32) -> u32 {
         self.index.probe(wide, bucket, hash, reversed)
     }
 

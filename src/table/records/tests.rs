@@ -304,7 +304,8 @@ impl Pair {
                     let before = std::mem::replace(&mut own.alias, hash);
                     assert!(
                         before == 0
-                            || self.records.probe(Base, self.records.bucket(before), before, true) == NONE
+                            || self.records.probe(Base, self.records.bucket(before), before, REVERSED)
+                                == NONE
                     );
                 }
             }
@@ -404,7 +405,7 @@ impl Pair {
             assert_eq!(record.fresh(now), now - own.last <= Nanos::from(way_idle) * MINUTE);
             assert_eq!((record.opened_by(), record.idle_minutes()), (own.opened_by, own.idle));
             if own.alias != 0 {
-                assert_eq!(records.probe(Base, records.bucket(own.alias), own.alias, true), own.slot);
+                assert_eq!(records.probe(Base, records.bucket(own.alias), own.alias, REVERSED), own.slot);
             }
             if let (IpAddr::V4(local), IpAddr::V4(remote)) = (key.local, key.remote) {
                 let (local, remote) = (local.to_bits(), remote.to_bits());
@@ -416,7 +417,7 @@ impl Pair {
                 assert!(!live(Kind::new(u32::from(key.protocol) ^ 1, false)));
                 assert!(!record.is_live_ipv4(pair(local ^ 1, remote), ports, kind));
                 let hash = records.hash_ipv4(key.owner.vnet, local, remote, ports, key.protocol);
-                assert_ne!(records.probe(Base, records.bucket(hash), hash, false), NONE);
+                assert_ne!(records.probe(Base, records.bucket(hash), hash, 0), NONE);
             } else {
                 assert!(!record.is_live_ipv4(
                     pair(record.local, record.remote),
@@ -525,7 +526,7 @@ fn no_slot_matches_nothing() {
     records.prefetch_record(NONE);
     assert_eq!(records.len(), 1);
     assert_eq!(
-        [1, 2].map(|n| records.probe(Base, records.bucket(hash4(&records, n)), hash4(&records, n), false)),
+        [1, 2].map(|n| records.probe(Base, records.bucket(hash4(&records, n)), hash4(&records, n), 0)),
         [1, NONE]
     );
 }
