@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use super::flow::{Endpoint, is_opening};
 use super::ingress::is_subnet_broadcast;
-use super::path::pack_route;
+use super::path::{pack_route, unpack_route};
 use super::pipeline::Context;
 use super::state::Shard;
 use super::usual::Usual;
@@ -19,12 +19,12 @@ use crate::compile::origins::{Origin, PLAIN};
 use crate::compile::security::{Decision, Rules, is_platform};
 use crate::compile::{Fib, Hop, InternetWay, Leads, Nic, Place, Program, Reaches, ShortRoute, Vnet};
 use crate::model::Access;
-use crate::packet::{Direction, FlowState, NextHopType};
+use crate::packet::{Direction, FlowState, NextHopType, Outcome, Reason, Verdict};
 use crate::sys::{Wide, prefetch, prefetch_index};
 use crate::table::classify::Found;
 use crate::table::ecmp;
 use crate::table::records::{FlowV4, NONE, Opening, Stored};
-use crate::types::Nanos;
+use crate::types::{Nanos, Prefix};
 use crate::wire::{protocol, tcp_flags};
 
 /// Packets that are asked about together: more than so many do not find what they need in the nearest cache.
@@ -67,8 +67,9 @@ struct Case<'p> {
     /// The groups that are asked, outbound and inbound, and where in their rules the packet is.
     groups: [[Option<Applying<'p>>; 2]; 2],
     found: [[Found; 2]; 2],
-    /// The rules that allow it, outbound and inbound.
+    /// The rules that decide, outbound and inbound, and whether they deny.
     rules: [u32; 2],
+    denied: [bool; 2],
 }
 
 /// Some packets, and what the configuration says of them.
@@ -77,8 +78,16 @@ pub(super) struct Asked<'p> {
 }
 
 /// What became of a packet.
+pub(super) enum Settled {
+    /// It leaves.
+    Leaves(Leaves),
+    /// It ended at its rules.
+    Ended(Outcome),
+}
+
+/// How a packet leaves, and what is said of it.
 #[derive(Clone, Copy)]
-pub(super) struct Settled {
+pub(super) struct Leaves {
     /// What the records said.
     pub flow: FlowState,
     /// How many were opened.
@@ -87,7 +96,7 @@ pub(super) struct Settled {
     pub rule: u32,
     /// Its route, packed.
     pub route: u32,
-    /// How it leaves.
+    /// By what it leaves.
     pub adjacency: u32,
 }
 
@@ -242,6 +251,7 @@ fn sent<'p, W: Wide>(wide: W, program: &'p Program, q: &Question<'p>) -> Option<
         groups: [[None; 2]; 2],
         found: Default::default(),
         rules: [NO_RULE; 2],
+        denied: [false; 2],
     })
 }
 
@@ -376,21 +386,39 @@ impl<'p> Case<'p> {
         }
     }
 
-    /// Steps 7 and 10 for a packet that no record knows: the rules that allow it.
+    /// Steps 7 and 10 for a packet that no record knows: the rules that decide.
     #[inline(always)]
     fn decide<W: Wide>(&mut self, wide: W) -> Option<()> {
-        for ((groups, found), rule) in self.groups.iter().zip(&self.found).zip(&mut self.rules) {
+        for (direction, (groups, found)) in self.groups.iter().zip(&self.found).enumerate() {
             for (group, found) in groups.iter().zip(found) {
-                if let Some((rules, applying)) = group {
+                if let Some((rules, applying)) = group
+                    && !self.denied[direction % 2]
+                {
                     let Decision { name, access, .. } = rules.decide(wide, found, *applying)?;
-                    if access != Access::Allow {
-                        return None;
-                    }
-                    *rule = name;
+                    self.rules[direction % 2] = name;
+                    self.denied[direction % 2] = access != Access::Allow;
                 }
             }
         }
         Some(())
+    }
+
+    /// What is said of a packet that ends at the rules of its sender or its receiver.
+    #[cold]
+    fn ended(&self, program: &Program, reason: Reason, direction: Direction, destination: u32) -> Settled {
+        let inbound = direction == Direction::Inbound;
+        let (_, next_hop_type, length) = unpack_route(self.route);
+        let prefix = Prefix::new(IpAddr::from(destination.to_be_bytes()), length);
+        Settled::Ended(Outcome {
+            verdict: Verdict::Drop(reason),
+            customer: program.names.customer_of(self.vnet.id),
+            vnet: Some(self.vnet.id),
+            flow: FlowState::None,
+            rule: Some(self.rules[usize::from(inbound)]),
+            // Who is stopped at the sender's rules has not looked for a route.
+            route: inbound.then_some((next_hop_type, prefix)),
+            egress: None,
+        })
     }
 }
 
@@ -454,15 +482,24 @@ pub(super) fn settle<W: Wide>(
         (Some(_), None) => case.rules[0],
         (None, None) => NO_RULE,
     };
-    let settled =
-        Settled { flow: FlowState::New, opened: 0, rule, route: case.route, adjacency: case.adjacency };
+    let leaves =
+        Leaves { flow: FlowState::New, opened: 0, rule, route: case.route, adjacency: case.adjacency };
     let is_new = slot_out.is_none_or(|s| s == NONE) && slot_in.is_none_or(|s| s == NONE);
     if !is_new {
-        return keep_going(shard, q, [slot_out, slot_in], stored, settled);
+        if case.denied != [false; 2] {
+            return None;
+        }
+        return keep_going(shard, q, [slot_out, slot_in], stored, leaves).map(Settled::Leaves);
     }
-    for endpoint in [&source, &destination].into_iter().flatten() {
+    let ends = [(&source, Direction::Outbound), (&destination, Direction::Inbound)];
+    for ((endpoint, direction), denied) in ends.into_iter().zip(case.denied) {
+        let Some(endpoint) = endpoint else { continue };
         let opens = !(protocol == protocol::TCP && endpoint.tracks_tcp()) || is_opening(packet.tcp_flags);
-        if !opens || !endpoint.has_room(context.occupancy) {
+        if denied || !opens {
+            let reason = if denied { Reason::NsgDeny } else { Reason::TcpNoFlow };
+            return Some(case.ended(context.program, reason, direction, to));
+        }
+        if !endpoint.has_room(context.occupancy) {
             return None;
         }
     }
@@ -476,7 +513,7 @@ pub(super) fn settle<W: Wide>(
     let (out, inb) = (Direction::Outbound, Direction::Inbound);
     let tally = shard.tally(context.occupancy);
     let opened = match (flow_out.zip(source), flow_in.zip(destination)) {
-        (None, None) => return Some(Settled { flow: FlowState::None, ..settled }),
+        (None, None) => return Some(Settled::Leaves(Leaves { flow: FlowState::None, ..leaves })),
         (Some((flow, sender)), None) => {
             let slot = shard.flows.open_ipv4(wide, &flow, now, minutes(sender), rule_out, out)?;
             shard.flows.record_mut(slot).keep_way(false, stored);
@@ -495,7 +532,7 @@ pub(super) fn settle<W: Wide>(
             2
         }
     };
-    Some(Settled { opened, ..settled })
+    Some(Settled::Leaves(Leaves { opened, ..leaves }))
 }
 
 /// A packet whose flow is known at every endpoint that keeps records: they are refreshed, and keep its way for the next.
@@ -505,8 +542,8 @@ fn keep_going(
     q: &Question<'_>,
     slots: [Option<u32>; 2],
     stored: Stored,
-    settled: Settled,
-) -> Option<Settled> {
+    leaves: Leaves,
+) -> Option<Leaves> {
     let mut rule = NO_RULE;
     for slot in slots.into_iter().flatten() {
         let record = shard.flows.record(slot);
@@ -535,5 +572,5 @@ fn keep_going(
         }
         [None, None] => {}
     }
-    Some(Settled { flow: FlowState::Established, rule, ..settled })
+    Some(Leaves { flow: FlowState::Established, rule, ..leaves })
 }

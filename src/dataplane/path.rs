@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::adjacency::Adjacency;
 use super::emit::Output;
-use super::fresh::{self, Asked, NO_RULE, Question, SOME, Settled};
+use super::fresh::{self, Asked, Leaves, NO_RULE, Question, SOME, Settled};
 use super::ingress::{self, Via, ingress};
 use super::pipeline::{Context, Done, forward};
 use super::state::{ErrorsOf, Received, Shard};
@@ -311,8 +311,15 @@ impl Work for Fresh<'_, '_, '_> {
         let Some(settled) = fresh::settle(wide, context, shard, &waiting.asked, place, &question) else {
             return false;
         };
-        let Some(adjacency) = shard.adjacencies.get(settled.adjacency) else { return false };
-        let Settled { flow, opened, rule, route, .. } = settled;
+        let leaves = match settled {
+            Settled::Leaves(leaves) => leaves,
+            Settled::Ended(outcome) => {
+                results.push(&Done::early(outcome));
+                return true;
+            }
+        };
+        let Some(adjacency) = shard.adjacencies.get(leaves.adjacency) else { return false };
+        let Leaves { flow, opened, rule, route, .. } = leaves;
         results.sent(adjacency, bytes, question.packet.leaving(), flow, opened, rule, route);
         true
     }
@@ -400,7 +407,7 @@ pub(super) fn pack_route(vnet: u32, next_hop_type: NextHopType, length: u8) -> O
     (vnet < 1 << 23).then_some(vnet << 9 | (next_hop_type as u32) << 6 | u32::from(length & 63))
 }
 
-fn unpack_route(route: u32) -> (u32, NextHopType, u8) {
+pub(super) fn unpack_route(route: u32) -> (u32, NextHopType, u8) {
     let next_hop_type = NextHopType::ALL[(route >> 6 & 7) as usize % NextHopType::ALL.len()];
     (route >> 9, next_hop_type, (route & 63) as u8)
 }
