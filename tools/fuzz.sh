@@ -1,6 +1,7 @@
 #!/bin/sh
 # Fuzzes one target with the code counting where it has been: tools/fuzz.sh captures --seconds 600 [--seed N] [--keep N].
-# Stable Rust only; see tools/fuzz.rs. Builds of its own under target/fuzz. Memory is limited, so that what eats it is found.
+# Stable Rust only; see tools/fuzz.rs. Builds of its own under target/fuzz. Memory is limited, not addresses,
+# of which tables reserve more than they use: so what eats it is found.
 set -eu
 cd "$(dirname "$0")/.."
 RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=3 \
@@ -9,6 +10,6 @@ export RUSTFLAGS
 host=$(rustc -vV | sed -n 's/^host: //p')
 cargo build --quiet --release --target "$host" --target-dir target/fuzz --example fuzz
 unset RUSTFLAGS
-ulimit -v 4000000
+ulimit -d 4000000
 [ -w /dev/shm ] && export TMPDIR=/dev/shm
 exec "target/fuzz/$host/release/examples/fuzz" "$@"
