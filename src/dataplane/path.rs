@@ -194,7 +194,7 @@ impl Work for Batch<'_, '_> {
         let Batch { context: Context { program, occupancy, .. }, bytes, inputs, .. } = self;
         let Some(first) = inputs.first() else { return };
         self.shard.reap(wide, occupancy, first.now, 2 * inputs.len() + 64);
-        let mut waiting = Waiting { asked: Asked::NOTHING, lanes: [0; SOME], count: 0, next: 0 };
+        let mut waiting = Waiting { asked: None, lanes: [0; SOME], count: 0, next: 0 };
         let (mut vector, mut next) = (Vector::EMPTY, Vector::EMPTY);
         let (mut packets, mut behind): (&[Input], _) = (&[], inputs);
         inputs.iter().take(VECTOR).for_each(|input| sys::prefetch_two(bytes, input.start as usize));
@@ -258,7 +258,8 @@ impl<'p> Batch<'_, 'p> {
 
 /// Packets that were asked about and wait for their turn.
 struct Waiting<'p> {
-    asked: Asked<'p>,
+    /// What they were asked; made when it is needed first, for it is large.
+    asked: Option<Asked<'p>>,
     /// Their lanes, in order.
     lanes: [u8; SOME],
     count: usize,
@@ -308,7 +309,8 @@ impl Work for Fresh<'_, '_, '_> {
         let Some(input) = inputs.get(lane) else { return false };
         let question = question(program, vector, lane, input);
         let Batch { shard, results, bytes, .. } = batch;
-        let Some(settled) = fresh::settle(wide, context, shard, &waiting.asked, place, &question) else {
+        let Some(asked) = &waiting.asked else { return false };
+        let Some(settled) = fresh::settle(wide, context, shard, asked, place, &question) else {
             return false;
         };
         let leaves = match settled {
@@ -362,7 +364,8 @@ impl Work for AskSome<'_, '_, '_> {
             }
         }
         waiting.count = count;
-        fresh::ask(wide, program, batch.shard, &questions, &mut waiting.asked);
+        let asked = waiting.asked.get_or_insert(Asked::NOTHING);
+        fresh::ask(wide, program, batch.shard, &questions, asked);
     }
 }
 
