@@ -10,7 +10,7 @@ use clearway::table::classify::{Addresses, Classifier, Pattern, Protocols};
 use clearway::table::ecmp;
 use clearway::table::lpm::Lpm;
 use clearway::table::prefix_map::PrefixMap;
-use clearway::table::records::{FlowKey, Kind, Owner, Records};
+use clearway::table::records::{FlowKey, Kind, NONE, Owner, Records};
 use clearway::types::{Nanos, Prefix, SECOND};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -208,6 +208,9 @@ impl Table {
         }
         for asked in &mut *batch {
             asked.slot = self.records.probe(Base, self.records.bucket(asked.hash), asked.hash, 0);
+            if asked.slot == NONE {
+                asked.slot = self.records.probe_further(asked.hash, 0);
+            }
             self.records.prefetch_record(asked.slot);
         }
         let mut met = 0;

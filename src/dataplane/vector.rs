@@ -310,27 +310,39 @@ impl Vector {
     /// The third stage: perhaps records.
     #[inline(always)]
     pub fn probe<W: Wide>(&mut self, wide: W, flows: &Records) {
+        let mut left = 0_u32;
         for lane in 0..self.count.min(VECTOR) {
             if self.quick.0[lane] == 0 {
                 continue;
             }
-            let (bucket, hash) = (self.bucket.0[lane], self.hash.0[lane]);
-            let reversed = self.reversed.0[lane];
-            let mut slot = flows.probe(wide, bucket, hash, reversed);
+            let slot = flows.probe(wide, self.bucket.0[lane], self.hash.0[lane], self.reversed.0[lane]);
             if slot == NONE {
-                // On the fabric, too, an endpoint without groups leaves the record to the receiver.
-                slot = if reversed != 0 { NONE } else { flows.probe(wide, bucket, hash, REVERSED) };
-                if reversed == 0 {
-                    self.reverse(lane);
-                }
-                if slot == NONE {
-                    self.quick.0[lane] = 0;
-                    continue;
-                }
+                // Its memory has been asked for, and comes while the others have their turn.
+                left |= 1 << lane;
+                continue;
             }
             self.slot.0[lane] = slot;
             flows.prefetch_record(slot);
         }
+        while left != 0 {
+            self.probe_further(flows, left.trailing_zeros() as usize);
+            left &= left - 1;
+        }
+    }
+
+    #[inline(never)]
+    fn probe_further(&mut self, flows: &Records, lane: usize) {
+        let lane = lane % VECTOR;
+        let (hash, reversed) = (self.hash.0[lane], self.reversed.0[lane]);
+        let mut slot = flows.probe_further(hash, reversed);
+        if slot == NONE && reversed == 0 {
+            // On the fabric, too, an endpoint without groups leaves the record to the receiver.
+            slot = flows.probe_further(hash, REVERSED);
+            self.reverse(lane);
+        }
+        self.slot.0[lane] = slot;
+        self.quick.0[lane] = u32::from(slot != NONE);
+        flows.prefetch_record(slot);
     }
 
     /// The fourth stage: which records keep ways.
@@ -351,7 +363,6 @@ impl Vector {
     }
 
     /// The record is that of the packet's receiver, though it comes from the fabric.
-    #[inline(always)]
     fn reverse(&mut self, lane: usize) {
         let lane = lane % VECTOR;
         self.reversed.0[lane] = REVERSED;

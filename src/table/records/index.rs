@@ -332,18 +332,20 @@ impl Index {
         self.buckets.get(second).find(wide, hash, reversed, &mut is_it)
     }
 
-    /// The slot of an entry of this hash, which has its place there; [`NONE`] if there is none. `reversed` is 0 or
-    /// [`REVERSED`].
+    /// The slot of an entry of this hash in its first bucket, at its place; [`NONE`] if it is not the first of that hash
+    /// there: then [`Index::find`] knows. `reversed` is 0 or [`REVERSED`].
     #[inline(always)]
     pub fn probe<W: Wide>(&self, wide: W, place: u32, hash: u32, reversed: u32) -> u32 {
         let home = self.buckets.get(place as usize);
         let mask = wide.equal8(&home.tags, hash);
         let slot = (home.slots[(mask.trailing_zeros() & 7) as usize] ^ reversed) & !AWAY;
-        // Nearly always it is the first one.
-        if mask != 0 && slot < SLOTS {
-            return slot;
-        }
-        self.find(wide, hash, reversed != 0, |_| true)
+        if mask != 0 && slot < SLOTS { slot } else { NONE }
+    }
+
+    /// Asks for the second bucket of a hash that has its place there.
+    #[inline(always)]
+    pub fn prefetch_second(&self, place: u32, hash: u32) {
+        self.prefetch(place / BUCKETS as u32 * BUCKETS as u32 + other(hash, first(hash)) as u32);
     }
 
     /// Adds an entry; `value` is a slot, perhaps [`REVERSED`]. False: there is no room for it within bounded work.

@@ -180,11 +180,22 @@ impl Records {
         self.timers.prefetch(now.saturating_add(record::idle(idle_minutes)));
     }
 
-    /// The slot of a record with this hash, which has its place there, or [`NONE`]; by its alias if `reversed` is
-    /// [`REVERSED`] and not 0. A hint: another key may have the same hash, so the caller compares.
+    /// The slot of a record with this hash, which has its place there, or [`NONE`] if that is not seen at a glance: then
+    /// [`Records::probe_further`] knows, for which memory is asked. By its alias if `reversed` is [`REVERSED`] and not 0. A
+    /// hint: another key may have the same hash, so the caller compares.
     #[inline(always)]
     pub fn probe<W: Wide>(&self, wide: W, bucket: u32, hash: u32, reversed: u32) -> u32 {
-        self.index.probe(wide, bucket, hash, reversed)
+        let slot = self.index.probe(wide, bucket, hash, reversed);
+        if slot == NONE {
+            self.index.prefetch_second(bucket, hash);
+        }
+        slot
+    }
+
+    /// The same, wherever the hash is; [`NONE`] if it is nowhere.
+    #[inline]
+    pub fn probe_further(&self, hash: u32, reversed: u32) -> u32 {
+        self.index.find(Base, hash, reversed != 0, |_| true)
     }
 
     /// Asks for a record.
