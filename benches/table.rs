@@ -204,7 +204,7 @@ impl Table {
     fn hit(&mut self, batch: &mut [Asked]) -> usize {
         for asked in &mut *batch {
             asked.hash = self.records.hash_ipv4(1, LOCAL, asked.remote, asked.ports, 6);
-            self.records.prefetch_bucket(asked.hash);
+            self.records.prefetch_bucket(self.records.bucket(asked.hash));
         }
         for asked in &mut *batch {
             asked.slot = self.records.probe(Base, self.records.bucket(asked.hash), asked.hash, 0);
