@@ -199,8 +199,10 @@ impl Work for Batch<'_, '_> {
         let (mut packets, mut behind): (&[Input], _) = (&[], inputs);
         inputs.iter().take(VECTOR).for_each(|input| sys::prefetch_two(bytes, input.start as usize));
         loop {
-            next.parse(wide, program, &self.shard.listens, bytes, behind);
-            next.locate(program, &self.shard.flows);
+            if !behind.is_empty() {
+                next.parse(wide, program, &self.shard.listens, bytes, behind);
+                next.locate(program, &self.shard.flows);
+            }
             vector.find_ways(&self.shard.flows, &self.shard.adjacencies, packets);
             self.decide(wide, packets, &vector, &mut waiting);
             if behind.is_empty() {

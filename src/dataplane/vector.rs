@@ -27,8 +27,7 @@ struct Column([u32; VECTOR]);
 
 const EMPTY: Column = Column([0; VECTOR]);
 
-/// The fields of every packet; of a lane without packet, and of packets that are not of the usual shape, only `origin`
-/// and `quick` mean something: they are 0.
+/// The fields of every packet. Of one that is not of the usual shape only `origin` and `quick` mean something: they are 0.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub struct Vector {
