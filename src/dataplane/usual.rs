@@ -463,3 +463,94 @@ impl Usual {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::{Blocks, Wide, Work, every};
+
+    const ADDRESS: u32 = 0xc633_6402;
+
+    /// A sound packet in GRE of this protocol, with 22 bytes behind its header.
+    fn frame(protocol: u8) -> Vec<u8> {
+        let mut frame = vec![0; 84];
+        frame[12..16].copy_from_slice(&[8, 0, 0x45, 0]);
+        frame[16..18].copy_from_slice(&70_u16.to_be_bytes());
+        (frame[22], frame[23]) = (64, protocol::GRE);
+        frame[26..30].copy_from_slice(&[198, 51, 100, 11]);
+        frame[30..34].copy_from_slice(&ADDRESS.to_be_bytes());
+        frame[34..42].copy_from_slice(&[0x20, 0, 8, 0, 0, 0, 10, 1]);
+        frame[42] = 0x45;
+        frame[44..46].copy_from_slice(&42_u16.to_be_bytes());
+        (frame[50], frame[51]) = (64, protocol);
+        frame[54..62].copy_from_slice(&[10, 1, 0, 4, 10, 1, 0, 5]);
+        // As an echo a request.
+        frame[62..76].copy_from_slice(&[8, 0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 0x50, 0x12]);
+        for at in [14, 42] {
+            let sum = !checksum::fold(checksum::add(0, &frame[at..at + 20]));
+            frame[at + 10..at + 12].copy_from_slice(&sum.to_be_bytes());
+        }
+        frame
+    }
+
+    struct Turn<'a>(Blocks<'a>);
+
+    impl Work for Turn<'_> {
+        type Output = Turned;
+
+        #[inline(always)]
+        fn run<W: Wide>(self, wide: W) -> Turned {
+            let mut turned = Turned([[0; BLOCKS]; BLOCK / 4]);
+            wide.turn(&self.0, &mut turned);
+            turned
+        }
+    }
+
+    /// Every bit of the headers wrong once, alone and with the checksums right again: what is read of sixteen at once is what
+    /// is read one by one, and only what the outer congestion bits may change is left to the latter.
+    #[test]
+    fn sixteen_at_once_are_read_as_one_by_one() {
+        let to = Listens { gre: u32::MAX, address: ADDRESS, plain: false };
+        let (mut usual, mut others) = (0, 0);
+        for protocol in [protocol::TCP, protocol::UDP, protocol::ICMP, 47] {
+            let all = (0..2 * 64 * 8).map(|n| {
+                let mut frame = frame(protocol);
+                frame[12 + n / 16] ^= 1 << (n % 8);
+                for at in [14, 42].into_iter().filter(|_| n / 8 % 2 == 1) {
+                    frame[at + 10..at + 12].fill(0);
+                    let sum = !checksum::fold(checksum::add(0, &frame[at..at + 20]));
+                    frame[at + 10..at + 12].copy_from_slice(&sum.to_be_bytes());
+                }
+                frame
+            });
+            let frames: Vec<Vec<u8>> = all.collect();
+            for sixteen in frames.chunks(BLOCKS) {
+                for turned in every(|| Turn(std::array::from_fn(|n| block(&sixteen[n], 0).unwrap()))) {
+                    for (n, bytes) in sixteen.iter().enumerate() {
+                        let (head, length) = (Head::new(&turned, n), bytes.len() as u32);
+                        let mut packet = Usual::default();
+                        let received = Received { bytes, start: 0, length, original: length };
+                        let alone = in_gre(received, &to, &mut packet);
+                        if !head.is_usual(ADDRESS, carried(length, length)) {
+                            assert!(alone.is_none() || bytes[15] & 1 != 0, "{bytes:?}");
+                            others += 1;
+                            continue;
+                        }
+                        assert_eq!(alone, Some((head.key(), head.remote())), "{bytes:?}");
+                        assert_eq!(
+                            (packet.source(), packet.destination()),
+                            (head.source(), head.destination())
+                        );
+                        assert_eq!((packet.ports, packet.first), (head.ports(), head.first()));
+                        assert_eq!(
+                            (packet.third, u32::from(packet.tcp_flags)),
+                            (head.third(), head.tcp_flags())
+                        );
+                        usual += 1;
+                    }
+                }
+            }
+        }
+        assert!(usual > 1000 && others > 1000, "{usual} {others}");
+    }
+}

@@ -198,7 +198,7 @@ impl Vector {
                 address[lane] = listens.address();
             }
             self.port.0[lane] = u32::from(port);
-            self.from.0[lane] = start + usual::INNER_IN_GRE as u32;
+            self.from.0[lane] = start.wrapping_add(usual::INNER_IN_GRE as u32);
         }
         let mut turned = Turned([[0; VECTOR]; usual::BLOCK / 4]);
         wide.turn(&blocks, &mut turned);

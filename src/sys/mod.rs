@@ -19,7 +19,7 @@ pub use block::Block;
 pub use line::Line;
 pub use lines::Lines;
 pub use memory::huge_pages_allowed;
-pub use prefetch::{prefetch, prefetch_block, prefetch_index, prefetch_two};
+pub use prefetch::{prefetch, prefetch_index, prefetch_two};
 pub use region::Region;
 pub use turn::{Blocks, Turned};
 #[cfg(test)]

@@ -23,14 +23,6 @@ pub fn prefetch_two(bytes: &[u8], at: usize) {
     prefetch_pointer(first.wrapping_add(64));
 }
 
-/// Asks for the one or two cache lines of 64 bytes in a slice, as [`prefetch_two`] does.
-#[inline(always)]
-pub fn prefetch_block(bytes: &[u8], at: usize) {
-    let first = bytes.as_ptr().wrapping_add(at);
-    prefetch_pointer(first);
-    prefetch_pointer(first.wrapping_add(63));
-}
-
 /// Asks for the cache line of an address, which may be any: a prefetch reads nothing and faults nowhere.
 #[inline(always)]
 pub(super) fn prefetch_pointer(pointer: *const u8) {
