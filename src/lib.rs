@@ -9,6 +9,7 @@
 //!                                        ▼
 //!  captures ─► io ─► runtime ─► dataplane: ingress ─► pipeline ─► emit ─► runtime ─► io
 //!                                        │
+//!  devices ─► live ──────────────────────┤                                        └─► live ─► devices
 //!                    observe, cli ◄──────┘ one verdict for every packet
 //! ```
 //!
@@ -35,5 +36,8 @@ pub mod io;
 pub mod runtime;
 
 pub mod observe;
+
+#[cfg(target_os = "linux")]
+pub mod live;
 
 pub mod cli;

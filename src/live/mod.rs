@@ -1,0 +1,12 @@
+//! The live appliance: frames from network devices through the packet path, for as long as it runs.
+//!
+//! ```text
+//!  device ─► port ─► worker: sort ─► process ─► egress: MAC addresses of neighbours ─► port ─► device
+//!                      │    └─► frames of other workers' flows, by queue
+//!                      └─► counts ─► snapshot ─► metrics, control socket
+//!  kernel (netlink): devices, routes, neighbours ─► neighbours          signals, files ─► reload ─► program in force
+//! ```
+
+pub mod count;
+pub mod handle;
+pub mod neighbours;
