@@ -1,6 +1,6 @@
 //! What the user typed. The only file that knows clap.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -63,6 +63,9 @@ pub enum Command {
     /// The effective security rules of a subnet or NIC, tags expanded
     #[command(after_long_help = RULES)]
     Rules(RulesArgs),
+    /// Run as an edge appliance: frames from network devices, for as long as it is wanted
+    #[command(after_long_help = RUN)]
+    Run(RunArgs),
     /// Throughput of the packet path in memory, on traffic made for it
     #[command(after_long_help = BENCH)]
     Bench(BenchArgs),
@@ -107,6 +110,22 @@ Example:
       --protocol tcp --from 10.2.0.4 --to 93.184.216.34:443
 
 Exit status: 0 forwarded, 1 dropped or punted, 2 no such customer, VNet or way in.";
+
+const RUN: &str = "\
+Every port of the configuration needs a network device (`device: eth1`) that has the port's
+address. Linux stays in charge of the underlay: addresses, neighbours and routes are the
+kernel's, and follow its changes. Only GRE to a port's address, and plain packets on internet
+and services ports, are taken; ARP, SSH and the rest stay with the kernel.
+
+SIGHUP, `clearway reload`, or with --watch a change of the files, puts the configuration in force
+again, without a lost packet; one that is refused changes nothing and says why. SIGTERM drains
+and ends. It needs root, or CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF.
+
+Example:
+  clearway run /etc/clearway/config.yaml --metrics 127.0.0.1:9469
+
+Exit status: 0 stopped by a signal, 2 unusable configuration or device, or a worker failed (the
+log says why; start it anew).";
 
 const ROUTES: &str = "\
 Azure's columns: source, state, address prefix, next hop type, next hop; Invalid routes with what
@@ -275,6 +294,38 @@ pub struct RulesArgs {
     /// Print one JSON document
     #[arg(long)]
     pub json: bool,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The configuration
+    pub config: PathBuf,
+    /// Threads that run packets, each on a core of its own [default: the cores, but for one]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub workers: Option<u16>,
+    /// Where `clearway counters`, `flows`, `top` and `reload` reach it
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+    /// Serve /metrics, /healthz and /readyz there
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics: Option<SocketAddr>,
+    /// Reload when a file in the folder of the configuration, or below it, has changed
+    #[arg(long)]
+    pub watch: bool,
+    /// error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// How log records are written to standard error
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    pub log_format: String,
+}
+
+impl RunArgs {
+    /// Log records are JSON documents.
+    pub fn json_logs(&self) -> bool {
+        self.log_format == "json"
+    }
 }
 
 /// `bench`.

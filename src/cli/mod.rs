@@ -8,6 +8,8 @@ mod find;
 mod outputs;
 mod progress;
 mod replay;
+#[cfg(target_os = "linux")]
+mod run;
 mod show;
 mod terminal;
 
@@ -53,6 +55,10 @@ pub fn run() -> ExitCode {
         Command::Routes(args) => show::routes(args, &mut terminal),
         Command::Rules(args) => show::rules(args, &mut terminal),
         Command::Explain(args) => explain::run(args, &mut terminal),
+        #[cfg(target_os = "linux")]
+        Command::Run(args) => run::run(args, &mut terminal),
+        #[cfg(not(target_os = "linux"))]
+        Command::Run(_) => Err(Refused::from("clearway runs live on Linux only")),
         Command::Bench(args) => bench::run(args, &mut terminal),
     };
     let exit = ended.unwrap_or_else(|Refused(sentences)| {

@@ -34,6 +34,6 @@ pub use ingress::{Arrival, Via};
 pub use occupancy::{Occupancy, Tally};
 pub use path::{Brief, Input, Results, process};
 pub use pipeline::{Context, Done, forward};
-pub use spread::{sort, spread, spread_of_frame, worker};
+pub use spread::{quoted, sort, spread, spread_of_arrival, spread_of_frame, worker};
 pub use state::Shard;
 pub use trace::Trace;

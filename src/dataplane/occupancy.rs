@@ -74,6 +74,20 @@ impl Occupancy {
         }
     }
 
+    /// True if a program has names for which there is no room.
+    pub fn is_too_small(&self, program: &Program) -> bool {
+        let names = &program.names;
+        self.vnets.len() < names.vnet_count() || self.parties.len() < names.party_count()
+    }
+
+    /// One with room for all names of a program, for the same shards, which bring their counts themselves
+    /// ([`Tally::move_to`]): so it can be put in force while they run.
+    pub fn successor(&self, program: &Program) -> Occupancy {
+        let mut next = Occupancy::new(self.shares.len());
+        next.grow(program);
+        next
+    }
+
     /// The counts of a shard, for whoever holds it.
     #[inline(always)]
     pub fn of_shard(&self, number: usize) -> Tally<'_> {
@@ -158,6 +172,20 @@ impl Tally<'_> {
     pub fn release(&self, owner: Owner) {
         self.count_vnet(owner.vnet, 1_u32.wrapping_neg());
         self.count_party(owner.endpoint, 1_u32.wrapping_neg());
+    }
+
+    /// Brings the shard's counts to another occupancy, where it has none yet; it counts there from now on.
+    pub fn move_to(&self, next: Tally<'_>) {
+        fn each(from: &[Count], mut to: impl FnMut(u32, u32)) {
+            for (name, count) in (0..).zip(from) {
+                if count.held() != 0 {
+                    to(name, count.held());
+                }
+            }
+        }
+        each(&self.own.vnets, |vnet, held| next.count_vnet(vnet, held));
+        each(&self.own.parties, |party, held| next.count_party(party, held));
+        next.own.fragments.store(self.own.fragments.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     /// Records that the shard has of a VNet.

@@ -109,6 +109,16 @@ impl Results {
         }
     }
 
+    /// The VNet that a packet was in, as far as that was known when it ended.
+    #[inline]
+    pub fn vnet(&self, packet: usize) -> Option<u32> {
+        let brief = self.done.get(packet)?;
+        match brief.facts {
+            Facts::Told => self.outcomes.get(brief.told as usize)?.vnet,
+            Facts::Way => Some(unpack_route(brief.told).0),
+        }
+    }
+
     /// The frames that a packet caused.
     pub fn frames(&self, packet: usize) -> impl Iterator<Item = &[u8]> {
         let (first, end) = self.done[packet].frames;

@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use super::ingress::ingress;
+use super::ingress::{Arrival, ingress};
 use super::path::Input;
 use crate::compile::Program;
 use crate::sys::{self, Wide, Work};
 use crate::table::ecmp::mix;
-use crate::wire::{be32, protocol};
+use crate::wire::{be32, icmp, protocol};
 
 /// How far ahead frames are fetched.
 const AHEAD: usize = 16;
@@ -113,9 +113,27 @@ impl Work for Sort<'_> {
     }
 }
 
-/// [`spread`] of the packet inside any frame; 0 if there is none.
+/// [`spread_of_arrival`] of the packet inside any frame; 0 if there is none.
 #[cold]
 fn spread_of_other(program: &Program, input: &Input, frame: &[u8]) -> u32 {
     let arrival = ingress(program, None, input.port, frame, input.original);
-    arrival.map_or(0, |arrival| spread(arrival.inner.source, arrival.inner.destination))
+    arrival.map_or(0, |arrival| spread_of_arrival(&arrival, frame))
+}
+
+/// [`spread`] of a packet; of an ICMP error, that of the flow it quotes, whose records its worker has to ask.
+pub fn spread_of_arrival(arrival: &Arrival, frame: &[u8]) -> u32 {
+    let (from, to) = quoted(arrival, frame).unwrap_or((arrival.inner.source, arrival.inner.destination));
+    spread(from, to)
+}
+
+/// The addresses of the packet that an ICMP error quotes.
+pub fn quoted(arrival: &Arrival, frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    let inner = &arrival.inner;
+    let ipv4 = inner.source.is_ipv4();
+    if !inner.is_icmp() || inner.is_later_fragment() || !icmp::quotes_a_flow(ipv4, inner.icmp_type) {
+        return None;
+    }
+    let packet = frame.get(arrival.at as usize..)?;
+    let quote = icmp::parse_quote(packet.get(inner.transport as usize..inner.total as usize)?, ipv4)?;
+    Some((quote.source, quote.destination))
 }

@@ -14,7 +14,7 @@ use super::occupancy::{Occupancy, Tally};
 pub use super::rate::{ERRORS_PER_SECOND, ErrorRate, ErrorsOf};
 use super::usual::Listens;
 use crate::compile::Program;
-use crate::sys::Wide;
+use crate::sys::{Base, Wide};
 use crate::table::fragments::Fragments;
 use crate::table::records::{FlowKey, Records};
 use crate::types::Nanos;
@@ -58,6 +58,11 @@ impl Shard {
         let tally = self.tally(occupancy);
         self.flows.reap(wide, now, budget, |owner| tally.release(owner));
         self.reap_fragments(tally, now);
+    }
+
+    /// As [`Shard::reap`], for who has no batch to run.
+    pub fn reap_some(&mut self, occupancy: &Occupancy, now: Nanos, budget: usize) {
+        self.reap(Base, occupancy, now, budget);
     }
 
     /// Forgets everything that has expired, so that the counts are exact.

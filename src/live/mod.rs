@@ -7,6 +7,15 @@
 //!  kernel (netlink): devices, routes, neighbours ─► neighbours          signals, files ─► reload ─► program in force
 //! ```
 
+pub mod appliance;
 pub mod count;
+mod egress;
 pub mod handle;
+pub mod kernel;
+mod list;
 pub mod neighbours;
+mod port;
+mod ports;
+mod worker;
+
+pub use appliance::{Appliance, Settings};

@@ -90,6 +90,31 @@ pub struct Port {
     pub next_hop: Option<IpAddr>,
     /// The network device, when live.
     pub device: Option<String>,
+    /// How frames are read from it and written to it.
+    pub io: Io,
+}
+
+/// How frames are read from a network device and written to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Io {
+    /// The best that the device and the kernel can do.
+    #[default]
+    Auto,
+    /// AF_XDP sockets.
+    AfXdp,
+    /// AF_PACKET sockets with rings.
+    AfPacket,
+}
+
+impl Io {
+    /// As a configuration writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Io::Auto => "auto",
+            Io::AfXdp => "af_xdp",
+            Io::AfPacket => "af_packet",
+        }
+    }
 }
 
 /// The owner of circuits and virtual networks.

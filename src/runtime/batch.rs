@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use crate::compile::Program;
 use crate::dataplane::ingress::Arrival;
-use crate::dataplane::{Input, spread, worker};
+use crate::dataplane::{Input, quoted, spread, worker};
 use crate::packet::Outcome;
 use crate::types::Nanos;
-use crate::wire::icmp;
 
 /// Packets in a batch at most.
 pub const PACKETS: usize = 2048;
@@ -100,12 +99,6 @@ pub fn worker_of(a: IpAddr, b: IpAddr, workers: usize) -> u16 {
 
 /// The worker of the flow that an ICMP error quotes.
 pub fn quoted_worker(arrival: &Arrival, frame: &[u8], workers: usize) -> Option<u16> {
-    let inner = &arrival.inner;
-    let ipv4 = inner.source.is_ipv4();
-    if !inner.is_icmp() || inner.is_later_fragment() || !icmp::quotes_a_flow(ipv4, inner.icmp_type) {
-        return None;
-    }
-    let packet = frame.get(arrival.at as usize..)?;
-    let quote = icmp::parse_quote(packet.get(inner.transport as usize..inner.total as usize)?, ipv4)?;
-    Some(worker_of(quote.source, quote.destination, workers))
+    let (from, to) = quoted(arrival, frame)?;
+    Some(worker_of(from, to, workers))
 }

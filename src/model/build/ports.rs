@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::fields::Fields;
 use super::report::{Read, Report, Reported};
 use crate::model::node::{Entry, Node};
-use crate::model::{Port, Role};
+use crate::model::{Io, Port, Role};
 
 /// The smallest mtu: room for an outer IPv6 header, GRE and a small packet.
 const MIN_MTU: u64 = 160;
@@ -23,6 +23,8 @@ const ROLES: [(&str, Role); 4] = [
     ("internet", Role::Internet),
     ("services", Role::Services),
 ];
+
+const IOS: [(&str, Io); 3] = [("auto", Io::Auto), ("af_xdp", Io::AfXdp), ("af_packet", Io::AfPacket)];
 
 /// The ports as read, found by name.
 #[derive(Default)]
@@ -42,6 +44,7 @@ pub struct PortDraft<'a> {
     mtu: u32,
     next_hop: Option<IpAddr>,
     device: Option<&'a str>,
+    io: Io,
 }
 
 impl<'a> Ports<'a> {
@@ -124,6 +127,7 @@ impl<'a> Ports<'a> {
                 mtu: p.mtu,
                 next_hop: p.next_hop,
                 device: p.device.map(str::to_string),
+                io: p.io,
             })
         };
         self.list.into_iter().filter_map(port).collect()
@@ -187,9 +191,10 @@ fn read_port<'a>(report: &mut Report, entry: &'a Entry) -> PortDraft<'a> {
         mtu: DEFAULT_MTU,
         next_hop: None,
         device: None,
+        io: Io::Auto,
     };
     let Ok(fields) =
-        Fields::own(report, node, "port", name, &["role", "address", "mtu", "nextHop", "device"])
+        Fields::own(report, node, "port", name, &["role", "address", "mtu", "nextHop", "device", "io"])
     else {
         return port;
     };
@@ -208,6 +213,7 @@ fn read_port<'a>(report: &mut Report, entry: &'a Entry) -> PortDraft<'a> {
     }
     port.next_hop = read_next_hop(report, &fields, &port).ok().flatten();
     port.device = fields.text(report, "device").ok().flatten();
+    port.io = fields.word(report, "io", &IOS).ok().flatten().unwrap_or_default();
     port
 }
 

@@ -5,7 +5,7 @@ use super::network::{
 };
 use crate::model::{
     Access, AddressItem, AddressMatch, Circuit, CircuitPeering, CircuitTier, Connection, ConnectionTo,
-    Customer, Encapsulation, Gateway, GatewayKind, Host, LearnedFrom, LearnedRoute, Link, Model, Nic, Nsg,
+    Customer, Encapsulation, Gateway, GatewayKind, Host, Io, LearnedFrom, LearnedRoute, Link, Model, Nic, Nsg,
     PeeringKind, Port, Role, Route, RouteNextHop, RouteTable, RouteTarget, Rule, RuleProtocol, Sequence,
     Subnet, Tunnel, TunnelTo, Vnet,
 };
@@ -37,6 +37,7 @@ pub fn model(network: &Network, size: u32, flows: u32) -> Model {
         mtu: (size + 28).max(1600),
         next_hop: (role == Role::Internet).then(|| [203, 0, 113, 1].into()),
         device: None,
+        io: Io::Auto,
     };
     Model {
         ports: names.into_iter().zip(PORTS).map(port).collect(),

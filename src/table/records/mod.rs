@@ -238,6 +238,14 @@ impl Records {
         Owner { vnet: self.vnets.get(endpoint as usize).copied().unwrap_or(0), endpoint }
     }
 
+    /// The slots that belong to a flow among so many from `first` on, and the slot behind these; `None` behind the last.
+    pub fn used(&self, first: u32, count: u32) -> (impl Iterator<Item = u32>, Option<u32>) {
+        let all = self.slab.records.len() as u32;
+        let first = first.max(1).min(all);
+        let end = first.saturating_add(count).min(all);
+        ((first..end).filter(|slot| self.record(*slot).is_used()), (end < all).then_some(end))
+    }
+
     /// The key of a record.
     pub fn key(&self, slot: u32) -> FlowKey {
         let record = self.record(slot);

@@ -1,0 +1,156 @@
+//! `run`: the live appliance, in the foreground, until it is told to stop.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::{never, select, tick};
+use tracing::{error, info};
+
+use super::args::RunArgs;
+use super::terminal::Terminal;
+use super::{Exit, Refused, load};
+use crate::live::handle::Handle;
+use crate::live::service::{self, LogFormat, Signal, Signals};
+use crate::live::{Appliance, Settings, control, http};
+
+/// How often devices and workers are looked after, besides when the kernel says that something has changed.
+const ROUND: Duration = Duration::from_millis(500);
+
+/// Runs until a signal says stop, or until a worker fails.
+pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
+    let begun = Instant::now();
+    let model = load(&args.config, terminal)?;
+    let format = if args.json_logs() { LogFormat::Json } else { LogFormat::Text };
+    service::init_logs(format, &args.log_level)?;
+    let signals = Signals::listen().map_err(|e| format!("signals cannot be received: {e}"))?;
+    // Sockets that others ask are opened first: what is refused there stops nothing that already runs.
+    let metrics = args.metrics.map(|address| {
+        TcpListener::bind(address).map_err(|e| format!("--metrics {address}: cannot listen there: {e}"))
+    });
+    let metrics = metrics.transpose()?;
+    let settings = Settings { configuration: args.config.clone(), workers: workers(args) };
+    let appliance = Appliance::start(model, settings).map_err(Refused)?;
+    let handle: Arc<dyn Handle> = appliance.clone();
+    let socket = match (&args.control, control::path_to_serve()) {
+        (Some(path), _) | (None, Some(ref path)) => Some(control::serve(path, handle.clone())?),
+        (None, None) => None,
+    };
+    let server = metrics.map(|listener| http::serve(listener, handle)).transpose();
+    let server = server.map_err(|e| format!("--metrics: {e}"))?;
+    info!(
+        workers = workers(args),
+        took_ms = begun.elapsed().as_millis() as u64,
+        control = socket.as_ref().map(|s| s.path().display().to_string()),
+        metrics = server.as_ref().map(|s| s.address().to_string()),
+        "running {}",
+        args.config.display()
+    );
+    service::ready(&status(&appliance));
+    let ended = wait(args, &appliance, &signals);
+    service::stopping();
+    drop((socket, server));
+    let drained = appliance.stop();
+    let counts = appliance.snapshot().total;
+    info!(packets = counts.packets, forwarded = counts.forwarded, "stopped");
+    if !drained {
+        error!("not every worker ended in time; what it still held is lost");
+    }
+    ended.map(|()| Exit::Done).map_err(Refused::from)
+}
+
+/// Workers: as asked for; else one for each core but one, which is left to the kernel.
+fn workers(args: &RunArgs) -> usize {
+    let all = || std::thread::available_parallelism().map_or(1, |cores| cores.get().max(2) - 1);
+    args.workers.map_or_else(all, usize::from)
+}
+
+fn status(appliance: &Appliance) -> String {
+    let snapshot = appliance.snapshot();
+    format!("{} ports, {} VNets, generation {}", snapshot.ports.len(), snapshot.vnets.len(), snapshot.generation)
+}
+
+/// Does what signals, devices and files ask for.
+fn wait(args: &RunArgs, appliance: &Arc<Appliance>, signals: &Signals) -> Result<(), String> {
+    let rounds = tick(ROUND);
+    let watchdog = service::watchdog().map_or_else(never, tick);
+    let mut watched = args.watch.then(|| Watched::new(&args.config));
+    loop {
+        select! {
+            recv(signals.received()) -> signal => match signal {
+                Ok(Signal::Reload) => reload(appliance),
+                Ok(Signal::Stop) | Err(_) => return Ok(()),
+            },
+            recv(appliance.devices_changed()) -> _ => appliance.look_after()?,
+            recv(rounds) -> _ => {
+                appliance.look_after()?;
+                if watched.as_mut().is_some_and(Watched::changed) {
+                    reload(appliance);
+                }
+            }
+            recv(watchdog) -> _ => {
+                // A worker that stands still is not kicked for.
+                if appliance.is_alive() {
+                    service::kick();
+                }
+            }
+        }
+    }
+}
+
+fn reload(appliance: &Arc<Appliance>) {
+    service::reloading();
+    // What came of it is in the log.
+    let _ = appliance.reload();
+    service::ready(&status(appliance));
+}
+
+/// The files of a configuration, and when they were last written: the file itself, and all beside and below it.
+struct Watched {
+    folder: PathBuf,
+    seen: Vec<(PathBuf, Option<SystemTime>, u64)>,
+    /// What is there now has been seen once: a file that is being written is left alone until it stays as it is.
+    settling: bool,
+}
+
+/// Files that are looked at, at most.
+const FILES: usize = 4096;
+
+impl Watched {
+    fn new(config: &Path) -> Watched {
+        let folder = config.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut watched = Watched { folder: folder.to_owned(), seen: Vec::new(), settling: false };
+        watched.seen = watched.look();
+        watched
+    }
+
+    fn look(&self) -> Vec<(PathBuf, Option<SystemTime>, u64)> {
+        let (mut seen, mut folders) = (Vec::new(), vec![self.folder.clone()]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let Ok(about) = std::fs::metadata(entry.path()) else { continue };
+                if about.is_dir() {
+                    folders.push(entry.path());
+                } else if seen.len() < FILES {
+                    seen.push((entry.path(), about.modified().ok(), about.len()));
+                }
+            }
+            if folders.len() > FILES {
+                break;
+            }
+        }
+        seen.sort();
+        seen
+    }
+
+    /// True if something was written, and nothing since the last look.
+    fn changed(&mut self) -> bool {
+        let now = self.look();
+        let moved = now != self.seen;
+        self.seen = now;
+        let done = self.settling && !moved;
+        self.settling = moved;
+        done
+    }
+}

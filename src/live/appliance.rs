@@ -1,0 +1,392 @@
+//! The running appliance: its workers, its ports, the program in force, and what others may ask of it.
+//!
+//! Everything that may wait or fail is done here, beside the workers: reading configurations, compiling, opening devices.
+//! Workers get the results as orders, between two batches.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ahash::RandomState;
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use tracing::{error, info, warn};
+
+use super::count::Counts;
+use super::handle::{FlowFacts, FlowsWanted, Handle, PortFacts, Reloaded, Snapshot};
+use super::kernel::{Devices, Kernel};
+use super::neighbours::Neighbours;
+use super::ports::{Ports, Wanted};
+use super::worker::{Beginning, Handed, News, Order, Peer, QUEUE, Shared, Worker, lock};
+use crate::compile::names::Names;
+use crate::compile::{Program, compile, recompile};
+use crate::dataplane::{Occupancy, change};
+use crate::model::{self, Model};
+use crate::sys::{Wake, cores, pin};
+
+/// How long others wait for an answer of a worker.
+const ANSWER: Duration = Duration::from_secs(2);
+/// How long workers may take to put a program in force.
+const IN_FORCE: Duration = Duration::from_secs(10);
+/// How long workers may take to stop.
+const STOP: Duration = Duration::from_secs(2);
+
+/// How the appliance is to run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The configuration, read again on a reload.
+    pub configuration: PathBuf,
+    /// Workers; each has a core of its own if there are so many.
+    pub workers: usize,
+}
+
+/// A worker as the others see it.
+struct Hand {
+    orders: Sender<Order>,
+    wake: Arc<Wake>,
+    published: Arc<Mutex<Counts>>,
+    /// Rounds since the watchdog last looked.
+    rounds: Arc<AtomicU64>,
+}
+
+/// What only one at a time may change.
+struct Control {
+    model: Model,
+    names: Names,
+    program: Arc<Program>,
+    /// Those before it that a worker may still hold: they are freed here, not there.
+    former: Vec<Arc<Program>>,
+    occupancy: Arc<Occupancy>,
+    ports: Ports,
+    reloads: (u64, u64),
+    threads: Vec<Option<JoinHandle<()>>>,
+}
+
+/// A running appliance.
+pub struct Appliance {
+    settings: Settings,
+    begun: Instant,
+    workers: Vec<Hand>,
+    kernel: Kernel,
+    devices_changed: Receiver<()>,
+    control: Mutex<Control>,
+}
+
+/// Why a device cannot be a port.
+fn no_device(port: &str, device: &str, devices: &Devices) -> String {
+    let mut known: Vec<&str> = devices.by_name.keys().map(String::as_str).filter(|n| *n != "lo").collect();
+    known.sort_unstable();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    format!("port '{port}': there is no network device '{device}' here; there is {known}")
+}
+
+/// Checks what only matters when live: every port has a device that is there.
+fn check_ports(model: &Model, devices: &Devices) -> Result<(), Vec<String>> {
+    let mut sentences = Vec::new();
+    for port in &model.ports {
+        match &port.device {
+            None => sentences.push(format!(
+                "port '{}' has no device; to run live, say which: device: eth1",
+                port.name
+            )),
+            Some(device) => match devices.by_name.get(device) {
+                None => sentences.push(no_device(&port.name, device, devices)),
+                Some(found) if found.mtu < port.mtu => warn!(
+                    "port '{}': mtu {} is more than {device} carries ({}); larger packets will not leave",
+                    port.name, port.mtu, found.mtu
+                ),
+                Some(_) => (),
+            },
+        }
+    }
+    if sentences.is_empty() { Ok(()) } else { Err(sentences) }
+}
+
+impl Appliance {
+    /// Compiles the configuration, opens the devices and starts the workers.
+    ///
+    /// # Errors
+    /// Sentences that say why it cannot run here.
+    pub fn start(model: Model, settings: Settings) -> Result<Arc<Appliance>, Vec<String>> {
+        let begun = Instant::now();
+        let count = settings.workers.clamp(1, 64);
+        let wakes: Vec<Arc<Wake>> = (0..count).map(|_| Wake::new().map(Arc::new)).collect::<Result<_, _>>().map_err(|e| vec![format!("no event descriptor: {e}")])?;
+        let (neighbours, asked) = Neighbours::new();
+        let (say, devices_changed) = bounded(1);
+        let to_wake = wakes.clone();
+        let changed = Box::new(move || {
+            // One that waits says all.
+            let _ = say.try_send(());
+            to_wake.iter().for_each(|w| w.wake());
+        });
+        let kernel = Kernel::start(neighbours.clone(), asked, changed)
+            .map_err(|e| vec![format!("the kernel does not tell of its devices (netlink): {e}")])?;
+        let (_, devices) = kernel.devices();
+        check_ports(&model, &devices)?;
+
+        let mut names = Names::default();
+        let program = Arc::new(compile(&model, &mut names));
+        let mut occupancy = Occupancy::new(count);
+        occupancy.grow(&program);
+        let occupancy = Arc::new(occupancy);
+        let mut ports = Ports::default();
+        ports.want(&model.ports);
+        let news = news(&program, &occupancy, Vec::new(), &ports);
+
+        let (workers, threads) = start_workers(count, &wakes, &news, &neighbours, begun);
+        let control = Control {
+            model,
+            names,
+            program,
+            former: Vec::new(),
+            occupancy,
+            ports,
+            reloads: (0, 0),
+            threads,
+        };
+        let appliance =
+            Arc::new(Appliance { settings, begun, workers, kernel, devices_changed, control: Mutex::new(control) });
+        let failed = appliance.sync_ports(&mut lock(&appliance.control));
+        if failed.is_empty() { Ok(appliance) } else { Err(failed) }
+    }
+
+    /// Something comes out of here when devices, their addresses or neighbours have changed.
+    pub fn devices_changed(&self) -> &Receiver<()> {
+        &self.devices_changed
+    }
+
+    /// To be called when devices have changed, and every second or so: follows the devices, frees what is no longer used,
+    /// and looks whether all workers are alive.
+    ///
+    /// # Errors
+    /// A worker has ended on its own: what it says.
+    pub fn look_after(&self) -> Result<(), String> {
+        let mut control = lock(&self.control);
+        for sentence in self.sync_ports(&mut control) {
+            warn!("{sentence}");
+        }
+        control.former.retain(|program| Arc::strong_count(program) > 1);
+        for (number, thread) in control.threads.iter_mut().enumerate() {
+            let Some(ended) = thread.take_if(|t| t.is_finished()) else { continue };
+            let why = match ended.join() {
+                Ok(()) => "it ended".to_owned(),
+                Err(panic) => {
+                    let text = panic.downcast_ref::<String>().map(String::as_str);
+                    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
+                }
+            };
+            return Err(format!("worker {number} stopped: {why}"));
+        }
+        Ok(())
+    }
+
+    /// True if every worker has come round since this was last asked: a worker that has nothing to do comes round every
+    /// second.
+    pub fn is_alive(&self) -> bool {
+        self.workers.iter().all(|w| w.rounds.swap(0, Ordering::Relaxed) > 0)
+    }
+
+    /// Has the workers take what was received, send what is to be sent, and end; true if all did in time.
+    pub fn stop(&self) -> bool {
+        let mut control = lock(&self.control);
+        self.tell_all(|| Order::Stop);
+        let until = Instant::now() + STOP;
+        let mut all = true;
+        for thread in control.threads.iter_mut().filter_map(Option::take) {
+            while !thread.is_finished() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            all &= thread.is_finished() && thread.join().is_ok();
+        }
+        control.ports.detach();
+        all
+    }
+
+    fn tell_all(&self, order: impl Fn() -> Order) {
+        for worker in &self.workers {
+            worker.tell(order());
+        }
+    }
+
+    /// Opens, closes and renews ports as their devices and the configuration have it; what went wrong.
+    fn sync_ports(&self, control: &mut Control) -> Vec<String> {
+        let (_, devices) = self.kernel.devices();
+        let mut failed = Vec::new();
+        for change in control.ports.changes(&devices, self.workers.len(), &mut failed) {
+            let (worker, order) = change;
+            if let Some(hand) = self.workers.get(worker) {
+                hand.tell(order);
+            }
+        }
+        failed
+    }
+
+    fn try_reload(&self, control: &mut Control) -> Result<Reloaded, Vec<String>> {
+        let begin = Instant::now();
+        let faults = |faults: Vec<model::Fault>| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let model = model::load(&self.settings.configuration).map_err(faults)?;
+        check_ports(&model, &self.kernel.devices().1)?;
+        let program = Arc::new(recompile(&control.program, &control.model, &model, &mut control.names));
+        let affected = change::affected(&control.program, &program);
+        if control.occupancy.is_too_small(&program) {
+            control.occupancy = Arc::new(control.occupancy.successor(&program));
+        }
+        control.ports.want(&model.ports);
+        let mut news = news(&program, &control.occupancy, affected, &control.ports);
+        let (done, in_force) = bounded(self.workers.len());
+        news.done = Some(done);
+        let warnings = model.warnings.len();
+        control.former.push(std::mem::replace(&mut control.program, program));
+        control.model = model;
+        self.tell_all(|| Order::Adopt(news.clone()));
+        drop(news);
+        let until = begin + IN_FORCE;
+        for _ in &self.workers {
+            // A worker that does not answer is seen elsewhere.
+            let _ = in_force.recv_deadline(until);
+        }
+        for sentence in self.sync_ports(control) {
+            warn!("{sentence}");
+        }
+        Ok(Reloaded { generation: control.program.generation, took: begin.elapsed(), warnings })
+    }
+}
+
+impl Handle for Appliance {
+    fn snapshot(&self) -> Snapshot {
+        let workers: Vec<Counts> = self.workers.iter().map(|w| lock(&w.published).clone()).collect();
+        let mut total = Counts::default();
+        workers.iter().for_each(|w| total.add(w));
+        let control = lock(&self.control);
+        let names = &control.program.names;
+        let vnet = |number: u32| {
+            let customer = names.customer_of(number).map_or("", |c| names.customer_name(c));
+            (customer.to_owned(), names.vnet_name(number).to_owned())
+        };
+        Snapshot {
+            uptime: self.begun.elapsed(),
+            configuration: self.settings.configuration.display().to_string(),
+            generation: control.program.generation,
+            reloads: control.reloads,
+            ports: control.ports.facts(),
+            vnets: (0..names.vnet_count() as u32).map(vnet).collect(),
+            workers,
+            total,
+            program_bytes: control.program.memory() as u64,
+        }
+    }
+
+    fn flows(&self, wanted: &FlowsWanted) -> Vec<FlowFacts> {
+        let (answer, answers) = unbounded();
+        self.tell_all(|| Order::Flows(wanted.clone(), answer.clone()));
+        drop(answer);
+        let until = Instant::now() + ANSWER;
+        let mut all = Vec::new();
+        for _ in &self.workers {
+            let Ok(more) = answers.recv_deadline(until) else { break };
+            all.extend(more);
+        }
+        all.truncate(wanted.most);
+        all
+    }
+
+    fn reload(&self) -> Result<Reloaded, Vec<String>> {
+        let mut control = lock(&self.control);
+        let result = self.try_reload(&mut control);
+        match &result {
+            Ok(Reloaded { generation, took, .. }) => {
+                control.reloads.0 += 1;
+                info!(generation, took_ms = took.as_millis() as u64, "configuration in force");
+            }
+            Err(sentences) => {
+                control.reloads.1 += 1;
+                error!(faults = sentences.len(), "configuration refused; the old one stays in force");
+                sentences.iter().for_each(|s| error!("{s}"));
+            }
+        }
+        result
+    }
+
+    fn is_ready(&self) -> bool {
+        lock(&self.control).ports.are_open()
+    }
+}
+
+impl Hand {
+    fn tell(&self, order: Order) {
+        // A worker that has ended is seen by `look_after`.
+        let _ = self.orders.send(order);
+        self.wake.wake();
+    }
+}
+
+fn news(program: &Arc<Program>, occupancy: &Arc<Occupancy>, affected: Vec<u32>, ports: &Ports) -> News {
+    let index = |name: &str| program.port(name).unwrap_or(u16::MAX);
+    let number = |port: &crate::compile::Port| ports.number(&port.name).unwrap_or(u16::MAX);
+    News {
+        program: program.clone(),
+        occupancy: occupancy.clone(),
+        affected: affected.into(),
+        to_program: ports.names().map(index).collect(),
+        from_program: program.ports.iter().map(number).collect(),
+        done: None,
+    }
+}
+
+/// Starts the workers, each on a core of its own if there are enough.
+fn start_workers(
+    count: usize,
+    wakes: &[Arc<Wake>],
+    news: &News,
+    neighbours: &Arc<Neighbours>,
+    epoch: Instant,
+) -> (Vec<Hand>, Vec<Option<JoinHandle<()>>>) {
+    let (frames, incoming): (Vec<_>, Vec<_>) = wakes.iter().map(|_| bounded::<Handed>(QUEUE)).unzip();
+    let (back, emptied): (Vec<_>, Vec<_>) = wakes.iter().map(|_| bounded::<Handed>(QUEUE)).unzip();
+    let peers: Vec<Peer> = frames
+        .into_iter()
+        .zip(back)
+        .zip(wakes)
+        .map(|((frames, back), wake)| Peer { frames, back, wake: wake.clone() })
+        .collect();
+    let (shared, hasher, cores) = (Arc::new(Shared::default()), RandomState::new(), cores());
+    let (mut hands, mut threads) = (Vec::new(), Vec::new());
+    for (number, ((incoming, emptied), wake)) in incoming.into_iter().zip(emptied).zip(wakes).enumerate() {
+        let (orders, told) = unbounded();
+        let published = Arc::new(Mutex::new(Counts::default()));
+        let rounds = Arc::new(AtomicU64::new(0));
+        let beginning = Beginning {
+            number,
+            orders: told,
+            wake: wake.clone(),
+            peers: peers.clone(),
+            incoming,
+            emptied,
+            news: news.clone(),
+            neighbours: neighbours.clone(),
+            shared: shared.clone(),
+            published: published.clone(),
+            rounds: rounds.clone(),
+            hasher: hasher.clone(),
+            epoch,
+        };
+        // The last cores, so that the first is left to interrupts and everybody else.
+        let core = (count < cores.len()).then(|| cores[cores.len() - count + number]);
+        let work = move || {
+            if let Some(core) = core
+                && let Err(e) = pin(core)
+            {
+                warn!("worker {number} runs on any core: {e}");
+            }
+            Worker::new(beginning).run();
+        };
+        let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(work);
+        match thread {
+            Ok(thread) => threads.push(Some(thread)),
+            Err(e) => error!("worker {number} cannot be started: {e}"),
+        }
+        hands.push(Hand { orders, wake: wake.clone(), published, rounds });
+    }
+    (hands, threads)
+}

@@ -1,0 +1,210 @@
+//! Frames on their way out. The path writes Ethernet addresses that are made of IP addresses; here they become those of
+//! the device and of the neighbour. A frame whose neighbour is not known yet waits, if few do.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::count::PortCounts;
+use super::neighbours::{Neighbour, Neighbours, Table};
+use super::port::Opened;
+use crate::types::{Nanos, SECOND};
+use crate::wire::{be16, be32, ethernet, protocol};
+
+/// Neighbours that are found without a look into the snapshot.
+const NEAR: usize = 1024;
+/// Frames that wait for neighbours at most, of one worker.
+const WAITING: usize = 256;
+/// Frames that wait for the same neighbour at most.
+const WAITING_FOR_ONE: usize = 8;
+/// How long a frame waits at most: the kernel asks three times, a second apart.
+const PATIENCE: Nanos = 3 * SECOND;
+/// How often it is said that a neighbour is still used.
+const USED: Nanos = 60 * SECOND;
+
+/// A neighbour that was asked for lately.
+#[derive(Clone, Copy, Default)]
+struct Near {
+    /// The device above the IPv4 address.
+    key: u64,
+    /// The snapshot that said so; 0: none.
+    version: u64,
+    said: Nanos,
+    mac: [u8; 6],
+}
+
+/// A frame that waits for a neighbour.
+struct Waiting {
+    until: Nanos,
+    port: usize,
+    device: u32,
+    destination: IpAddr,
+    frame: Box<[u8]>,
+}
+
+/// The way out of one worker.
+pub(super) struct Egress {
+    neighbours: Arc<Neighbours>,
+    version: u64,
+    table: Arc<Table>,
+    near: Box<[Near]>,
+    waiting: VecDeque<Waiting>,
+}
+
+/// The underlay address that a frame of ours is sent to: the other end of its tunnel; of a plain packet the next router
+/// of the port, else its destination.
+fn destination(next_hop: Option<IpAddr>, frame: &[u8]) -> Option<IpAddr> {
+    let (at, length, next) = match be16(frame.get(..34)?, 12) {
+        ethernet::IPV4 => (30, 4, frame[23]),
+        _ => (38, 16, frame[20]),
+    };
+    match next_hop {
+        Some(next_hop) if next != protocol::GRE => Some(next_hop),
+        _ if length == 4 => Some(IpAddr::from(be32(frame, at).to_be_bytes())),
+        _ => Some(IpAddr::from(*frame.get(at..at + length)?.first_chunk::<16>()?)),
+    }
+}
+
+impl Egress {
+    pub fn new(neighbours: Arc<Neighbours>) -> Egress {
+        let (version, table) = neighbours.snapshot();
+        let near = vec![Near::default(); NEAR].into();
+        Egress { neighbours, version, table, near, waiting: VecDeque::new() }
+    }
+
+    /// Frames that wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Sends a frame that the path has written by an open port.
+    #[inline]
+    pub fn send(
+        &mut self,
+        number: usize,
+        port: &mut Opened,
+        next_hop: Option<IpAddr>,
+        frame: &mut [u8],
+        counts: &mut PortCounts,
+        now: Nanos,
+    ) {
+        let Some(destination) = destination(next_hop, frame) else { return };
+        let device = port.device;
+        match self.find(device, destination, now) {
+            Some(Neighbour::At(mac)) => put(port, mac, frame, counts),
+            Some(Neighbour::Unreachable) => counts.no_neighbour += 1,
+            Some(Neighbour::Pending) | None => {
+                let same = |w: &&Waiting| w.destination == destination && w.device == device;
+                if self.waiting.len() >= WAITING || self.waiting.iter().filter(same).count() >= WAITING_FOR_ONE
+                {
+                    counts.no_neighbour += 1;
+                    return;
+                }
+                let (until, frame) = (now + PATIENCE, frame.into());
+                self.waiting.push_back(Waiting { until, port: number, device, destination, frame });
+            }
+        }
+    }
+
+    /// What is known of a neighbour; who is not known is asked for.
+    #[inline]
+    fn find(&mut self, device: u32, destination: IpAddr, now: Nanos) -> Option<Neighbour> {
+        let IpAddr::V4(v4) = destination else { return self.find_far(device, destination) };
+        let key = u64::from(device) << 32 | u64::from(v4.to_bits());
+        let home = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % NEAR;
+        let version = self.version;
+        if let Some(near) = self.near.get(home)
+            && near.key == key
+            && near.version == version
+            && now < near.said + USED
+        {
+            return Some(Neighbour::At(near.mac));
+        }
+        let found = self.find_far(device, destination);
+        if let (Some(Neighbour::At(mac)), Some(near)) = (found, self.near.get_mut(home)) {
+            *near = Near { key, version, said: now, mac };
+            self.neighbours.miss(device, destination);
+        }
+        found
+    }
+
+    #[inline(never)]
+    fn find_far(&self, device: u32, destination: IpAddr) -> Option<Neighbour> {
+        let found = self.table.get(&(device, destination)).copied();
+        if found.is_none() {
+            self.neighbours.miss(device, destination);
+        }
+        found
+    }
+
+    /// Looks whether more is known than before, and sends what waited for it; forgets what has waited for too long.
+    pub fn look(&mut self, ports: &mut [Option<Opened>], counts: &mut [PortCounts], now: Nanos) {
+        let news = self.neighbours.version() != self.version;
+        if news {
+            (self.version, self.table) = self.neighbours.snapshot();
+        }
+        if !news && self.waiting.front().is_none_or(|w| w.until > now) {
+            return;
+        }
+        for _ in 0..self.waiting.len() {
+            let Some(mut waiting) = self.waiting.pop_front() else { return };
+            let Some(counts) = counts.get_mut(waiting.port) else { continue };
+            let known = self.find_far(waiting.device, waiting.destination);
+            let port = ports.get_mut(waiting.port).and_then(Option::as_mut);
+            match (known, port.filter(|port| port.device == waiting.device)) {
+                (Some(Neighbour::At(mac)), Some(port)) => put(port, mac, &mut waiting.frame, counts),
+                (Some(Neighbour::Unreachable), _) | (_, None) => counts.no_neighbour += 1,
+                _ if waiting.until <= now => counts.no_neighbour += 1,
+                _ => self.waiting.push_back(waiting),
+            }
+        }
+    }
+
+    /// Forgets what waits; it is counted.
+    pub fn give_up(&mut self, counts: &mut [PortCounts]) {
+        for waiting in self.waiting.drain(..) {
+            if let Some(counts) = counts.get_mut(waiting.port) {
+                counts.no_neighbour += 1;
+            }
+        }
+    }
+}
+
+/// Puts a frame into the ring of its port.
+#[inline]
+fn put(port: &mut Opened, mac: [u8; 6], frame: &mut [u8], counts: &mut PortCounts) {
+    if let Some(head) = frame.first_chunk_mut::<12>() {
+        head[..6].copy_from_slice(&mac);
+        head[6..].copy_from_slice(&port.mac);
+    }
+    if !port.up {
+        counts.device_down += 1;
+    } else if port.send(frame) {
+        counts.out_frames += 1;
+        counts.out_bytes += frame.len() as u64;
+    } else {
+        counts.send_full += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tunnels_go_to_their_end_and_plain_packets_to_the_next_router() {
+        let mut v4 = vec![0; 60];
+        v4[12..14].copy_from_slice(&[0x08, 0x00]);
+        v4[30..34].copy_from_slice(&[192, 0, 2, 7]);
+        let (end, router) = (IpAddr::from([192, 0, 2, 7]), IpAddr::from([203, 0, 113, 1]));
+        v4[23] = protocol::TCP;
+        assert_eq!([destination(None, &v4), destination(Some(router), &v4)], [Some(end), Some(router)]);
+        v4[23] = protocol::GRE;
+        assert_eq!(destination(Some(router), &v4), Some(end));
+        let mut v6 = vec![0; 60];
+        v6[12..14].copy_from_slice(&[0x86, 0xdd]);
+        v6[53] = 9;
+        assert_eq!(destination(None, &v6), Some("::9".parse().unwrap()));
+        assert_eq!(destination(None, &v6[..50]), None);
+    }
+}

@@ -1,0 +1,565 @@
+//! A worker: receives at its ports, runs the packets of its flows through the path, and sends what leaves.
+//!
+//! Between two rounds it carries out orders (another program, a port that comes or goes, a question), so that a batch
+//! sees one program from its first packet to its last. It works as long as there is something, then sleeps until a
+//! device, another worker or an order wakes it.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ahash::RandomState;
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+
+use super::count::{Counts, PortCounts, VnetCounts};
+use super::egress::Egress;
+use super::handle::{FlowFacts, FlowsWanted};
+use super::list::Listing;
+use super::neighbours::Neighbours;
+use super::port::Opened;
+use crate::compile::Program;
+use crate::dataplane::ingress::ingress;
+use crate::dataplane::state::{ErrorRate, Received, Sent};
+use crate::dataplane::{
+    Context, Input, Occupancy, Results, Shard, change, process, sort, spread_of_arrival, worker,
+};
+use crate::model::Sequence;
+use crate::packet::{FlowState, Outcome, Reason, Verdict};
+use crate::sys::{Frames, Wake, poll};
+use crate::types::{Nanos, SECOND};
+
+/// Frames that are taken from a port in a round at most.
+const BURST: usize = 256;
+/// Batches that may wait for a worker.
+pub(super) const QUEUE: usize = 64;
+/// How often counts are published at least, while there are new ones.
+const PUBLISH: Duration = Duration::from_millis(50);
+/// How long a worker sleeps at most while it holds flow records, which expire.
+const NAP: Duration = Duration::from_millis(100);
+/// Flow records that are looked at for expiry after a nap.
+const EXPIRE: usize = 4096;
+/// How long a worker goes on at most once it is told to stop.
+const DRAIN: Duration = Duration::from_millis(300);
+
+/// What is put in force.
+#[derive(Clone)]
+pub(super) struct News {
+    pub program: Arc<Program>,
+    pub occupancy: Arc<Occupancy>,
+    /// VNets as [`change::affected`] says.
+    pub affected: Arc<[u32]>,
+    /// The index in the program of each port, by its number; `u16::MAX`: it is not configured.
+    pub to_program: Arc<[u16]>,
+    /// And back.
+    pub from_program: Arc<[u16]>,
+    /// Who has it in force says so here.
+    pub done: Option<Sender<()>>,
+}
+
+/// What a worker is told.
+pub(super) enum Order {
+    /// Put this in force.
+    Adopt(News),
+    /// Use this port from now on; what was there before is closed.
+    Open(usize, Box<Opened>),
+    /// Stop using this port.
+    Close(usize),
+    /// The device of this port is up or down, and has this MAC address.
+    Device(usize, bool, [u8; 6]),
+    /// Say which flow records there are.
+    Flows(FlowsWanted, Sender<Vec<FlowFacts>>),
+    /// Take what has been received, send what is to be sent, and end.
+    Stop,
+}
+
+/// Frames for another worker, copied: they lie in its bytes. The port of an input is the port's number here.
+#[derive(Default)]
+pub(super) struct Handed {
+    bytes: Vec<u8>,
+    inputs: Vec<Input>,
+    from: usize,
+}
+
+/// How other workers are reached.
+#[derive(Clone)]
+pub(super) struct Peer {
+    pub frames: Sender<Handed>,
+    /// Emptied lists come back to who made them.
+    pub back: Sender<Handed>,
+    pub wake: Arc<Wake>,
+}
+
+/// What all workers share. The packet path itself takes none of these locks: sequence numbers of tunnels that have
+/// them, and ICMP errors.
+#[derive(Default)]
+pub(super) struct Shared {
+    pub sent: Mutex<Sent>,
+    pub rate: Mutex<ErrorRate>,
+}
+
+/// What a worker begins with.
+pub(super) struct Beginning {
+    pub number: usize,
+    pub orders: Receiver<Order>,
+    pub wake: Arc<Wake>,
+    pub peers: Vec<Peer>,
+    pub incoming: Receiver<Handed>,
+    pub emptied: Receiver<Handed>,
+    pub news: News,
+    pub neighbours: Arc<Neighbours>,
+    pub shared: Arc<Shared>,
+    pub published: Arc<Mutex<Counts>>,
+    pub rounds: Arc<AtomicU64>,
+    pub hasher: RandomState,
+    /// When the clock of all workers began.
+    pub epoch: Instant,
+}
+
+/// A worker with everything it owns.
+pub(super) struct Worker {
+    number: usize,
+    orders: Receiver<Order>,
+    wake: Arc<Wake>,
+    peers: Vec<Peer>,
+    incoming: Receiver<Handed>,
+    emptied: Receiver<Handed>,
+    news: News,
+    /// Some tunnel refuses old sequence numbers.
+    strict: bool,
+    shared: Arc<Shared>,
+    shard: Shard,
+    received: Received,
+    results: Results,
+    ports: Vec<Option<Opened>>,
+    frames: Frames,
+    inputs: Vec<Input>,
+    sorted: Vec<Vec<Input>>,
+    egress: Egress,
+    listing: Option<Listing>,
+    counts: Counts,
+    published: Arc<Mutex<Counts>>,
+    /// Says that this worker comes round.
+    rounds: Arc<AtomicU64>,
+    publish_at: Instant,
+    unpublished: bool,
+    epoch: Instant,
+    stop_at: Option<Instant>,
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_strict(program: &Program) -> bool {
+    program.tunnels.iter().any(|t| t.sequence == Sequence::Strict)
+}
+
+/// The time of packets: from when the appliance began, and never near 0.
+fn nanos(since: Duration) -> Nanos {
+    SECOND + since.as_nanos() as Nanos
+}
+
+impl Worker {
+    pub fn new(with: Beginning) -> Worker {
+        let Beginning { number, orders, wake, peers, incoming, emptied, news, .. } = with;
+        Worker {
+            number,
+            orders,
+            wake,
+            sorted: vec![Vec::new(); peers.len()],
+            peers,
+            incoming,
+            emptied,
+            strict: is_strict(&news.program),
+            news,
+            shared: with.shared,
+            shard: Shard::numbered(number, with.hasher),
+            received: Received::default(),
+            results: Results::default(),
+            ports: Vec::new(),
+            frames: Frames::default(),
+            inputs: Vec::new(),
+            egress: Egress::new(with.neighbours),
+            listing: None,
+            counts: Counts { reasons: vec![0; Reason::ALL.len()], ..Counts::default() },
+            published: with.published,
+            rounds: with.rounds,
+            publish_at: Instant::now(),
+            unpublished: true,
+            epoch: with.epoch,
+            stop_at: None,
+        }
+    }
+
+    /// Works until it is told to stop; then everything is counted and published.
+    pub fn run(mut self) {
+        self.make_room_for_counts();
+        loop {
+            let begin = Instant::now();
+            self.rounds.store(1, Ordering::Relaxed);
+            self.carry_out_orders(begin);
+            let now = nanos(begin.duration_since(self.epoch));
+            let did = self.round(now);
+            self.list_flows(now);
+            let end = Instant::now();
+            if did > 0 {
+                self.counts.busy += end.duration_since(begin).as_nanos() as u64;
+                self.unpublished = true;
+            }
+            match self.stop_at {
+                Some(at) if did == 0 && self.all_sent() || at <= end => break,
+                Some(_) => std::thread::yield_now(),
+                None if did == 0 && self.listing.is_none() => self.sleep(now, end),
+                None => (),
+            }
+            if self.unpublished && end >= self.publish_at {
+                self.publish(end);
+            }
+        }
+        self.egress.give_up(&mut self.counts.ports);
+        self.publish(Instant::now());
+    }
+
+    /// Takes what there is, of all ports and of other workers, and runs it; how many frames that was.
+    fn round(&mut self, now: Nanos) -> usize {
+        let mut did = self.take_incoming(now);
+        self.frames.clear();
+        self.inputs.clear();
+        for number in 0..self.ports.len() {
+            self.receive(number, now);
+        }
+        did += self.inputs.len();
+        let mut inputs = std::mem::take(&mut self.inputs);
+        let frames = std::mem::take(&mut self.frames);
+        if self.peers.len() == 1 {
+            self.run_batch(&frames.bytes, &inputs, true, now);
+        } else if !inputs.is_empty() {
+            self.share_out(&frames.bytes, &inputs, now);
+        }
+        inputs.clear();
+        (self.inputs, self.frames) = (inputs, frames);
+        self.egress.look(&mut self.ports, &mut self.counts.ports, now);
+        for port in self.ports.iter_mut().flatten() {
+            port.flush();
+        }
+        did
+    }
+
+    /// Takes frames from a port.
+    fn receive(&mut self, number: usize, now: Nanos) {
+        let Some(Some(port)) = self.ports.get_mut(number) else { return };
+        if !port.receives {
+            return;
+        }
+        let first = self.frames.list.len();
+        port.receive(&mut self.frames, BURST);
+        let index = self.news.to_program.get(number).copied().unwrap_or(u16::MAX);
+        let Some(counts) = self.counts.ports.get_mut(number) else { return };
+        for got in self.frames.list.get(first..).unwrap_or_default() {
+            counts.in_frames += 1;
+            counts.in_bytes += u64::from(got.end - got.start);
+            self.inputs.push(Input {
+                start: got.start,
+                end: got.end,
+                original: got.original,
+                port: index,
+                now,
+            });
+        }
+    }
+
+    /// Sorts received frames by worker, runs its own, and hands over the others.
+    fn share_out(&mut self, bytes: &[u8], inputs: &[Input], now: Nanos) {
+        let mut sorted = std::mem::take(&mut self.sorted);
+        if self.strict {
+            self.sort_strictly(bytes, inputs, &mut sorted);
+        } else {
+            sort(&self.news.program, bytes, inputs, &mut sorted);
+        }
+        for (whose, list) in sorted.iter_mut().enumerate() {
+            if whose == self.number {
+                self.run_batch(bytes, list, !self.strict, now);
+            } else if !list.is_empty() {
+                self.hand_over(whose, bytes, list);
+            }
+            list.clear();
+        }
+        self.sorted = sorted;
+    }
+
+    /// Checks steps 1 to 5 first, because sequence numbers are checked in the order in which frames were received.
+    fn sort_strictly(&mut self, bytes: &[u8], inputs: &[Input], sorted: &mut [Vec<Input>]) {
+        let program = self.news.program.clone();
+        for input in inputs {
+            let frame = bytes.get(input.start as usize..input.end as usize).unwrap_or_default();
+            match ingress(&program, Some(&mut self.received), input.port, frame, input.original) {
+                Err(Outcome { verdict, vnet, .. }) => self.count(verdict, vnet, false),
+                Ok(arrival) => {
+                    let whose = worker(spread_of_arrival(&arrival, frame), sorted.len());
+                    if let Some(list) = sorted.get_mut(whose) {
+                        list.push(*input);
+                    }
+                }
+            }
+        }
+    }
+
+    fn hand_over(&mut self, whose: usize, bytes: &[u8], inputs: &[Input]) {
+        let Some(peer) = self.peers.get(whose) else { return };
+        let mut handed = self.emptied.try_recv().unwrap_or_default();
+        handed.from = self.number;
+        for input in inputs {
+            let frame = bytes.get(input.start as usize..input.end as usize).unwrap_or_default();
+            // The inner packet begins a cache line if the bytes do.
+            let start = handed.bytes.len().next_multiple_of(64) + 64 - 42;
+            handed.bytes.resize(start, 0);
+            handed.bytes.extend_from_slice(frame);
+            let end = (start + frame.len()) as u32;
+            let port = self.news.from_program.get(usize::from(input.port)).copied().unwrap_or(u16::MAX);
+            handed.inputs.push(Input { start: start as u32, end, port, ..*input });
+        }
+        let slack = handed.bytes.len() + 128;
+        handed.bytes.resize(slack, 0);
+        let count = inputs.len() as u64;
+        match peer.frames.try_send(handed) {
+            Ok(()) => {
+                self.counts.handed_over += count;
+                peer.wake.wake();
+            }
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.counts.queue_full += count,
+        }
+    }
+
+    /// Runs what others have handed over.
+    fn take_incoming(&mut self, now: Nanos) -> usize {
+        let mut did = 0;
+        // Own ports have their turn, too.
+        for _ in 0..4 {
+            let Ok(mut handed) = self.incoming.try_recv() else { break };
+            let to_program = self.news.to_program.clone();
+            for input in &mut handed.inputs {
+                // Its program may have been another one.
+                input.port = to_program.get(usize::from(input.port)).copied().unwrap_or(u16::MAX);
+                input.now = now;
+            }
+            did += handed.inputs.len();
+            self.run_batch(&handed.bytes, &handed.inputs, !self.strict, now);
+            handed.bytes.clear();
+            handed.inputs.clear();
+            if let Some(peer) = self.peers.get(handed.from) {
+                // A list that does not go back is made anew.
+                let _ = peer.back.try_send(handed);
+            }
+        }
+        did
+    }
+
+    /// Runs frames through the path and sends what leaves. `checks`: sequence numbers have not been checked yet.
+    fn run_batch(&mut self, bytes: &[u8], inputs: &[Input], checks: bool, now: Nanos) {
+        if inputs.is_empty() {
+            return;
+        }
+        let News { program, occupancy, .. } = &self.news;
+        let context = Context { program, occupancy, quoted: None };
+        self.results.clear();
+        let received = checks.then_some(&mut self.received);
+        process(context, received, &mut self.shard, bytes, inputs, &mut self.results);
+        self.counts.batches += 1;
+        let mut results = std::mem::take(&mut self.results);
+        self.deliver(&mut results, now);
+        self.results = results;
+    }
+
+    /// Counts what became of a batch, and sends its frames.
+    fn deliver(&mut self, results: &mut Results, now: Nanos) {
+        let (mut next_error, mut next_number) = (0, 0);
+        let program = self.news.program.clone();
+        let shared = self.shared.clone();
+        for packet in 0..results.done.len() {
+            let Some(brief) = results.done.get(packet).copied() else { break };
+            let opened = brief.flow == FlowState::New;
+            self.count(brief.verdict, results.vnet(packet), opened);
+            self.counts.opened += u64::from(brief.opened);
+            let (first, end) = brief.frames;
+            if first == end {
+                continue;
+            }
+            let mut range = first as usize..end as usize;
+            if let Some((_, kind, of)) = results.errors.get(next_error).filter(|e| e.0 as usize == packet) {
+                next_error += 1;
+                if lock(&shared.rate).allow(*of, now) {
+                    self.counts.generated[*kind as usize % 3] += 1;
+                } else {
+                    self.counts.withheld += 1;
+                    range.end = range.start;
+                }
+            }
+            let output = &mut results.output;
+            while let Some(numbered) = output.numbered.get(next_number).filter(|n| n.frame < end) {
+                next_number += 1;
+                if range.contains(&(numbered.frame as usize)) {
+                    let at = numbered.at as usize;
+                    let number = lock(&shared.sent).next(numbered.tunnel, numbered.remote);
+                    if let Some(place) = output.bytes.get_mut(at..at + 4) {
+                        place.copy_from_slice(&number.to_be_bytes());
+                    }
+                }
+            }
+            for frame in output.frames.get(range).unwrap_or_default() {
+                let number = self.news.from_program.get(usize::from(frame.port)).copied();
+                let number = usize::from(number.unwrap_or(u16::MAX));
+                let next_hop = program.ports.get(usize::from(frame.port)).and_then(|p| p.next_hop);
+                let bytes = output.bytes.get_mut(frame.start as usize..frame.end as usize);
+                let Some(counts) = self.counts.ports.get_mut(number) else { continue };
+                match (self.ports.get_mut(number), bytes) {
+                    (Some(Some(port)), Some(bytes)) => {
+                        self.egress.send(number, port, next_hop, bytes, counts, now);
+                    }
+                    _ => counts.device_down += 1,
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn count(&mut self, verdict: Verdict, vnet: Option<u32>, opened: bool) {
+        let counts = &mut self.counts;
+        counts.packets += 1;
+        let forwarded = match verdict {
+            Verdict::Forward => {
+                counts.forwarded += 1;
+                true
+            }
+            Verdict::Drop(reason) | Verdict::Punt(reason) => {
+                if let Some(count) = counts.reasons.get_mut(reason as usize) {
+                    *count += 1;
+                }
+                false
+            }
+        };
+        if let Some(vnet) = vnet.and_then(|v| counts.vnets.get_mut(v as usize)) {
+            vnet.forwarded += u64::from(forwarded);
+            vnet.dropped += u64::from(!forwarded);
+            vnet.opened += u64::from(opened);
+        }
+    }
+
+    fn carry_out_orders(&mut self, begin: Instant) {
+        while let Ok(order) = self.orders.try_recv() {
+            self.unpublished = true;
+            match order {
+                Order::Adopt(news) => self.adopt(news, begin),
+                Order::Open(number, port) => {
+                    if self.ports.len() <= number {
+                        self.ports.resize_with(number + 1, || None);
+                    }
+                    if let Some(place) = self.ports.get_mut(number) {
+                        *place = Some(*port);
+                    }
+                    self.make_room_for_counts();
+                }
+                Order::Close(number) => {
+                    self.count_losses();
+                    if let Some(place) = self.ports.get_mut(number) {
+                        *place = None;
+                    }
+                }
+                Order::Device(number, up, mac) => {
+                    if let Some(Some(port)) = self.ports.get_mut(number) {
+                        (port.up, port.mac) = (up, mac);
+                    }
+                }
+                Order::Flows(wanted, answer) => self.listing = Some(Listing::new(wanted, answer)),
+                Order::Stop => self.stop_at = Some(begin + DRAIN),
+            }
+        }
+    }
+
+    /// Puts another program in force.
+    fn adopt(&mut self, news: News, begin: Instant) {
+        let now = nanos(begin.duration_since(self.epoch));
+        if !Arc::ptr_eq(&news.occupancy, &self.news.occupancy) {
+            self.shard.tally(&self.news.occupancy).move_to(self.shard.tally(&news.occupancy));
+        }
+        self.received.keep(&news.program);
+        change::adopt(&mut self.shard, &news.occupancy, &news.program, &news.affected, now);
+        self.strict = is_strict(&news.program);
+        self.news = news;
+        self.make_room_for_counts();
+        if let Some(done) = self.news.done.take() {
+            // Who asked may not wait any longer.
+            let _ = done.try_send(());
+        }
+    }
+
+    fn make_room_for_counts(&mut self) {
+        let ports = self.news.to_program.len().max(self.ports.len());
+        let vnets = self.news.program.names.vnet_count();
+        if self.counts.ports.len() < ports {
+            self.counts.ports.resize(ports, PortCounts::default());
+        }
+        if self.counts.vnets.len() < vnets {
+            self.counts.vnets.resize(vnets, VnetCounts::default());
+        }
+    }
+
+    /// Goes on with a list of flow records, if somebody has asked for one.
+    fn list_flows(&mut self, now: Nanos) {
+        if let Some(listing) = &mut self.listing
+            && listing.go_on(&self.shard.flows, &self.news.program, now)
+        {
+            self.listing = None;
+        }
+    }
+
+    /// True if nothing is left to send.
+    fn all_sent(&mut self) -> bool {
+        self.egress.waiting() == 0 && self.ports.iter_mut().flatten().all(Opened::flush)
+    }
+
+    fn count_losses(&mut self) {
+        for (port, counts) in self.ports.iter_mut().zip(&mut self.counts.ports) {
+            if let Some(port) = port.as_mut().filter(|p| p.receives) {
+                counts.ring_full += port.new_losses();
+            }
+        }
+    }
+
+    /// Lets others see what was counted.
+    fn publish(&mut self, at: Instant) {
+        self.count_losses();
+        self.counts.flows = self.shard.flows.len() as u64;
+        self.counts.table_bytes = self.shard.memory() as u64;
+        lock(&self.published).clone_from(&self.counts);
+        self.publish_at = at + PUBLISH;
+        self.unpublished = false;
+    }
+
+    /// Waits until there is something to do, or for as long as may be.
+    fn sleep(&mut self, now: Nanos, since: Instant) {
+        self.shard.reap_some(&self.news.occupancy, now, EXPIRE);
+        if self.unpublished {
+            self.publish(since);
+        }
+        let holds = !self.shard.flows.is_empty() || self.egress.waiting() > 0 || self.has_unsent();
+        // What is left in a ring is tried again soon, all else wakes by itself.
+        let most = match (self.has_unsent(), holds) {
+            (true, _) => Duration::from_millis(1),
+            (_, true) => NAP,
+            _ => 10 * NAP,
+        };
+        let mut fds = vec![self.wake.as_fd()];
+        fds.extend(self.ports.iter().flatten().filter(|p| p.receives).map(AsFd::as_fd));
+        let result = poll(&fds, Some(most));
+        self.wake.clear();
+        if result.is_err() {
+            // Whatever it was, it must not become a busy loop.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.ports.iter().flatten().any(Opened::is_dirty)
+    }
+}

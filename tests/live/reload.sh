@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Reloads under load (RELOADS of them, 200 if unsaid): no packet is lost, and none is judged by half a configuration. Under
+# one configuration the rules deny UDP port 25 to the Internet, under the other its route is None: only a mixture of both
+# lets a packet through. Refused configurations change nothing.
+. "$(dirname "$0")/../../tools/live/lib.sh"
+. "$(dirname "$0")/checks.sh"
+
+underlay || fail "the underlay does not come up"
+configuration "$WORK/a.yaml"
+sed -i 's/name: DenySmtp, priority: 100, direction: Outbound, access: Deny, protocol: Tcp/name: DenyMail, priority: 100, direction: Outbound, access: Deny, protocol: "*"/' "$WORK/a.yaml"
+sed -e 's/name: DenyMail, priority: 100, direction: Outbound, access: Deny/name: AllowMail, priority: 100, direction: Outbound, access: Allow/' \
+    -e 's/^          - {name: by-firewall.*/&\n          - {name: nowhere, addressPrefix: 192.0.2.25\/32, nextHopType: None}/' "$WORK/a.yaml" >"$WORK/b.yaml"
+cmp -s "$WORK/a.yaml" "$WORK/b.yaml" && fail "the configurations do not differ"
+"$CLEARWAY" check "$WORK/b.yaml" >/dev/null || fail "the other configuration is refused"
+ip -n $RUN-internet addr add 192.0.2.25/32 dev lo
+cp "$WORK/a.yaml" "$WORK/config.yaml"
+start_clearway "$WORK/config.yaml" || fail "clearway does not start: $(tail -n 5 "$WORK/clearway.log")"
+check "ping before" on web ping -c 2 -i 0.2 -W 2 10.1.0.5
+
+on internet tcpdump -qni u0 -w "$WORK/mail.pcap" 'udp port 25' >/dev/null 2>&1 &
+PROCESSES+=($!)
+# A new flow each, all the time, to where only a mixture lets it go.
+on web python3 -c "
+import socket, time
+while True:
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.sendto(b'mail', ('192.0.2.25', 25)); s.close(); time.sleep(0.001)" &
+PROCESSES+=($!)
+on db iperf3 -s -p 5201 -D --logfile "$WORK/iperf.log" -I "$WORK/iperf.pid"
+sleep 0.5
+count=${RELOADS:-200}
+on web iperf3 -c 10.1.0.5 -p 5201 -u -b 20M -l 1000 -t 600 -J >"$WORK/udp.json" 2>&1 &
+udp=$!
+on web ping -q -i 0.01 192.168.9.1 >"$WORK/ping.txt" 2>&1 &
+ping=$!
+sleep 1
+began=$(date +%s%N)
+for ((i = 1; i <= count; i++)); do
+    cp "$WORK/$([ $((i % 2)) = 1 ] && echo b || echo a).yaml" "$WORK/config.yaml"
+    ask reload >"$WORK/said" 2>&1 || fail "reload $i: $(cat "$WORK/said")"
+done
+took=$((($(date +%s%N) - began) / 1000000))
+pass "$count reloads in $took ms"
+cp "$WORK/config.yaml" "$WORK/good.yaml"
+echo "ports: {}" >"$WORK/config.yaml"
+ask reload >"$WORK/said" 2>&1
+[ $? = 1 ] || fail "a bad configuration is not refused"
+pass "a bad configuration is refused: $(head -n 1 "$WORK/said")"
+cp "$WORK/good.yaml" "$WORK/config.yaml"
+sleep 0.5
+kill -INT $ping $udp
+wait $ping $udp 2>/dev/null
+sleep 0.5
+grep -Eq ' 0% packet loss' "$WORK/ping.txt" || fail "pings were lost: $(grep loss "$WORK/ping.txt")"
+pass "ping: $(grep loss "$WORK/ping.txt")"
+python3 - "$WORK/udp.json" <<'P' || fail "UDP packets were lost or came out of order: $(tail -n 4 "$WORK/iperf.log")"
+import json, sys
+sent = json.load(open(sys.argv[1]))["end"]
+sent = sent.get("sum_sent") or sent["sum"]
+print("    iperf3 sent", sent["packets"])
+P
+ask counters --json >"$WORK/counters.json"
+python3 - "$WORK/counters.json" $count <<'P' || fail "the counts are not those of whole configurations"
+import json, sys
+c, count = json.load(open(sys.argv[1])), int(sys.argv[2])
+dropped = {k: v for k, v in c["dropped"].items() if v}
+print("    dropped:", dropped, "generation:", c["generation"])
+lost = sum(sum(p["lost"].values()) for p in c["ports"])
+sys.exit(0 if set(dropped) <= {"nsg-deny", "route-none"} and len(dropped) == 2 and not lost and c["generation"] == count + 1 else 1)
+P
+pass "only what one of the configurations drops was dropped"
+mails=$(tcpdump -nr "$WORK/mail.pcap" 2>/dev/null | wc -l)
+[ "$mails" = 0 ] || fail "$mails packets went by a mixture of configurations"
+pass "nothing went by a mixture of configurations"
+balanced
+done_testing
