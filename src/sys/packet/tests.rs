@@ -145,12 +145,12 @@ fn a_vlan_tag_arrives_where_it_was() {
 #[test]
 fn echoes_are_told_apart_where_the_kernel_gives_them() {
     on_a_link(|| {
-        let (mut a, mut b) = (open("west"), open("east"));
+        let (mut a, mut b, mut other) = (open("west"), open("east"), open("west"));
         set(a.as_fd(), SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &0_i32).unwrap();
         a.echoes = true;
-        // With the bypass the kernel shows nobody what is sent.
-        set(a.as_fd(), SOL_PACKET, libc::PACKET_QDISC_BYPASS, &0_i32).unwrap();
-        send(&mut a, &frame(1, 60));
+        // With the bypass, and of a socket's own, the kernel shows nobody what is sent.
+        set(other.as_fd(), SOL_PACKET, libc::PACKET_QDISC_BYPASS, &0_i32).unwrap();
+        send(&mut other, &frame(1, 60));
         poll(&[a.as_fd()], Some(QUIET)).unwrap();
         assert_ne!(a.receive.status(0) & libc::TP_STATUS_USER, 0);
         assert!(is_quiet(&mut a));
@@ -321,6 +321,8 @@ fn checksums_that_the_kernel_left_open_are_completed() {
         let socket = std::net::UdpSocket::bind("10.0.0.1:4000").unwrap();
         socket.send_to(b"not even", "10.0.0.2:53").unwrap();
         let mut frames = Frames::new();
+        poll(&[b.as_fd()], Some(PATIENCE)).unwrap();
+        assert_ne!(b.receive.status(0) & libc::TP_STATUS_CSUMNOTREADY, 0);
         receive(&mut b, &mut frames, 1);
         let whole = frames.frame(frames.list[0]);
         assert_eq!((whole.len(), &whole[..6], &whole[42..]), (50, &[2, 0, 0, 0, 0, 2][..], &b"not even"[..]));
