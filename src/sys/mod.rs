@@ -1,5 +1,5 @@
-//! The floor that touches the machine: huge pages, prefetch, vector compares. All unsafe code of the crate stands here,
-//! behind functions that no argument can misuse.
+//! The floor that touches the machine: huge pages, prefetch, vector compares, the rings of network devices. All unsafe
+//! code of the crate stands here, behind functions that no argument can misuse.
 #![allow(unsafe_code)]
 
 mod arena;
@@ -7,10 +7,18 @@ mod block;
 mod lanes;
 mod line;
 mod lines;
+#[cfg(target_os = "linux")]
+mod link;
 mod memory;
+#[cfg(target_os = "linux")]
+mod packet;
+#[cfg(target_os = "linux")]
+mod poll;
 mod ports;
 mod prefetch;
 mod region;
+#[cfg(target_os = "linux")]
+mod thread;
 mod turn;
 mod wide;
 
@@ -18,9 +26,17 @@ pub use arena::Arena;
 pub use block::Block;
 pub use line::Line;
 pub use lines::Lines;
+#[cfg(target_os = "linux")]
+pub use link::{index_of, mac_and_mtu};
 pub use memory::huge_pages_allowed;
+#[cfg(target_os = "linux")]
+pub use packet::{Filter, Frames, Got, Instruction, PacketOptions, PacketSocket, complete_checksum};
+#[cfg(target_os = "linux")]
+pub use poll::{Wake, poll};
 pub use prefetch::{prefetch, prefetch_index, prefetch_two};
 pub use region::Region;
+#[cfg(target_os = "linux")]
+pub use thread::{cores, pin};
 pub use turn::{Blocks, Turned};
 #[cfg(test)]
 pub(crate) use wide::every;
