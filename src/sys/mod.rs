@@ -4,6 +4,8 @@
 
 mod arena;
 mod block;
+#[cfg(target_os = "linux")]
+pub mod bpf;
 mod lanes;
 mod line;
 mod lines;
