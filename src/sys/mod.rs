@@ -6,6 +6,7 @@ mod arena;
 mod block;
 #[cfg(target_os = "linux")]
 pub mod bpf;
+pub mod frames;
 mod lanes;
 mod line;
 mod lines;
@@ -15,6 +16,8 @@ mod prefetch;
 mod region;
 mod turn;
 mod wide;
+#[cfg(target_os = "linux")]
+pub mod xdp;
 
 pub use arena::Arena;
 pub use block::Block;

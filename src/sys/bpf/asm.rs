@@ -130,7 +130,7 @@ impl Asm {
     }
 
     /// What was loaded in the machine's byte order becomes what network order says; a byte stays.
-    pub fn from_network(&mut self, size: Size, register: Reg) {
+    pub fn network_to_host(&mut self, size: Size, register: Reg) {
         let bits = match size {
             Size::Word => 32,
             Size::Half => 16,

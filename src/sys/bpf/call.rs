@@ -15,7 +15,7 @@ const LINK_UPDATE: libc::c_long = 29;
 
 const MAP_OF_XDP_SOCKETS: u32 = 17;
 
-/// What the verifier may say; the kernel refuses a longer program than this can tell about only if it fails anyhow.
+/// Room for what the verifier says of a program that it refuses; of more, newer kernels keep the end.
 const LOG: usize = 1 << 20;
 
 /// A kind of program: what it is called in sentences, `enum bpf_prog_type`, and where it will be attached.

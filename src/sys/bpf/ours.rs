@@ -156,7 +156,7 @@ impl Code {
     fn field(&mut self, size: Size, offset: i16) {
         if self.direct {
             self.a.load(size, Reg::R0, Reg::R7, offset);
-            self.a.from_network(size, Reg::R0);
+            self.a.network_to_host(size, Reg::R0);
         } else {
             self.a.load_network(size, Reg::R7, i32::from(offset));
         }

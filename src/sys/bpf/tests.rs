@@ -269,8 +269,9 @@ fn frames() -> Vec<Vec<u8>> {
             frames.push(ethernet(KERNEL_MAC, WIRE_MAC, first, &rest));
         }
         if n % 31 == 0 {
-            for whole in frames[frames.len() - tags.len()..].to_vec() {
-                let ends = (1..whole.len()).filter(|l| *l < 24 || l % 5 == n % 5 || *l > 50);
+            let whole = frames.split_off(frames.len() - tags.len());
+            for whole in &whole {
+                let ends = (1..=whole.len()).filter(|l| *l < 24 || l % 5 == n % 5 || *l > 50);
                 frames.extend(ends.map(|length| whole[..length].to_vec()));
             }
         }
