@@ -4,6 +4,9 @@
 
 mod arena;
 mod block;
+#[cfg(target_os = "linux")]
+pub mod bpf;
+pub mod frames;
 mod lanes;
 mod line;
 mod lines;
@@ -21,6 +24,8 @@ mod region;
 mod thread;
 mod turn;
 mod wide;
+#[cfg(target_os = "linux")]
+pub mod xdp;
 
 pub use arena::Arena;
 pub use block::Block;
