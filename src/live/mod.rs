@@ -9,4 +9,5 @@
 
 pub mod count;
 pub mod handle;
+pub mod kernel;
 pub mod neighbours;

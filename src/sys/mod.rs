@@ -10,6 +10,8 @@ mod lines;
 mod memory;
 mod ports;
 mod prefetch;
+#[cfg(target_os = "linux")]
+mod receive;
 mod region;
 mod turn;
 mod wide;
@@ -20,6 +22,8 @@ pub use line::Line;
 pub use lines::Lines;
 pub use memory::huge_pages_allowed;
 pub use prefetch::{prefetch, prefetch_index, prefetch_two};
+#[cfg(target_os = "linux")]
+pub use receive::{receive_patience, receive_room};
 pub use region::Region;
 pub use turn::{Blocks, Turned};
 #[cfg(test)]
