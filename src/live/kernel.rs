@@ -105,6 +105,11 @@ impl Kernel {
     pub fn devices(&self) -> &Arc<Board> {
         &self.board
     }
+
+    /// How often events of the kernel were lost, and everything was asked for anew.
+    pub fn overruns(&self) -> u64 {
+        self.events.overruns()
+    }
 }
 
 impl Drop for Kernel {
@@ -201,7 +206,7 @@ impl Server {
             }
             if now.saturating_duration_since(looked) >= AGAIN {
                 looked = now;
-                self.resolver.doubt_everything();
+                self.resolver.doubt_everything(now);
             }
             self.publish_devices();
             let busy = self.resolver.work(now, &mut self.requests);
@@ -265,18 +270,18 @@ impl Server {
                     self.devices_changed = true;
                 }
                 // Told again when it becomes usable, too.
-                self.resolver.any_route_changed();
+                self.resolver.any_route_changed(now);
             }
             Event::AddressGone(device, address) => {
                 self.addresses.remove(&(device, address));
                 self.devices_changed = true;
-                self.resolver.any_route_changed();
+                self.resolver.any_route_changed(now);
             }
             Event::Neighbour(device, address, entry) => {
                 self.resolver.neighbour(now, (device, address), entry);
             }
             Event::Route(prefix) => self.resolver.route_changed(now, prefix),
-            Event::AnyRoute => self.resolver.any_route_changed(),
+            Event::AnyRoute => self.resolver.any_route_changed(now),
             Event::Lost => self.in_doubt = Some(now),
         }
     }
@@ -287,7 +292,7 @@ impl Server {
     }
 
     fn settle_doubt(&mut self, now: Instant) {
-        self.resolver.doubt_everything();
+        self.resolver.doubt_everything(now);
         self.in_doubt = match self.ask_everything() {
             Ok(()) => None,
             Err(error) => {

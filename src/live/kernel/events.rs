@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -32,6 +32,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub struct Events {
     socket: Socket,
     stop: AtomicBool,
+    overruns: AtomicU64,
 }
 
 impl Events {
@@ -46,7 +47,7 @@ impl Events {
                 tracing::warn!(group, %error, "the kernel does not tell of this");
             }
         }
-        Ok(Arc::new(Events { socket, stop: AtomicBool::new(false) }))
+        Ok(Arc::new(Events { socket, stop: AtomicBool::new(false), overruns: AtomicU64::new(0) }))
     }
 
     /// Has [`Events::pass_on`] return soon: the kernel acknowledges a message that asks for nothing, which wakes it.
@@ -61,6 +62,11 @@ impl Events {
         if let Err(error) = self.socket.send_to(&message, &SocketAddr::new(0, 0), 0) {
             tracing::warn!(%error, "cannot wake who waits for the kernel");
         }
+    }
+
+    /// How often events were lost.
+    pub fn overruns(&self) -> u64 {
+        self.overruns.load(Ordering::Relaxed)
     }
 
     /// Waits for events and passes them on, until stopped or nobody wants them any more.
@@ -84,6 +90,7 @@ impl Events {
                         }
                     }
                     if length > buffer.len() {
+                        self.overruns.fetch_add(1, Ordering::Relaxed);
                         lost.get_or_insert_with(Instant::now);
                     }
                     if lost.is_some_and(|since| since.elapsed() > PAUSE) {
@@ -101,6 +108,7 @@ impl Events {
                 }
                 // ENOBUFS, most likely.
                 Err(error) => {
+                    self.overruns.fetch_add(1, Ordering::Relaxed);
                     if lost.is_none() {
                         tracing::warn!(%error, "missed events of the kernel; asking for everything anew");
                     } else {

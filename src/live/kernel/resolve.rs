@@ -276,25 +276,24 @@ impl Resolver {
         }
         if self.prefixes.len() < PREFIXES {
             self.prefixes.insert(prefix);
+            self.prefixes_due.get_or_insert(now);
         } else {
-            // All of them, of both families.
-            self.prefixes.insert(Prefix::of(IpAddr::from([0; 4]), 0));
-            self.prefixes.insert(Prefix::of(IpAddr::from([0; 16]), 0));
+            self.any_route_changed(now);
         }
-        self.prefixes_due.get_or_insert(now);
     }
 
     /// All destinations may have another way now.
-    pub fn any_route_changed(&mut self) {
-        for (key, want) in &mut self.wants {
-            queue_again(&mut self.again, *key, want);
-        }
+    pub fn any_route_changed(&mut self, now: Instant) {
+        self.prefixes.clear();
+        self.prefixes.insert(Prefix::of(IpAddr::from([0; 4]), 0));
+        self.prefixes.insert(Prefix::of(IpAddr::from([0; 16]), 0));
+        self.prefixes_due.get_or_insert(now);
     }
 
     /// Nothing that the kernel has said is certain any more.
-    pub fn doubt_everything(&mut self) {
+    pub fn doubt_everything(&mut self, now: Instant) {
         self.epoch += 1;
-        self.any_route_changed();
+        self.any_route_changed(now);
     }
 
     /// The kernel says something about a neighbour.
@@ -550,3 +549,6 @@ fn has_no_neighbour(address: IpAddr) -> bool {
     let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
     broadcast || address.is_multicast() || address.is_unspecified() || address.is_loopback()
 }
+
+#[cfg(test)]
+mod tests;
