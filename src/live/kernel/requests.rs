@@ -18,7 +18,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 use super::messages::{self, Entry, Event, Link};
-use super::resolve::Ask;
+use super::resolve::{Ask, Key};
 use crate::sys::{receive_patience, receive_room};
 
 /// The kernel answers at once; so long only if an answer was lost.
@@ -62,7 +62,7 @@ impl Requests {
     }
 
     /// All devices, and all addresses of this machine with their devices.
-    pub fn everything(&mut self) -> io::Result<(Vec<Link>, Vec<(u32, IpAddr)>)> {
+    pub fn everything(&mut self) -> io::Result<(Vec<Link>, Vec<Key>)> {
         let links = self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
         let addresses = self.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
         let links = links.into_iter().filter_map(|event| match event {

@@ -65,7 +65,10 @@ struct Hop {
     answer: Neighbour,
     /// It has an answer that nobody has confirmed lately.
     stale: bool,
-    /// It waits to be asked.
+    /// When the newest of them was asked for, in the order of wants.
+    order: u64,
+    /// Its place among the calls, until it has been asked; and that it has one among the recalls.
+    place: Option<u64>,
     queued: bool,
     /// So often in a row it did not answer.
     failures: u32,
@@ -101,7 +104,8 @@ impl Tokens {
 }
 
 /// What waits, taken from the newest end and from the oldest in turn: whoever floods us with destinations makes neither
-/// who came before wait, nor who comes after.
+/// who came before wait, nor who comes after. Who is wanted again comes to the newest end, and packets that go somewhere
+/// want it again until it has been asked.
 #[derive(Default)]
 struct Queue {
     keys: VecDeque<Key>,
@@ -134,7 +138,7 @@ pub struct Resolver {
     fresh: Queue,
     again: Queue,
     /// Next hops to ask: for the first time, and again.
-    calls: Queue,
+    calls: BTreeSet<(u64, Key)>,
     recalls: Queue,
     timers: BTreeSet<(Instant, Key)>,
     /// Prefixes whose routes changed, and when to see what that means: not too often.
@@ -158,7 +162,7 @@ impl Resolver {
             silent: BTreeMap::new(),
             fresh: Queue::default(),
             again: Queue::default(),
-            calls: Queue::default(),
+            calls: BTreeSet::new(),
             recalls: Queue::default(),
             timers: BTreeSet::new(),
             prefixes: BTreeSet::new(),
@@ -187,7 +191,13 @@ impl Resolver {
             let answer = match want.way {
                 Way::Unknown => return None,
                 Way::None => Neighbour::Unreachable,
-                Way::By(hop) => self.hops.get(&(key.0, hop)).map_or(Neighbour::Pending, |hop| hop.answer),
+                Way::By(hop) => {
+                    let hop = self.hops.get(&(key.0, hop))?;
+                    if hop.answer == Neighbour::Pending && hop.place.is_some() {
+                        return None;
+                    }
+                    hop.answer
+                }
             };
             Some((*key, answer))
         }));
@@ -206,6 +216,16 @@ impl Resolver {
             self.order.remove(&want.order);
             (want.order, want.asked) = (self.orders, now);
             self.order.insert(self.orders, key);
+            if let Way::By(address) = want.way
+                && let Some(hop) = self.hops.get_mut(&(key.0, address))
+            {
+                hop.order = self.orders;
+                if let Some(place) = &mut hop.place {
+                    self.calls.remove(&(*place, (key.0, address)));
+                    *place = self.orders;
+                    self.calls.insert((*place, (key.0, address)));
+                }
+            }
             return;
         }
         if self.wants.len() >= MOST
@@ -241,6 +261,9 @@ impl Resolver {
             if hop.users == 0 {
                 if let Some(due) = hop.due {
                     self.timers.remove(&(due, key));
+                }
+                if let Some(place) = hop.place {
+                    self.calls.remove(&(place, key));
                 }
                 self.hops.remove(&key);
             }
@@ -332,7 +355,6 @@ impl Resolver {
             }
         }
         self.again.tidy(|key| self.wants.get(key).is_some_and(|want| want.queued));
-        self.calls.tidy(|key| self.hops.get(key).is_some_and(|hop| hop.queued));
         self.recalls.tidy(|key| self.hops.get(key).is_some_and(|hop| hop.queued));
         let timer = self.timers.first().is_some_and(|(due, _)| *due <= now);
         timer || !self.fresh.keys.is_empty() || !self.again.keys.is_empty()
@@ -383,6 +405,7 @@ impl Resolver {
         let Some(want) = self.wants.get_mut(&key) else { return };
         let before = std::mem::replace(&mut want.way, way);
         self.changed |= before != way;
+        let order = want.order;
         let mut unread = false;
         if let Way::By(hop) = way {
             let epoch = self.epoch;
@@ -392,6 +415,8 @@ impl Resolver {
                     users: 0,
                     answer: Neighbour::Pending,
                     stale: false,
+                    order: 0,
+                    place: None,
                     queued: false,
                     failures: 0,
                     asked: None,
@@ -400,6 +425,7 @@ impl Resolver {
                 }
             });
             hop.users += 1;
+            hop.order = hop.order.max(order);
             unread |= hop.epoch != epoch;
             hop.epoch = epoch;
         }
@@ -455,33 +481,43 @@ impl Resolver {
     }
 
     fn has_calls(&self) -> bool {
-        !self.calls.keys.is_empty() || !self.recalls.keys.is_empty()
+        !self.calls.is_empty() || !self.recalls.keys.is_empty()
     }
 
     fn next_call(&mut self) -> Option<Key> {
         self.turn += 1;
-        let first = match self.turn % 3 {
-            0 => self.recalls.take(false),
-            turn => self.calls.take(turn == 1),
+        let recall = (self.turn.is_multiple_of(3) || self.calls.is_empty())
+            .then(|| self.recalls.take(false))
+            .flatten();
+        let key = match recall {
+            Some(key) => {
+                self.hops.get_mut(&key)?.queued = false;
+                key
+            }
+            None => {
+                let newest = self.turn % 3 == 1;
+                let (_, key) = if newest { self.calls.pop_last() } else { self.calls.pop_first() }?;
+                self.hops.get_mut(&key)?.place = None;
+                key
+            }
         };
-        let key = first.or_else(|| self.calls.take(true)).or_else(|| self.recalls.take(false))?;
-        let hop = self.hops.get_mut(&key)?;
         // One that has answered in the meantime need not be asked.
-        let waits = std::mem::take(&mut hop.queued) && !matches!(hop.answer, Neighbour::At(_));
-        waits.then_some(key)
+        let answered = |hop: &Hop| matches!(hop.answer, Neighbour::At(_));
+        (!self.hops.get(&key).is_none_or(answered)).then_some(key)
     }
 
     fn call(&mut self, now: Instant, key: Key, ask: &mut impl Ask) {
         let asked = ask.solicit(key.0, key.1);
         let Some(hop) = self.hops.get_mut(&key) else { return };
         let first = hop.asked.replace(now).is_none();
+        // It is pending from here on, and was not in the table before.
+        self.changed |= hop.answer == Neighbour::Pending;
         match asked {
             Ok(()) => set_timer(&mut self.timers, key, hop, Some(now + PATIENCE)),
             Err(error) => {
                 if first {
                     tracing::debug!(device = key.0, hop = %key.1, %error, "cannot ask for a neighbour");
                 }
-                self.changed |= hop.answer != Neighbour::Unreachable;
                 hop.answer = Neighbour::Unreachable;
                 set_timer(&mut self.timers, key, hop, Some(now + AGAIN.0));
             }
@@ -520,10 +556,9 @@ impl Resolver {
 }
 
 /// Queues a next hop to be asked; it needs no timer until it was.
-fn call(calls: &mut Queue, key: Key, hop: &mut Hop) -> Option<Instant> {
-    if !std::mem::replace(&mut hop.queued, true) {
-        calls.keys.push_back(key);
-    }
+fn call(calls: &mut BTreeSet<(u64, Key)>, key: Key, hop: &mut Hop) -> Option<Instant> {
+    let place = *hop.place.get_or_insert(hop.order);
+    calls.insert((place, key));
     None
 }
 

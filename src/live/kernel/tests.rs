@@ -61,6 +61,8 @@ fn inside(test: &str, body: fn(&Lab)) {
         }
         let device = if at == 1 { "d0" } else { "p0" };
         run(&format!("ip -n {} link set lo up", end.0));
+        // Else IPv6 waits for two seconds until it is sure of its own addresses.
+        run(&format!("ip netns exec {} sysctl -qw net.ipv6.conf.{device}.accept_dad=0", end.0));
         run(&format!("ip -n {} link set {device} address {mac} up", end.0));
         run(&format!("ip -n {} address add 10.1.0.{at}/16 broadcast + dev {device}", end.0));
         run(&format!("ip -n {} address add fd00:1::{at}/64 dev {device} nodad", end.0));
@@ -143,7 +145,7 @@ fn neighbours_are_found_on_the_link_and_behind_gateways() {
     inside("neighbours_are_found_on_the_link_and_behind_gateways", |lab| {
         let device = lab.index();
         lab.expect(device, "10.1.0.2", PEER, 2.0);
-        lab.expect(device, "fd00:1::2", PEER, 4.0);
+        lab.expect(device, "fd00:1::2", PEER, 2.0);
         run("ip route add 10.9.0.0/16 via 10.1.0.2");
         run("ip route add 10.8.0.0/16 via inet6 fd00:1::2 dev d0");
         run("ip -6 route add fd00:9::/32 via fd00:1::2");
@@ -175,7 +177,7 @@ fn who_is_nowhere_is_unreachable() {
         lab.expect(device, "2001:db8::1", UNREACHABLE, 2.0);
         lab.expect(device, "10.2.0.9", UNREACHABLE, 2.0);
         lab.expect(99_999, "10.1.0.2", UNREACHABLE, 2.0);
-        for nobody in ["10.1.0.1", "10.1.255.255", "10.1.0.0", "224.0.0.5", "ff02::5", "fd00:1::1"] {
+        for nobody in ["10.1.0.1", "10.1.255.255", "224.0.0.5", "ff02::5", "fd00:1::1"] {
             lab.expect(device, nobody, UNREACHABLE, 2.0);
         }
         lab.expect(device, "10.1.0.77", Some(Neighbour::Pending), 2.0);

@@ -196,6 +196,17 @@ fn a_flood_of_silent_neighbours_does_not_keep_a_new_one_waiting() {
     bench.pass(0.02);
     assert!(bench.kernel.asked.contains(&(1, ip("10.200.0.1"))), "{}", bench.kernel.asked.len());
     assert!(bench.resolver.deadline(bench.now).is_some_and(|at| at < bench.now + Duration::from_millis(10)));
+    // One in the middle of a flood comes to the front if it is wanted again, and it is not said to be pending before.
+    let middle = numbered(5000);
+    assert_eq!(bench.answer(middle), None);
+    bench.want(middle);
+    bench.pass(0.02);
+    assert_eq!(bench.answer(middle), Some(Neighbour::Pending));
+    assert!(bench.kernel.asked.contains(&(1, middle)));
+    for n in 0..100 {
+        bench.pass(f64::from(n % 7));
+    }
+    assert!(bench.resolver.calls.len() < 10_000);
 }
 
 #[test]
