@@ -19,6 +19,8 @@ mod packet;
 mod poll;
 mod ports;
 mod prefetch;
+#[cfg(target_os = "linux")]
+mod receive;
 mod region;
 #[cfg(target_os = "linux")]
 mod thread;
@@ -39,6 +41,8 @@ pub use packet::{Filter, Frames, Got, Instruction, PacketOptions, PacketSocket, 
 #[cfg(target_os = "linux")]
 pub use poll::{Wake, poll};
 pub use prefetch::{prefetch, prefetch_index, prefetch_two};
+#[cfg(target_os = "linux")]
+pub use receive::{receive_patience, receive_room};
 pub use region::Region;
 #[cfg(target_os = "linux")]
 pub use thread::{cores, pin};
