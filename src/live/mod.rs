@@ -7,6 +7,15 @@
 //!  kernel (netlink): devices, routes, neighbours ─► neighbours          signals, files ─► reload ─► program in force
 //! ```
 
+pub mod control;
 pub mod count;
+#[cfg(test)]
+mod fake;
 pub mod handle;
+pub mod http;
+mod listen;
+pub mod metrics;
 pub mod neighbours;
+mod process;
+pub mod report;
+pub mod service;
