@@ -5,11 +5,18 @@ mod bench;
 mod check;
 mod explain;
 mod find;
+mod manual;
 mod outputs;
 mod progress;
+#[cfg(target_os = "linux")]
+mod rates;
 mod replay;
+#[cfg(target_os = "linux")]
+mod running;
 mod show;
 mod terminal;
+#[cfg(target_os = "linux")]
+mod top;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -54,6 +61,15 @@ pub fn run() -> ExitCode {
         Command::Rules(args) => show::rules(args, &mut terminal),
         Command::Explain(args) => explain::run(args, &mut terminal),
         Command::Bench(args) => bench::run(args, &mut terminal),
+        #[cfg(target_os = "linux")]
+        Command::Counters(args) => running::counters(args, &mut terminal),
+        #[cfg(target_os = "linux")]
+        Command::Flows(args) => running::flows(args, &mut terminal),
+        #[cfg(target_os = "linux")]
+        Command::Reload(args) => running::reload(args, &mut terminal),
+        #[cfg(target_os = "linux")]
+        Command::Top(args) => top::run(args, &mut terminal),
+        Command::Manual(args) => manual::run(args, &mut terminal),
     };
     let exit = ended.unwrap_or_else(|Refused(sentences)| {
         for sentence in sentences {
