@@ -8,6 +8,9 @@ mod check;
 mod explain;
 #[path = "cli/replay.rs"]
 mod replay;
+#[cfg(target_os = "linux")]
+#[path = "cli/running.rs"]
+mod running;
 #[path = "cli/show.rs"]
 mod show;
 #[path = "cli/support.rs"]
@@ -26,6 +29,12 @@ fn help_teaches_and_unknown_words_have_neighbours() {
         let help = clearway(["help", command]);
         assert!(help.status == 0 && help.stdout.contains("Example"), "{}", help.stdout);
         assert!(help.stdout.contains("pcaps/hub-and-spoke-firewall"), "{}", help.stdout);
+    }
+    #[cfg(target_os = "linux")]
+    for command in ["counters", "flows", "reload", "top"] {
+        let help = clearway(["help", command]);
+        assert!(help.status == 0 && help.stdout.contains("Example:\n  clearway "), "{}", help.stdout);
+        assert!(help.stdout.contains("Exit status: 0 "), "{}", help.stdout);
     }
     assert!(clearway(["--version"]).stdout.starts_with("clearway 0."));
     let unknown = clearway(["replay", "x.yaml", "--in", "a=b", "--out", "c", "--anotate"]);

@@ -58,7 +58,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "benches/common/plain/",
         ],
     ),
-    ("clap", &["src/cli/args.rs", "src/cli/manual.rs"]),
+    ("clap", &["src/cli/args.rs", "src/cli/args/", "src/cli/manual.rs"]),
     ("clap_complete", &["src/cli/manual.rs"]),
     ("clap_mangen", &["src/cli/manual.rs"]),
     ("crossbeam_channel", &["src/runtime/", "src/live/"]),

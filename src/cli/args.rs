@@ -1,10 +1,16 @@
-//! What the user typed. The only file that knows clap.
+//! What the user typed. Only this, `args/` and `manual` know clap.
+
+#[cfg(target_os = "linux")]
+mod running;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
+
+#[cfg(target_os = "linux")]
+pub use running::{ControlArgs, CountersArgs, FlowsArgs, ReloadArgs, TopArgs};
 
 use crate::runtime::bench::Profile;
 
@@ -42,7 +48,7 @@ Files:
 Exit status:
   0   done; the packet is forwarded; everything is as expected
   1   the answer is no: `explain`: dropped or punted; `replay --expect`: a difference; `bench`: a
-      packet was lost or misjudged
+      packet was lost or misjudged; `reload`: refused
   2   unusable input or configuration, with sentences on standard error, nothing half-written";
 
 /// What to do.
@@ -69,6 +75,25 @@ pub enum Command {
     /// Throughput of the packet path in memory, on traffic made for it
     #[command(after_long_help = BENCH)]
     Bench(BenchArgs),
+    /// What the running appliance has counted: packets, reasons, ports, VNets, workers
+    #[cfg(target_os = "linux")]
+    #[command(after_long_help = running::COUNTERS)]
+    Counters(CountersArgs),
+    /// Flow records of the running appliance
+    #[cfg(target_os = "linux")]
+    #[command(after_long_help = running::FLOWS)]
+    Flows(FlowsArgs),
+    /// Let the running appliance read its configuration again
+    #[cfg(target_os = "linux")]
+    #[command(after_long_help = running::RELOAD)]
+    Reload(ReloadArgs),
+    /// Rates of the running appliance, once a second
+    #[cfg(target_os = "linux")]
+    #[command(after_long_help = running::TOP)]
+    Top(TopArgs),
+    /// Write man pages and completions for shells into a folder, for packages
+    #[command(hide = true)]
+    Manual(ManualArgs),
 }
 
 const CHECK: &str = "\
@@ -376,6 +401,14 @@ pub struct BenchArgs {
     pub json: bool,
 }
 
+/// `manual`.
+#[derive(Debug, Args)]
+pub struct ManualArgs {
+    /// The folder; made if it is not there
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+}
+
 /// The name of a bench's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProfileName(pub Profile);
@@ -526,6 +559,12 @@ impl FromStr for EntryName {
     }
 }
 
+/// All commands and options, for those who describe them.
+pub fn commands() -> clap::Command {
+    use clap::CommandFactory;
+    Cli::command()
+}
+
 /// Reads the command line; what is to be printed instead, with the exit status, when there is nothing to do.
 pub fn parse() -> Result<Command, u8> {
     Cli::try_parse().map(|cli| cli.command).map_err(|error| {
@@ -541,8 +580,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
+        commands().debug_assert();
     }
 
     #[test]

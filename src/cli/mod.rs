@@ -5,13 +5,19 @@ mod bench;
 mod check;
 mod explain;
 mod find;
+mod manual;
 mod outputs;
 mod progress;
+#[cfg(target_os = "linux")]
+mod rates;
 mod replay;
 #[cfg(target_os = "linux")]
 mod run;
+mod running;
 mod show;
 mod terminal;
+#[cfg(target_os = "linux")]
+mod top;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -60,6 +66,15 @@ pub fn run() -> ExitCode {
         #[cfg(not(target_os = "linux"))]
         Command::Run(_) => Err(Refused::from("clearway runs live on Linux only")),
         Command::Bench(args) => bench::run(args, &mut terminal),
+        #[cfg(target_os = "linux")]
+        Command::Counters(args) => running::counters(args, &mut terminal),
+        #[cfg(target_os = "linux")]
+        Command::Flows(args) => running::flows(args, &mut terminal),
+        #[cfg(target_os = "linux")]
+        Command::Reload(args) => running::reload(args, &mut terminal),
+        #[cfg(target_os = "linux")]
+        Command::Top(args) => top::run(args, &mut terminal),
+        Command::Manual(args) => manual::run(args, &mut terminal),
     };
     let exit = ended.unwrap_or_else(|Refused(sentences)| {
         for sentence in sentences {

@@ -19,3 +19,15 @@ mod ports;
 mod worker;
 
 pub use appliance::{Appliance, Settings};
+pub mod control;
+pub mod count;
+#[cfg(test)]
+mod fake;
+pub mod handle;
+pub mod http;
+mod listen;
+pub mod metrics;
+pub mod neighbours;
+mod process;
+pub mod report;
+pub mod service;

@@ -1,0 +1,321 @@
+//! The control socket: one JSON document per line, a request in and a reply out.
+//!
+//! ```text
+//! {"command": "counters"}                              {"counters": {...}}
+//! {"command": "flows", "vnet": "hub", "limit": 10}     {"flows": {"flows": [...], "more": true}}
+//! {"command": "reload"}                                {"reload": {"accepted": true, "generation": 2, ...}}
+//! {"command": "ready"}                                 {"ready": true}
+//! anything else                                        {"error": "a sentence"}
+//! ```
+//!
+//! Who may open the socket may ask everything, so only its owner (and root) may.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::handle::{FlowsWanted, Handle};
+use super::listen::{Pool, Timed};
+use super::process;
+use super::report::{Counters, Flow, Flows, Reload};
+use crate::observe::json;
+
+/// Connections that are answered at a time. People and scripts are few; `top` asks anew each second.
+const CONNECTIONS: usize = 4;
+
+/// How long a request may take to come, and a reply to be taken. Who says nothing for so long is hung up on.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes of a request at most: names are short.
+const REQUEST: usize = 16 * 1024;
+
+/// Flow records in a reply at most: about 30 MB.
+pub const MOST_FLOWS: usize = 100_000;
+
+/// Bytes of a reply at most, for those who ask: more than that many flow records have.
+const REPLY: u64 = 256 << 20;
+
+/// How long a reply is waited for. A reload compiles a configuration first.
+const ANSWERED: Duration = Duration::from_secs(120);
+
+/// What may be asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Request {
+    /// Everything that is counted.
+    Counters,
+    /// Flow records.
+    Flows {
+        /// Of this customer only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        customer: Option<String>,
+        /// Of this VNet only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vnet: Option<String>,
+        /// With this address at either end only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<IpAddr>,
+        /// So many at most; [`MOST_FLOWS`] in any case.
+        #[serde(default = "most_flows")]
+        limit: usize,
+    },
+    /// Read the configuration again and put it in force.
+    Reload,
+    /// Whether every port has its device and a configuration is in force.
+    Ready,
+}
+
+fn most_flows() -> usize {
+    MOST_FLOWS
+}
+
+/// What is replied.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reply {
+    /// To [`Request::Counters`].
+    Counters(Box<Counters>),
+    /// To [`Request::Flows`].
+    Flows(Flows),
+    /// To [`Request::Reload`].
+    Reload(Reload),
+    /// To [`Request::Ready`].
+    Ready(bool),
+    /// The request cannot be understood.
+    Error(String),
+}
+
+/// Where the socket of an appliance stands that is started here, unless it is told: in systemd's `RuntimeDirectory=`, for
+/// root in `/run/clearway`, for others in `$XDG_RUNTIME_DIR/clearway`; none where there is no such folder.
+pub fn path_to_serve() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let folder = match variable("RUNTIME_DIRECTORY") {
+        // Several folders have colons between them.
+        Some(given) => PathBuf::from(given.to_string_lossy().split(':').next().unwrap_or_default()),
+        None if process::is_root() => PathBuf::from(SYSTEM),
+        None => variable("XDG_RUNTIME_DIR")?.join("clearway"),
+    };
+    Some(folder.join(SOCKET))
+}
+
+/// Where the socket of a running appliance is looked for, unless it is told: where this user's would stand, or else where
+/// the system's stands.
+pub fn path_to_ask() -> PathBuf {
+    let system = Path::new(SYSTEM).join(SOCKET);
+    match path_to_serve() {
+        Some(own) if own.exists() || !system.exists() => own,
+        _ => system,
+    }
+}
+
+const SYSTEM: &str = "/run/clearway";
+const SOCKET: &str = "control.sock";
+
+/// A control socket that is answered, in threads of its own; it goes away when this is dropped.
+pub struct Control {
+    path: PathBuf,
+    /// Device and inode, to know it by.
+    identity: (u64, u64),
+    _pool: Pool<UnixListener>,
+}
+
+impl Control {
+    /// Where it stands.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // Somebody may have put another in its place.
+        if fs::symlink_metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.identity) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Answers at this path; makes its folder if it is not there. A socket at which nobody listens is replaced. The error is a
+/// sentence.
+pub fn serve(path: &Path, handle: Arc<dyn Handle>) -> Result<Control, String> {
+    let (listener, identity) = bind(path)?;
+    let pool = Pool::start(listener, "control", CONNECTIONS, move |stream| connection(stream, &*handle));
+    let pool = pool.map_err(|e| format!("the control socket {} cannot be served: {e}", path.display()))?;
+    Ok(Control { path: path.to_owned(), identity, _pool: pool })
+}
+
+fn bind(path: &Path) -> Result<(UnixListener, (u64, u64)), String> {
+    let fault = |what: &str, e: io::Error| format!("the control socket {} {what}: {e}", path.display());
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|e| fault("has no folder, and none can be made", e))?;
+    // Two that start at once must not replace each other's sockets.
+    let _lock = lock(folder);
+    match fs::symlink_metadata(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => {}
+        Err(e) => return Err(fault("cannot be made", e)),
+        Ok(there) if !there.file_type().is_socket() => {
+            let path = path.display();
+            return Err(format!(
+                "{path} is there and is no socket; take it away, or name another by --control"
+            ));
+        }
+        Ok(_) => match UnixStream::connect(path) {
+            Ok(_) => {
+                let path = path.display();
+                return Err(format!(
+                    "another clearway runs here: it listens at {path}; stop it, or name another by --control"
+                ));
+            }
+            Err(e) if e.kind() == ErrorKind::ConnectionRefused => {
+                fs::remove_file(path).map_err(|e| fault("is left over and cannot be replaced", e))?;
+            }
+            Err(e) => return Err(fault("is another's", e)),
+        },
+    }
+    // It gets its place only when nobody else may open it.
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let new = folder.join(name);
+    let _ = fs::remove_file(&new);
+    let listener = UnixListener::bind(&new).map_err(|e| fault("cannot be made", e))?;
+    let placed =
+        fs::set_permissions(&new, Permissions::from_mode(0o600)).and_then(|()| fs::rename(&new, path));
+    if let Err(e) = placed {
+        let _ = fs::remove_file(&new);
+        return Err(fault("cannot be made", e));
+    }
+    let there = fs::symlink_metadata(path).map_err(|e| fault("is gone again", e))?;
+    Ok((listener, (there.dev(), there.ino())))
+}
+
+/// Keeps others of us from the folder for a moment. Whoever holds it for longer is none of us, and does not stop us.
+fn lock(folder: &Path) -> Option<File> {
+    let file = File::open(folder).ok()?;
+    for _ in 0..50 {
+        if file.try_lock().is_ok() {
+            return Some(file);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    None
+}
+
+/// Answers the requests of one connection.
+fn connection(stream: UnixStream, handle: &dyn Handle) {
+    let mut stream = Timed::new(stream, PATIENCE);
+    let mut read = Vec::new();
+    loop {
+        stream.extend(PATIENCE);
+        let (reply, last) = match line(&mut stream, &mut read, REQUEST) {
+            Ok(Some(line)) => (reply(&line, handle), false),
+            Ok(None) => break,
+            Err(e) if e.kind() == ErrorKind::InvalidData => (Reply::Error(e.to_string()), true),
+            // Who has said nothing is told nothing.
+            Err(_) => break,
+        };
+        stream.extend(PATIENCE);
+        let written = stream.write_all(format!("{}\n", json::line(&reply)).as_bytes());
+        if written.is_err() {
+            break;
+        }
+        if last {
+            stream.finish(Duration::from_millis(250));
+            break;
+        }
+    }
+}
+
+fn reply(line: &[u8], handle: &dyn Handle) -> Reply {
+    match serde_json::from_slice(line) {
+        Ok(Request::Counters) => {
+            Reply::Counters(Box::new(Counters::of(&handle.snapshot(), handle.is_ready())))
+        }
+        Ok(Request::Flows { customer, vnet, address, limit }) => {
+            let limit = limit.min(MOST_FLOWS);
+            let mut flows = handle.flows(&FlowsWanted { customer, vnet, address, most: limit + 1 });
+            let more = flows.len() > limit;
+            flows.truncate(limit);
+            Reply::Flows(Flows { flows: flows.into_iter().map(Flow::from).collect(), more })
+        }
+        Ok(Request::Reload) => Reply::Reload(handle.reload().into()),
+        Ok(Request::Ready) => Reply::Ready(handle.is_ready()),
+        Err(e) => Reply::Error(format!("this is no request: {e}")),
+    }
+}
+
+/// The next line without its end; none at the end of all. What was read beyond it stays in `read`.
+fn line(stream: &mut impl Read, read: &mut Vec<u8>, most: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut searched = 0;
+    let mut piece = [0; 4096];
+    loop {
+        let end = read.get(searched..).unwrap_or_default().iter().position(|b| *b == b'\n');
+        if let Some(end) = end.map(|at| at + searched) {
+            let rest = read.split_off(end + 1);
+            let mut line = std::mem::replace(read, rest);
+            line.pop();
+            return Ok(Some(line));
+        }
+        if read.len() >= most {
+            return Err(io::Error::new(
+                ErrorKind::InvalidData,
+                format!("a request has {most} bytes at most"),
+            ));
+        }
+        searched = read.len();
+        match stream.read(&mut piece) {
+            Ok(0) => return Ok(None),
+            Ok(n) => read.extend_from_slice(piece.get(..n).unwrap_or_default()),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Asks the appliance that listens at this path; the error is a sentence.
+pub fn ask(path: &Path, request: &Request) -> Result<Reply, String> {
+    let at = path.display();
+    let mut stream = UnixStream::connect(path).map_err(|e| match e.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory => {
+            format!(
+                "no clearway is running here: nothing listens at {at}; start one with `clearway run CONFIG`"
+            )
+        }
+        ErrorKind::PermissionDenied => {
+            format!("the clearway that listens at {at} is another user's; ask it as root, by sudo")
+        }
+        _ => format!("{at}: {e}"),
+    })?;
+    let lost = |e: io::Error| match e.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            format!("the clearway that listens at {at} does not answer within {} s", ANSWERED.as_secs())
+        }
+        _ => format!("the clearway that listens at {at} hung up: {e}"),
+    };
+    let limits = stream.set_read_timeout(Some(ANSWERED)).and(stream.set_write_timeout(Some(PATIENCE)));
+    limits.and_then(|()| stream.write_all(format!("{}\n", json::line(request)).as_bytes())).map_err(lost)?;
+    let mut text = Vec::new();
+    let mut reader = io::BufReader::new(stream.take(REPLY));
+    io::BufRead::read_until(&mut reader, b'\n', &mut text).map_err(lost)?;
+    match serde_json::from_slice(&text) {
+        Ok(Reply::Error(sentence)) => Err(format!("{at}: {sentence}")),
+        Ok(reply) => Ok(reply),
+        Err(_) if text.is_empty() => {
+            Err(format!("the clearway that listens at {at} hung up without an answer"))
+        }
+        Err(e) => {
+            Err(format!("what listens at {at} is no clearway of version {}: {e}", env!("CARGO_PKG_VERSION")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

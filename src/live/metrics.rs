@@ -1,0 +1,433 @@
+//! `/metrics`: what has been counted, in Prometheus' text format.
+//!
+//! A count that can occur is there from the start, at 0, so that a rate over it sees the first one. Names of metrics and
+//! labels are never renamed or reused.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, prometheus_text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::count::{Counts, PortCounts, VnetCounts};
+use super::handle::{PortFacts, Snapshot};
+use super::process;
+use crate::packet::{Generated, Reason};
+
+/// The media type of what [`render`] writes.
+pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
+
+/// Everything that is counted, as text.
+pub fn render(snapshot: &Snapshot, ready: bool) -> String {
+    let mut families = Families::default();
+    packets(&snapshot.total, &mut families);
+    ports(snapshot, &mut families);
+    vnets(snapshot, &mut families);
+    flows(&snapshot.total, &mut families);
+    workers(&snapshot.workers, &mut families);
+    program(snapshot, ready, &mut families);
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(families));
+    let mut text = String::new();
+    // Writing to memory cannot fail.
+    let _ = prometheus_text::encode(&mut text, &registry);
+    text
+}
+
+fn packets(total: &Counts, families: &mut Families) {
+    let (dropped, punted) = total.dropped_and_punted();
+    let packets =
+        families.counter("clearway_packets", "Packets that went through the path, by how they ended.");
+    for (verdict, n) in [("forward", total.forwarded), ("drop", dropped), ("punt", punted)] {
+        packets.add([("verdict", verdict)], n);
+    }
+    for (punts, name, help) in [
+        (false, "clearway_drops", "Packets dropped, by reason."),
+        (
+            true,
+            "clearway_punts",
+            "Packets handed to the host because they are not the dataplane's, by reason.",
+        ),
+    ] {
+        let family = families.counter(name, help);
+        for reason in Reason::ALL.iter().filter(|r| r.is_punt() == punts) {
+            family.add([("reason", reason.name())], total.reason(*reason));
+        }
+    }
+    let errors = families.counter("clearway_icmp_errors", "ICMP errors sent, by kind.");
+    for kind in Generated::ALL {
+        errors.add([("kind", kind.name())], total.generated(kind));
+    }
+    let help = "ICMP errors withheld because there were too many.";
+    families.counter("clearway_icmp_errors_withheld", help).add([], total.withheld);
+}
+
+/// What a port counts: metric, help, and of which a metric tells several, the label that tells them apart.
+type OfPort = (&'static str, &'static str, &'static [(&'static str, fn(&PortCounts) -> u64)]);
+
+const OF_PORTS: &[OfPort] = &[
+    ("clearway_port_receive_frames", "Frames received at a port.", &[("", |p| p.in_frames)]),
+    (
+        "clearway_port_receive_bytes",
+        "Bytes of the frames received at a port, Ethernet header included.",
+        &[("", |p| p.in_bytes)],
+    ),
+    ("clearway_port_transmit_frames", "Frames sent at a port.", &[("", |p| p.out_frames)]),
+    (
+        "clearway_port_transmit_bytes",
+        "Bytes of the frames sent at a port, Ethernet header included.",
+        &[("", |p| p.out_bytes)],
+    ),
+    (
+        "clearway_port_lost_frames",
+        "Frames lost at a port: ring-full was dropped by the kernel before it was received, the others were not sent.",
+        &[
+            ("ring-full", |p| p.ring_full),
+            ("send-full", |p| p.send_full),
+            ("device-down", |p| p.device_down),
+            ("no-neighbour", |p| p.no_neighbour),
+        ],
+    ),
+];
+
+fn ports(snapshot: &Snapshot, families: &mut Families) {
+    let labels = |port: &PortFacts| vec![("port", port.name.clone()), ("device", port.device.clone())];
+    for (name, help, counts) in OF_PORTS {
+        let family = families.counter(name, help);
+        for (number, port) in snapshot.ports.iter().enumerate() {
+            let counted = snapshot.total.ports.get(number).copied().unwrap_or_default();
+            for (cause, count) in *counts {
+                let mut labels = labels(port);
+                if !cause.is_empty() {
+                    labels.push(("cause", (*cause).to_owned()));
+                }
+                family.add_owned(labels, Value::Count(count(&counted)));
+            }
+        }
+    }
+    // Only of those that should be up, so that one that was taken away raises no alarm.
+    let configured = || snapshot.ports.iter().filter(|p| p.configured);
+    let help = "1 if the port's device is there, up, and has a carrier.";
+    let up = families.gauge("clearway_port_up", help);
+    for port in configured() {
+        up.add_owned(labels(port), Value::Count(u64::from(port.up)));
+    }
+    let help = "The largest IP packet of the port, as configured.";
+    let mtu = families.gauge("clearway_port_mtu_bytes", help);
+    for port in configured() {
+        mtu.add_owned(labels(port), Value::Count(u64::from(port.mtu)));
+    }
+    let help = "The port's role and how its frames are read and written; always 1.";
+    let info = families.gauge("clearway_port_info", help);
+    for port in configured() {
+        let more = [("role", port.role.to_owned()), ("io", port.io.clone())];
+        info.add_owned(labels(port).into_iter().chain(more).collect(), Value::Count(1));
+    }
+}
+
+fn vnets(snapshot: &Snapshot, families: &mut Families) {
+    type Count = fn(&VnetCounts) -> u64;
+    let counts: [(&str, &str, &[(&str, Count)]); 2] = [
+        (
+            "clearway_vnet_packets",
+            "Packets of a VNet, of those that say whose they are, by how they ended.",
+            &[("forward", |v| v.forwarded), ("drop", |v| v.dropped)],
+        ),
+        ("clearway_vnet_flows_opened", "Flow records opened for a VNet.", &[("", |v| v.opened)]),
+    ];
+    for (name, help, counts) in counts {
+        let family = families.counter(name, help);
+        for (number, (customer, vnet)) in snapshot.vnets.iter().enumerate() {
+            let counted = snapshot.total.vnets.get(number).copied().unwrap_or_default();
+            for (verdict, count) in counts {
+                let mut labels = vec![("customer", customer.clone()), ("vnet", vnet.clone())];
+                if !verdict.is_empty() {
+                    labels.push(("verdict", (*verdict).to_owned()));
+                }
+                family.add_owned(labels, Value::Count(count(&counted)));
+            }
+        }
+    }
+}
+
+fn flows(total: &Counts, families: &mut Families) {
+    families.gauge("clearway_flows", "Flow records held, live or ended.").add([], total.flows);
+    families.counter("clearway_flows_opened", "Flow records opened.").add([], total.opened);
+    let help = "Bytes of the tables that hold flow records.";
+    families.gauge("clearway_flow_table_bytes", help).add([], total.table_bytes);
+}
+
+fn workers(workers: &[Counts], families: &mut Families) {
+    type Count = fn(&Counts) -> Value;
+    let counts: [(&str, &str, Count); 5] = [
+        ("clearway_worker_packets", "Packets that a worker took through the path.", |w| {
+            Value::Count(w.packets)
+        }),
+        ("clearway_worker_batches", "Batches that a worker ran.", |w| Value::Count(w.batches)),
+        ("clearway_worker_busy_seconds", "Time that a worker worked, waiting not counted.", |w| {
+            Value::Number(w.busy as f64 / 1e9)
+        }),
+        ("clearway_worker_handed_over_frames", "Frames received that were another worker's.", |w| {
+            Value::Count(w.handed_over)
+        }),
+        (
+            "clearway_worker_queue_full_frames",
+            "Frames for another worker that were lost because that one was too far behind.",
+            |w| Value::Count(w.queue_full),
+        ),
+    ];
+    for (name, help, count) in counts {
+        let family = families.counter(name, help);
+        for (number, worker) in workers.iter().enumerate() {
+            family.add_owned(vec![("worker", number.to_string())], count(worker));
+        }
+    }
+    let held = families.gauge("clearway_worker_flows", "Flow records that a worker holds.");
+    for (number, worker) in workers.iter().enumerate() {
+        held.add_owned(vec![("worker", number.to_string())], Value::Count(worker.flows));
+    }
+}
+
+fn program(snapshot: &Snapshot, ready: bool, families: &mut Families) {
+    let (done, refused) = snapshot.reloads;
+    let reloads = families.counter("clearway_reloads", "Reloads of the configuration, by result.");
+    reloads.add([("result", "done")], done);
+    reloads.add([("result", "refused")], refused);
+    let generation = u64::from(snapshot.generation);
+    for (name, help, value) in [
+        ("clearway_configuration_generation", "One more with each reload that was put in force.", generation),
+        ("clearway_program_bytes", "Bytes of the compiled configuration in force.", snapshot.program_bytes),
+        ("clearway_ready", "1 once every port has its device and a configuration is in force.", ready.into()),
+    ] {
+        families.gauge(name, help).add([], value);
+    }
+    let help = "How long this process has been running.";
+    let uptime = families.gauge("clearway_uptime_seconds", help);
+    uptime.add_owned(Vec::new(), Value::Number(snapshot.uptime.as_secs_f64()));
+    let info = families.gauge("clearway_build_info", "The version that is running; always 1.");
+    info.add([("version", env!("CARGO_PKG_VERSION"))], 1);
+    for (name, help, value) in [
+        ("process_resident_memory_bytes", "Resident memory size in bytes.", process::resident_bytes()),
+        ("process_open_fds", "Number of open file descriptors.", process::open_files()),
+    ] {
+        if let Some(value) = value {
+            families.gauge(name, help).add([], value);
+        }
+    }
+}
+
+/// All metrics with their values at one instant.
+#[derive(Debug, Default)]
+struct Families(Vec<Family>);
+
+/// A metric, and its value under each set of labels.
+#[derive(Debug)]
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    grows: bool,
+    samples: Vec<(Labels, Value)>,
+}
+
+type Labels = Vec<(&'static str, String)>;
+
+#[derive(Clone, Copy, Debug)]
+enum Value {
+    Count(u64),
+    Number(f64),
+}
+
+impl Families {
+    /// Begins a count that only grows; `_total` is put behind its name.
+    fn counter(&mut self, name: &'static str, help: &'static str) -> &mut Families {
+        self.0.push(Family { name, help, grows: true, samples: Vec::new() });
+        self
+    }
+
+    /// Begins what goes up and down.
+    fn gauge(&mut self, name: &'static str, help: &'static str) -> &mut Families {
+        self.0.push(Family { name, help, grows: false, samples: Vec::new() });
+        self
+    }
+
+    /// The value of what was begun last, under labels.
+    fn add<const N: usize>(&mut self, labels: [(&'static str, &str); N], count: u64) {
+        let labels = labels.into_iter().map(|(name, value)| (name, value.to_owned())).collect();
+        self.add_owned(labels, Value::Count(count));
+    }
+
+    fn add_owned(&mut self, labels: Labels, value: Value) {
+        if let Some(family) = self.0.last_mut() {
+            family.samples.push((labels, value));
+        }
+    }
+}
+
+impl Collector for Families {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for Family { name, help, grows, samples } in &self.0 {
+            let kind = if *grows { MetricType::Counter } else { MetricType::Gauge };
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for (labels, value) in samples {
+                let mut sample = family.encode_family(labels)?;
+                match (grows, value) {
+                    (true, Value::Count(n)) => sample.encode_counter::<NoLabelSet, _, u64>(n, None)?,
+                    (true, Value::Number(n)) => sample.encode_counter::<NoLabelSet, _, u64>(n, None)?,
+                    (false, Value::Count(n)) => sample.encode_gauge(n)?,
+                    (false, Value::Number(n)) => sample.encode_gauge(n)?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// An appliance with two ports, two VNets and two workers that have counted something.
+    pub(crate) fn busy() -> Snapshot {
+        let mut one = Counts { packets: 100, forwarded: 80, opened: 7, flows: 6, ..Counts::default() };
+        one.reasons = vec![0; Reason::ALL.len()];
+        one.reasons[Reason::NsgDeny as usize] = 15;
+        one.reasons[Reason::NotIp as usize] = 5;
+        one.generated[Generated::PacketTooBig as usize] = 2;
+        (one.busy, one.batches, one.queue_full) = (1_500_000_000, 9, 1);
+        one.ports =
+            vec![PortCounts { in_frames: 100, in_bytes: 9000, ring_full: 3, ..PortCounts::default() }];
+        one.vnets = vec![VnetCounts { forwarded: 80, dropped: 15, opened: 7 }];
+        let idle = Counts::default();
+        let mut total = Counts::default();
+        total.add(&one);
+        total.add(&idle);
+        let port = |name: &str, device: &str| PortFacts {
+            name: name.into(),
+            role: "fabric",
+            device: device.into(),
+            io: "af_packet".into(),
+            up: name == "fabric",
+            mtu: 1600,
+            configured: true,
+        };
+        Snapshot {
+            uptime: Duration::from_millis(2500),
+            configuration: "config.yaml".into(),
+            generation: 3,
+            reloads: (2, 1),
+            ports: vec![port("fabric", "eth1"), port("edge", "eth2")],
+            vnets: vec![("contoso".into(), "hub".into()), ("a\"b\\c\nd".into(), "späte".into())],
+            workers: vec![one, idle],
+            total,
+            program_bytes: 4096,
+        }
+    }
+
+    /// The sum of the samples of a metric.
+    fn sum(text: &str, metric: &str) -> u64 {
+        let samples = text.lines().filter(|l| l.split(['{', ' ']).next() == Some(metric));
+        samples.map(|l| l.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    }
+
+    fn value<'a>(text: &'a str, sample: &str) -> Option<&'a str> {
+        text.lines().find_map(|l| l.strip_prefix(sample)?.strip_prefix(' '))
+    }
+
+    #[test]
+    fn packets_are_forwarded_dropped_or_punted() {
+        let text = render(&busy(), true);
+        assert_eq!(sum(&text, "clearway_packets_total"), 100);
+        assert_eq!(sum(&text, "clearway_worker_packets_total"), 100);
+        let forwarded = value(&text, "clearway_packets_total{verdict=\"forward\"}").unwrap();
+        let ended = sum(&text, "clearway_drops_total") + sum(&text, "clearway_punts_total");
+        assert_eq!(forwarded.parse::<u64>().unwrap() + ended, 100);
+    }
+
+    #[test]
+    fn every_reason_is_there_before_it_occurs() {
+        let text = render(&Snapshot::default(), false);
+        for reason in Reason::ALL {
+            let metric = if reason.is_punt() { "punts" } else { "drops" };
+            let sample = format!("clearway_{metric}_total{{reason=\"{}\"}}", reason.name());
+            assert_eq!(value(&text, &sample), Some("0"), "{sample}");
+        }
+        assert_eq!(value(&text, "clearway_ready"), Some("0"));
+    }
+
+    #[test]
+    fn what_is_counted_is_told() {
+        let text = render(&busy(), true);
+        let version = format!("clearway_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+        for (sample, expected) in [
+            ("clearway_drops_total{reason=\"nsg-deny\"}", "15"),
+            ("clearway_punts_total{reason=\"not-ip\"}", "5"),
+            ("clearway_icmp_errors_total{kind=\"packet-too-big\"}", "2"),
+            ("clearway_port_receive_bytes_total{port=\"fabric\",device=\"eth1\"}", "9000"),
+            ("clearway_port_receive_bytes_total{port=\"edge\",device=\"eth2\"}", "0"),
+            ("clearway_port_lost_frames_total{port=\"fabric\",device=\"eth1\",cause=\"ring-full\"}", "3"),
+            ("clearway_port_lost_frames_total{port=\"edge\",device=\"eth2\",cause=\"no-neighbour\"}", "0"),
+            ("clearway_port_up{port=\"fabric\",device=\"eth1\"}", "1"),
+            ("clearway_port_up{port=\"edge\",device=\"eth2\"}", "0"),
+            ("clearway_vnet_packets_total{customer=\"contoso\",vnet=\"hub\",verdict=\"drop\"}", "15"),
+            ("clearway_vnet_flows_opened_total{customer=\"a\\\"b\\\\c\\nd\",vnet=\"späte\"}", "0"),
+            ("clearway_worker_busy_seconds_total{worker=\"0\"}", "1.5"),
+            ("clearway_worker_queue_full_frames_total{worker=\"1\"}", "0"),
+            ("clearway_reloads_total{result=\"refused\"}", "1"),
+            ("clearway_configuration_generation", "3"),
+            ("clearway_uptime_seconds", "2.5"),
+            (&version, "1"),
+        ] {
+            assert_eq!(value(&text, sample), Some(expected), "{sample} in\n{text}");
+        }
+        assert!(value(&text, "process_open_fds").is_some());
+        assert!(value(&text, "process_resident_memory_bytes").is_some());
+    }
+
+    #[test]
+    fn a_port_that_is_no_longer_configured_keeps_its_counts_and_raises_no_alarm() {
+        let mut snapshot = busy();
+        snapshot.ports[1].configured = false;
+        let text = render(&snapshot, true);
+        let labels = "{port=\"edge\",device=\"eth2\"}";
+        assert_eq!(value(&text, &format!("clearway_port_up{labels}")), None);
+        assert_eq!(value(&text, &format!("clearway_port_receive_frames_total{labels}")), Some("0"));
+    }
+
+    #[test]
+    fn every_metric_is_described_once_and_every_line_is_of_one() {
+        let text = render(&busy(), true);
+        let mut described = Vec::new();
+        for line in text.lines() {
+            if let Some(metric) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = metric.split_once(' ').unwrap();
+                assert!(!described.contains(&name), "{name} twice");
+                assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
+                described.push(name);
+            } else if !line.starts_with("# HELP ") {
+                assert_eq!(described.last().copied(), line.split(['{', ' ']).next());
+            }
+        }
+        assert!(described.len() > 30, "{text}");
+    }
+
+    #[test]
+    fn the_dashboard_shows_what_is_written() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/grafana-dashboard.json");
+        let text = std::fs::read_to_string(file).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap();
+        let written = render(&busy(), true);
+        let names = |text: &str| -> Vec<String> {
+            let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+            let ours = words.filter(|w| w.starts_with("clearway_") || w.starts_with("process_"));
+            ours.map(str::to_owned).collect()
+        };
+        let known = names(&written);
+        let shown = names(&text);
+        assert!(shown.len() > 20);
+        let strange: Vec<_> = shown.iter().filter(|n| !known.contains(n)).collect();
+        assert!(strange.is_empty(), "no such metrics: {strange:?}");
+    }
+}

@@ -1,0 +1,245 @@
+//! `counters`, `flows`, `reload` and `top`, asked of an appliance that does nothing; the package and its pages.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clearway::live::control::{self, Control};
+use clearway::live::count::{Counts, PortCounts, VnetCounts};
+use clearway::live::handle::{FlowFacts, FlowsWanted, Handle, PortFacts, Reloaded, Snapshot};
+use clearway::packet::{Direction, Reason};
+
+use super::support::Folder;
+
+/// An appliance through which a thousand packets go in each second.
+struct Fake {
+    started: Instant,
+    refusal: Vec<String>,
+    reloads: AtomicU64,
+}
+
+impl Handle for Fake {
+    fn snapshot(&self) -> Snapshot {
+        let uptime = self.started.elapsed();
+        let n = uptime.as_millis() as u64;
+        let mut total = Counts { packets: 3 * n, forwarded: 2 * n, opened: n, flows: 7, ..Counts::default() };
+        total.reasons = vec![0; Reason::ALL.len()];
+        total.reasons[Reason::NsgDeny as usize] = n;
+        total.ports = vec![PortCounts {
+            in_frames: 3 * n,
+            in_bytes: 300 * n,
+            no_neighbour: 4,
+            ..PortCounts::default()
+        }];
+        total.vnets = vec![VnetCounts { forwarded: 2 * n, dropped: n, opened: n }];
+        let port = PortFacts {
+            name: "fabric".into(),
+            role: "fabric",
+            device: "eth1".into(),
+            io: "af_packet".into(),
+            up: true,
+            mtu: 1600,
+            configured: true,
+        };
+        Snapshot {
+            uptime,
+            configuration: "config.yaml".into(),
+            generation: 1,
+            reloads: (self.reloads.load(Ordering::Relaxed), 0),
+            ports: vec![port],
+            vnets: vec![("contoso".into(), "hub".into())],
+            workers: vec![total.clone()],
+            total,
+            program_bytes: 1024,
+        }
+    }
+
+    fn flows(&self, wanted: &FlowsWanted) -> Vec<FlowFacts> {
+        let flow = |n: u8| FlowFacts {
+            customer: "contoso".into(),
+            vnet: "hub".into(),
+            protocol: if n == 2 { 1 } else { 6 },
+            local: (IpAddr::from([10, 1, 0, n]), 50000),
+            remote: ("fd00::5".parse().unwrap(), 443),
+            opened_by: Direction::Outbound,
+            rule: "UserRule_AllowHttps".into(),
+            idle: Duration::from_secs(61),
+            ended: n == 1,
+        };
+        let wanted_one = |f: &FlowFacts| wanted.address.is_none_or(|a| a == f.local.0);
+        (1..=3).map(flow).filter(wanted_one).take(wanted.most).collect()
+    }
+
+    fn reload(&self) -> Result<Reloaded, Vec<String>> {
+        if !self.refusal.is_empty() {
+            return Err(self.refusal.clone());
+        }
+        self.reloads.fetch_add(1, Ordering::Relaxed);
+        Ok(Reloaded { generation: 2, took: Duration::from_micros(2500), warnings: 1 })
+    }
+
+    fn is_ready(&self) -> bool {
+        true
+    }
+}
+
+fn running(refusal: &[&str]) -> (Folder, Control) {
+    let folder = Folder::new();
+    let refusal = refusal.iter().map(|s| s.to_string()).collect();
+    let fake = Fake { started: Instant::now(), refusal, reloads: AtomicU64::new(0) };
+    let control = control::serve(&folder.path("c.sock"), Arc::new(fake)).unwrap();
+    (folder, control)
+}
+
+#[test]
+fn counters_as_tables_and_as_json() {
+    let (folder, _control) = running(&[]);
+    let ran = folder.run("counters --control c.sock").expect(0);
+    for part in ["generation 1, up ", "\n  nsg-deny ", "no-neighbour 4\n", "\ncontoso   hub "] {
+        assert!(ran.stdout.contains(part), "{part:?} in {}", ran.stdout);
+    }
+    assert!(!ran.stdout.contains("no-route"), "{}", ran.stdout);
+    let counters = folder.run("counters --control c.sock --json").expect(0).json();
+    let ended = counters["forwarded"].as_u64().unwrap() + counters["dropped"]["nsg-deny"].as_u64().unwrap();
+    assert_eq!(counters["packets"], ended);
+    assert_eq!(counters["dropped"]["no-route"], 0);
+    assert_eq!(counters["ready"], true);
+}
+
+#[test]
+fn flows_that_were_asked_for() {
+    let (folder, _control) = running(&[]);
+    let ran = folder.run("flows --control c.sock").expect(0);
+    let lines: Vec<String> =
+        ran.stdout.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let expected = [
+        "CUSTOMER VNET PROTOCOL LOCAL REMOTE BY RULE IDLE",
+        "contoso hub TCP 10.1.0.1:50000 [fd00::5]:443 Outbound UserRule_AllowHttps 1 min 1 s ended",
+        "contoso hub ICMP 10.1.0.2 fd00::5 Outbound UserRule_AllowHttps 1 min 1 s",
+        "contoso hub TCP 10.1.0.3:50000 [fd00::5]:443 Outbound UserRule_AllowHttps 1 min 1 s",
+    ];
+    assert_eq!(lines, expected);
+    let ran = folder.run("flows --control c.sock --limit 2").expect(0);
+    assert!(
+        ran.stdout.ends_with("\nand more; --limit lists as many as you say, up to 100000\n"),
+        "{}",
+        ran.stdout
+    );
+    let flows = folder.run("flows --control c.sock --address 10.1.0.3 --json").expect(0).json();
+    assert_eq!((flows["flows"].as_array().unwrap().len(), &flows["more"]), (1, &false.into()));
+    let ran = folder.run("flows --control c.sock --address 10.9.9.9").expect(0);
+    assert_eq!(ran.stdout, "no flow record\n");
+    folder.run("flows --control c.sock --limit 0").expect(2);
+    folder.run("flows --control c.sock --address nowhere").expect(2);
+}
+
+#[test]
+fn a_reload_is_in_force_or_refused_with_sentences() {
+    let (folder, _control) = running(&[]);
+    let ran = folder.run("reload --control c.sock").expect(0);
+    assert_eq!(ran.stdout, "configuration 2 is in force with 1 warning, after 2.5 ms\n");
+    let done = folder.run("reload --control c.sock --json").expect(0).json();
+    assert_eq!((&done["accepted"], &done["generation"]), (&true.into(), &2.into()));
+    let (folder, _control) = running(&["config.yaml:3:5: error: 'x': is nothing"]);
+    let ran = folder.run("reload --control c.sock").expect(1);
+    assert_eq!(ran.stdout, "");
+    let expected = "config.yaml:3:5: error: 'x': is nothing\nerror: the configuration is refused; ";
+    assert!(ran.stderr.starts_with(expected), "{}", ran.stderr);
+    let refused = folder.run("reload --control c.sock --json").expect(1).json();
+    assert_eq!(refused["refused"][0], "config.yaml:3:5: error: 'x': is nothing");
+}
+
+#[test]
+fn top_prints_a_page_where_there_is_no_terminal() {
+    let (folder, _control) = running(&[]);
+    let ran = folder.run("top --control c.sock").expect(0);
+    for part in ["packets ", "\nREASON ", "\nnsg-deny ", "\nPORT ", "\nfabric ", "\ncontoso ", "\nWORKER "] {
+        assert!(ran.stdout.contains(part), "{part:?} in {}", ran.stdout);
+    }
+    assert!(!ran.stdout.contains('\x1b'));
+    let rates = folder.run("top --once --control c.sock --json").expect(0).json();
+    let packets = rates["packetsPerSecond"].as_f64().unwrap();
+    assert!((2990.0..3010.0).contains(&packets), "{rates}");
+    assert_eq!(rates["virtualNetworks"][0]["vnet"], "hub");
+}
+
+#[test]
+fn where_nothing_runs_a_sentence_says_so() {
+    let folder = Folder::new();
+    for command in ["counters", "flows", "reload", "top", "top --once", "reload --json"] {
+        let ran = folder.run(&format!("{command} --control c.sock")).expect(2);
+        let expected = "error: no clearway is running here: nothing listens at c.sock; start one with `clearway run CONFIG`\n";
+        assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", expected));
+    }
+}
+
+#[test]
+fn pages_and_completions_are_written() {
+    let folder = Folder::new();
+    folder.run("manual made").expect(0);
+    let pages = folder.names("made/man1");
+    for page in ["clearway.1", "clearway-check.1", "clearway-reload.1", "clearway-top.1"] {
+        assert!(pages.iter().any(|p| p == page), "{page} in {pages:?}");
+    }
+    assert!(!pages.iter().any(|p| p.contains("manual")));
+    assert!(folder.text("made/man1/clearway-reload.1").contains("in force between two packets"));
+    assert_eq!(folder.names("made/completions"), ["_clearway", "clearway.bash", "clearway.fish"]);
+    folder.file("file", "").run("manual file/x").expect(2);
+}
+
+#[test]
+fn one_command_builds_the_package() {
+    if Command::new("dpkg-deb").arg("--version").output().is_err() {
+        return;
+    }
+    let folder = Folder::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let build = || {
+        let package = Command::new(root.join("tools/package"))
+            .args(["--binary", env!("CARGO_BIN_EXE_clearway"), "--out"])
+            .arg(folder.path("out"))
+            .output()
+            .unwrap();
+        assert!(package.status.success(), "{}", String::from_utf8_lossy(&package.stderr));
+        folder.path("out").join(folder.names("out").first().unwrap())
+    };
+    let package = build();
+    let listed = Command::new("dpkg-deb").arg("-c").arg(&package).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    for file in [
+        "-rwxr-xr-x root/root",
+        " ./usr/bin/clearway\n",
+        " ./usr/lib/systemd/system/clearway.service\n",
+        " ./usr/share/man/man1/clearway.1.gz\n",
+        " ./usr/share/bash-completion/completions/clearway\n",
+        " ./usr/share/doc/clearway/copyright\n",
+        " ./usr/share/doc/clearway/examples/config.yaml\n",
+        " ./etc/clearway/\n",
+    ] {
+        assert!(listed.contains(file), "{file} in {listed}");
+    }
+    let first = std::fs::read(&package).unwrap();
+    assert!(first == std::fs::read(build()).unwrap(), "the same sources make the same package");
+}
+
+#[test]
+fn the_unit_says_what_systemd_knows() {
+    let unit = include_str!("../../packaging/clearway.service");
+    for line in ["Type=notify", "WatchdogSec=10", "DynamicUser=yes", "RuntimeDirectory=clearway"] {
+        assert!(unit.lines().any(|l| l == line), "{line}");
+    }
+    let folder = Folder::new();
+    let here = unit
+        .replace("/usr/bin/clearway", env!("CARGO_BIN_EXE_clearway"))
+        .replace("Documentation=man:clearway(1)\n", "");
+    let folder = folder.file("clearway.service", here);
+    let verify = Command::new("systemd-analyze").arg("verify").arg(folder.path("clearway.service")).output();
+    let Ok(verify) = verify else { return };
+    let said = String::from_utf8_lossy(&verify.stderr);
+    // Other units of this machine may have faults of their own.
+    let ours: Vec<_> = said.lines().filter(|l| l.contains("clearway.service")).collect();
+    assert!(ours.is_empty(), "{ours:#?}");
+}
