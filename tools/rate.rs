@@ -65,7 +65,7 @@ fn frames(mac: &str, flows: usize) -> Result<Vec<Vec<u8>>, Error> {
 fn flood(device: &str, mac: &str, seconds: &str, flows: &str, rate: &str) -> Result<u64, Error> {
     let (seconds, flows, rate): (f64, usize, u64) = (seconds.parse()?, flows.parse()?, rate.parse()?);
     let frames = frames(mac, flows.max(1))?;
-    let mut socket = PacketSocket::open(index_of(device)?, &PacketOptions::default())?;
+    let mut socket = PacketSocket::open(index_of(device)?, &PacketOptions::new(1600))?;
     let (begin, until) = (Instant::now(), Duration::from_secs_f64(seconds));
     let (mut sent, mut next) = (0_u64, 0);
     while begin.elapsed() < until {
@@ -88,8 +88,8 @@ fn flood(device: &str, mac: &str, seconds: &str, flows: &str, rate: &str) -> Res
 /// Swaps MAC addresses from one device to another; how many frames.
 fn forward(from: &str, to: &str, seconds: &str) -> Result<u64, Error> {
     let until = Instant::now() + Duration::from_secs_f64(seconds.parse()?);
-    let mut input = PacketSocket::open(index_of(from)?, &PacketOptions::default())?;
-    let mut output = PacketSocket::open(index_of(to)?, &PacketOptions::default())?;
+    let mut input = PacketSocket::open(index_of(from)?, &PacketOptions::new(1600))?;
+    let mut output = PacketSocket::open(index_of(to)?, &PacketOptions::new(1600))?;
     let (mut frames, mut count) = (Frames::default(), 0);
     while Instant::now() < until {
         frames.clear();

@@ -13,6 +13,7 @@ mod rates;
 mod replay;
 #[cfg(target_os = "linux")]
 mod run;
+#[cfg(target_os = "linux")]
 mod running;
 mod show;
 mod terminal;

@@ -33,10 +33,8 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
     let settings = Settings { configuration: args.config.clone(), workers: workers(args) };
     let appliance = Appliance::start(model, settings).map_err(Refused)?;
     let handle: Arc<dyn Handle> = appliance.clone();
-    let socket = match (&args.control, control::path_to_serve()) {
-        (Some(path), _) | (None, Some(ref path)) => Some(control::serve(path, handle.clone())?),
-        (None, None) => None,
-    };
+    let socket = args.control.clone().or_else(control::path_to_serve);
+    let socket = socket.map(|path| control::serve(&path, handle.clone())).transpose()?;
     let server = metrics.map(|listener| http::serve(listener, handle)).transpose();
     let server = server.map_err(|e| format!("--metrics: {e}"))?;
     info!(
@@ -68,7 +66,12 @@ fn workers(args: &RunArgs) -> usize {
 
 fn status(appliance: &Appliance) -> String {
     let snapshot = appliance.snapshot();
-    format!("{} ports, {} VNets, generation {}", snapshot.ports.len(), snapshot.vnets.len(), snapshot.generation)
+    format!(
+        "{} ports, {} VNets, generation {}",
+        snapshot.ports.len(),
+        snapshot.vnets.len(),
+        snapshot.generation
+    )
 }
 
 /// Does what signals, devices and files ask for.

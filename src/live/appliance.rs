@@ -14,10 +14,10 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tracing::{error, info, warn};
 
 use super::count::Counts;
-use super::handle::{FlowFacts, FlowsWanted, Handle, PortFacts, Reloaded, Snapshot};
-use super::kernel::{Devices, Kernel};
+use super::handle::{FlowFacts, FlowsWanted, Handle, Reloaded, Snapshot};
+use super::kernel::{self, Devices, Kernel};
 use super::neighbours::Neighbours;
-use super::ports::{Ports, Wanted};
+use super::ports::Ports;
 use super::worker::{Beginning, Handed, News, Order, Peer, QUEUE, Shared, Worker, lock};
 use crate::compile::names::Names;
 use crate::compile::{Program, compile, recompile};
@@ -44,7 +44,7 @@ pub struct Settings {
 /// A worker as the others see it.
 struct Hand {
     orders: Sender<Order>,
-    wake: Arc<Wake>,
+    wake: Wake,
     published: Arc<Mutex<Counts>>,
     /// Rounds since the watchdog last looked.
     rounds: Arc<AtomicU64>,
@@ -86,10 +86,8 @@ fn check_ports(model: &Model, devices: &Devices) -> Result<(), Vec<String>> {
     let mut sentences = Vec::new();
     for port in &model.ports {
         match &port.device {
-            None => sentences.push(format!(
-                "port '{}' has no device; to run live, say which: device: eth1",
-                port.name
-            )),
+            None => sentences
+                .push(format!("port '{}' has no device; to run live, say which: device: eth1", port.name)),
             Some(device) => match devices.by_name.get(device) {
                 None => sentences.push(no_device(&port.name, device, devices)),
                 Some(found) if found.mtu < port.mtu => warn!(
@@ -111,7 +109,10 @@ impl Appliance {
     pub fn start(model: Model, settings: Settings) -> Result<Arc<Appliance>, Vec<String>> {
         let begun = Instant::now();
         let count = settings.workers.clamp(1, 64);
-        let wakes: Vec<Arc<Wake>> = (0..count).map(|_| Wake::new().map(Arc::new)).collect::<Result<_, _>>().map_err(|e| vec![format!("no event descriptor: {e}")])?;
+        let wakes: Vec<Wake> = (0..count)
+            .map(|_| Wake::new())
+            .collect::<Result<_, _>>()
+            .map_err(|e| vec![format!("no event descriptor: {e}")])?;
         let (neighbours, asked) = Neighbours::new();
         let (say, devices_changed) = bounded(1);
         let to_wake = wakes.clone();
@@ -120,9 +121,9 @@ impl Appliance {
             let _ = say.try_send(());
             to_wake.iter().for_each(|w| w.wake());
         });
-        let kernel = Kernel::start(neighbours.clone(), asked, changed)
+        let kernel = kernel::start(neighbours.clone(), asked, changed)
             .map_err(|e| vec![format!("the kernel does not tell of its devices (netlink): {e}")])?;
-        let (_, devices) = kernel.devices();
+        let (_, devices) = kernel.devices().snapshot();
         check_ports(&model, &devices)?;
 
         let mut names = Names::default();
@@ -135,18 +136,16 @@ impl Appliance {
         let news = news(&program, &occupancy, Vec::new(), &ports);
 
         let (workers, threads) = start_workers(count, &wakes, &news, &neighbours, begun);
-        let control = Control {
-            model,
-            names,
-            program,
-            former: Vec::new(),
-            occupancy,
-            ports,
-            reloads: (0, 0),
-            threads,
-        };
-        let appliance =
-            Arc::new(Appliance { settings, begun, workers, kernel, devices_changed, control: Mutex::new(control) });
+        let control =
+            Control { model, names, program, former: Vec::new(), occupancy, ports, reloads: (0, 0), threads };
+        let appliance = Arc::new(Appliance {
+            settings,
+            begun,
+            workers,
+            kernel,
+            devices_changed,
+            control: Mutex::new(control),
+        });
         let failed = appliance.sync_ports(&mut lock(&appliance.control));
         if failed.is_empty() { Ok(appliance) } else { Err(failed) }
     }
@@ -211,7 +210,7 @@ impl Appliance {
 
     /// Opens, closes and renews ports as their devices and the configuration have it; what went wrong.
     fn sync_ports(&self, control: &mut Control) -> Vec<String> {
-        let (_, devices) = self.kernel.devices();
+        let (_, devices) = self.kernel.devices().snapshot();
         let mut failed = Vec::new();
         for change in control.ports.changes(&devices, self.workers.len(), &mut failed) {
             let (worker, order) = change;
@@ -226,7 +225,7 @@ impl Appliance {
         let begin = Instant::now();
         let faults = |faults: Vec<model::Fault>| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
         let model = model::load(&self.settings.configuration).map_err(faults)?;
-        check_ports(&model, &self.kernel.devices().1)?;
+        check_ports(&model, &self.kernel.devices().snapshot().1)?;
         let program = Arc::new(recompile(&control.program, &control.model, &model, &mut control.names));
         let affected = change::affected(&control.program, &program);
         if control.occupancy.is_too_small(&program) {
@@ -337,7 +336,7 @@ fn news(program: &Arc<Program>, occupancy: &Arc<Occupancy>, affected: Vec<u32>, 
 /// Starts the workers, each on a core of its own if there are enough.
 fn start_workers(
     count: usize,
-    wakes: &[Arc<Wake>],
+    wakes: &[Wake],
     news: &News,
     neighbours: &Arc<Neighbours>,
     epoch: Instant,

@@ -95,7 +95,8 @@ impl Egress {
             Some(Neighbour::Unreachable) => counts.no_neighbour += 1,
             Some(Neighbour::Pending) | None => {
                 let same = |w: &&Waiting| w.destination == destination && w.device == device;
-                if self.waiting.len() >= WAITING || self.waiting.iter().filter(same).count() >= WAITING_FOR_ONE
+                if self.waiting.len() >= WAITING
+                    || self.waiting.iter().filter(same).count() >= WAITING_FOR_ONE
                 {
                     counts.no_neighbour += 1;
                     return;

@@ -54,7 +54,9 @@ impl FlowsWanted {
     fn fits(&self, facts: &FlowFacts) -> bool {
         let same = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|w| w == is);
         let at_end = |address| facts.local.0 == address || facts.remote.0 == address;
-        same(&self.customer, &facts.customer) && same(&self.vnet, &facts.vnet) && self.address.is_none_or(at_end)
+        same(&self.customer, &facts.customer)
+            && same(&self.vnet, &facts.vnet)
+            && self.address.is_none_or(at_end)
     }
 }
 

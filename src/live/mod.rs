@@ -8,26 +8,23 @@
 //! ```
 
 pub mod appliance;
-pub mod count;
-mod egress;
-pub mod handle;
-pub mod kernel;
-mod list;
-pub mod neighbours;
-mod port;
-mod ports;
-mod worker;
-
-pub use appliance::{Appliance, Settings};
 pub mod control;
 pub mod count;
+mod egress;
 #[cfg(test)]
 mod fake;
 pub mod handle;
 pub mod http;
+pub mod kernel;
+mod list;
 mod listen;
 pub mod metrics;
 pub mod neighbours;
+mod port;
+mod ports;
 mod process;
 pub mod report;
 pub mod service;
+mod worker;
+
+pub use appliance::{Appliance, Settings};

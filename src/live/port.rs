@@ -3,8 +3,12 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use tracing::warn;
+
 use crate::model::Io;
-use crate::sys::{Frames, PacketOptions, PacketSocket};
+use crate::sys::bpf::{Ours, load_filter};
+use crate::sys::xdp::XdpSocket;
+use crate::sys::{Filter, Frames, Instruction, PacketOptions, PacketSocket};
 
 /// An open port.
 pub(super) struct Opened {
@@ -24,42 +28,60 @@ pub(super) struct Opened {
 
 enum Socket {
     Packet(PacketSocket),
+    /// One for each receive queue; frames leave by the first.
+    Xdp(Vec<XdpSocket>),
 }
 
 /// What [`Opened::open`] needs to know.
-pub(super) struct Opening {
+pub(super) struct Opening<'a> {
+    pub name: &'a str,
     pub device: u32,
     pub mac: [u8; 6],
     pub up: bool,
     pub io: Io,
-    /// Bytes of the longest frame.
-    pub longest: usize,
+    /// The largest packet that is received or sent.
+    pub mtu: usize,
     pub receives: bool,
+    pub ours: &'a Ours,
 }
+
+/// Bytes of the ring of a socket that only sends: its filter lets nothing through.
+const RECEIVES_NOTHING: usize = 1 << 16;
+/// A classic program that lets nothing through.
+const NOTHING: &[Instruction] = &[(0x06, 0, 0, 0)];
 
 impl Opened {
     /// Opens a device in the best way that it and the kernel offer, or in the one that is asked for.
-    pub fn open(opening: &Opening) -> io::Result<Opened> {
+    pub fn open(opening: &Opening<'_>) -> io::Result<Opened> {
         let socket = match opening.io {
-            Io::AfXdp => return Err(io::Error::other("io: af_xdp is not built into this clearway yet")),
-            Io::Auto | Io::AfPacket => Socket::Packet(open_packet(opening)?),
+            // Others send by sockets of their own.
+            _ if !opening.receives => Socket::Packet(open_packet(opening)?),
+            Io::AfXdp => Socket::Xdp(open_xdp(opening)?),
+            Io::Auto => match open_xdp(opening) {
+                // With a copy it does no better than rings do, and takes a program in the driver.
+                Ok(sockets) if sockets.iter().all(XdpSocket::is_zero_copy) => Socket::Xdp(sockets),
+                _ => Socket::Packet(open_packet(opening)?),
+            },
+            Io::AfPacket => Socket::Packet(open_packet(opening)?),
         };
         let &Opening { device, mac, up, receives, .. } = opening;
         Ok(Opened { device, mac, up, receives, socket, dirty: false, losses: 0 })
     }
 
     /// How its frames are read and written.
-    pub fn io(&self) -> &'static str {
+    pub fn io(&self) -> Io {
         match &self.socket {
-            Socket::Packet(_) => "af_packet",
+            Socket::Packet(_) => Io::AfPacket,
+            Socket::Xdp(_) => Io::AfXdp,
         }
     }
 
-    /// Appends received frames, so many at most; how many.
+    /// Appends received frames, so many at most of each queue.
     #[inline]
-    pub fn receive(&mut self, into: &mut Frames, most: usize) -> usize {
+    pub fn receive(&mut self, into: &mut Frames, most: usize) {
         match &mut self.socket {
-            Socket::Packet(socket) => socket.receive(into, most),
+            Socket::Packet(socket) => _ = socket.receive(into, most),
+            Socket::Xdp(queues) => queues.iter_mut().for_each(|queue| _ = queue.receive(into, most)),
         }
     }
 
@@ -67,14 +89,12 @@ impl Opened {
     #[inline]
     pub fn send(&mut self, frame: &[u8]) -> bool {
         self.dirty = true;
+        // What is wrong with the device is told by who watches it.
         match &mut self.socket {
-            Socket::Packet(socket) => {
-                socket.send(frame) || {
-                    // What is wrong with the device is told by who watches it.
-                    let _ = socket.flush();
-                    socket.send(frame)
-                }
-            }
+            Socket::Packet(socket) => socket.send(frame) || (socket.flush().is_ok() && socket.send(frame)),
+            Socket::Xdp(queues) => queues
+                .first_mut()
+                .is_some_and(|queue| queue.send(frame) || (queue.flush().is_ok() && queue.send(frame))),
         }
     }
 
@@ -84,7 +104,8 @@ impl Opened {
             return true;
         }
         let gone = match &mut self.socket {
-            Socket::Packet(socket) => socket.flush().unwrap_or(true) || socket.pending() == 0,
+            Socket::Packet(socket) => socket.flush().unwrap_or(true),
+            Socket::Xdp(queues) => queues.first_mut().is_none_or(|queue| queue.flush().unwrap_or(true)),
         };
         self.dirty = !gone;
         gone
@@ -99,19 +120,43 @@ impl Opened {
     pub fn new_losses(&mut self) -> u64 {
         let losses = match &mut self.socket {
             Socket::Packet(socket) => socket.losses(),
+            Socket::Xdp(queues) => queues.iter().map(XdpSocket::losses).sum(),
         };
         losses.saturating_sub(std::mem::replace(&mut self.losses, losses))
     }
+
+    /// What is waited for when nothing is there.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let (packet, xdp) = match &self.socket {
+            Socket::Packet(socket) => (Some(socket.as_fd()), &[][..]),
+            Socket::Xdp(queues) => (None, queues.as_slice()),
+        };
+        packet.into_iter().chain(xdp.iter().map(AsFd::as_fd)).filter(|_| self.receives)
+    }
 }
 
-impl AsFd for Opened {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.socket {
-            Socket::Packet(socket) => socket.as_fd(),
+fn open_packet(opening: &Opening<'_>) -> io::Result<PacketSocket> {
+    let mut options = PacketOptions::new(opening.mtu);
+    if !opening.receives {
+        (options.filter, options.receive_bytes) = (Filter::Classic(NOTHING), RECEIVES_NOTHING);
+        return PacketSocket::open(opening.device, &options);
+    }
+    match load_filter(opening.ours) {
+        Ok(program) => {
+            options.filter = Filter::Program(program.as_fd());
+            PacketSocket::open(opening.device, &options)
+        }
+        Err(e) => {
+            warn!("{}: every frame is looked at, as the kernel takes no filter: {e}", opening.name);
+            PacketSocket::open(opening.device, &options)
         }
     }
 }
 
-fn open_packet(opening: &Opening) -> io::Result<PacketSocket> {
-    PacketSocket::open(opening.device, &PacketOptions::default())
+fn open_xdp(opening: &Opening<'_>) -> io::Result<Vec<XdpSocket>> {
+    let queues = std::fs::read_dir(format!("/sys/class/net/{}/queues", opening.name));
+    let is_receive = |e: &std::fs::DirEntry| e.file_name().to_string_lossy().starts_with("rx-");
+    let queues = queues.map_or(1, |all| all.flatten().filter(is_receive).count()).max(1);
+    // Ethernet with two tags.
+    XdpSocket::open(opening.device, queues as u32, opening.mtu + 14 + 8, opening.ours)
 }

@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::handle::PortFacts;
 use super::kernel::{Device, Devices};
 use super::port::{Opened, Opening};
 use super::worker::Order;
 use crate::model::{Io, Port, Role};
+use crate::sys::bpf::{Attached, MOST_LOCAL, Ours, attach_ingress};
 
 /// What a configuration says of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,11 +22,13 @@ struct Wanted {
 }
 
 /// What is open of a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
 struct Open {
     wanted: Wanted,
     device: Device,
-    io: &'static str,
+    io: Io,
+    ours: Ours,
+    /// Keeps what is ours from the kernel, which would answer it.
+    guard: Option<Attached>,
 }
 
 /// A port by its number.
@@ -87,13 +90,18 @@ impl Ports {
                 name: known.name.clone(),
                 role: wanted.map_or("", |w| role_name(w.role)),
                 device: wanted.map_or_else(String::new, |w| w.device.clone()),
-                io: open.map_or_else(String::new, |o| o.io.to_owned()),
+                io: open.map_or_else(String::new, |o| o.io.name().to_owned()),
                 up: open.is_some_and(|o| o.device.up),
                 mtu: wanted.map_or(0, |w| w.mtu),
                 configured: wanted.is_some(),
             }
         };
         self.0.iter().map(facts).collect()
+    }
+
+    /// Gives all devices back to the kernel.
+    pub fn detach(&mut self) {
+        self.0.iter_mut().for_each(|known| known.open = None);
     }
 
     /// What workers have to be told, each with the number of the worker, so that ports are as the devices and the
@@ -107,43 +115,45 @@ impl Ports {
         let mut orders = Vec::new();
         for (number, known) in self.0.iter_mut().enumerate() {
             let device = known.wanted.as_ref().and_then(|w| devices.by_name.get(&w.device));
-            match (&known.wanted, device) {
-                (Some(wanted), Some(device)) => {
-                    let same = known.open.as_ref().filter(|open| {
-                        open.wanted == *wanted
-                            && open.device.index == device.index
-                            && open.device.mtu == device.mtu
-                    });
-                    match same {
-                        Some(open) if open.device == *device => (),
-                        Some(_) => {
-                            let order = || Order::Device(number, device.up, device.mac);
-                            orders.extend((0..workers).map(|worker| (worker, order())));
-                            let state = if device.up { "up" } else { "down" };
-                            info!(port = known.name, device = device.name, state, "device changed");
-                            if let Some(open) = &mut known.open {
-                                open.device = device.clone();
-                            }
-                        }
-                        None => match open(wanted, device, number, workers) {
-                            Ok((io, opened)) => {
-                                orders.extend(opened);
-                                info!(port = known.name, device = device.name, io, "port open");
-                                known.open = Some(Open { wanted: wanted.clone(), device: device.clone(), io });
-                            }
-                            Err(why) => {
-                                let (name, device) = (&known.name, &device.name);
-                                failed.push(format!("port '{name}': {device} cannot be opened: {why}"));
-                                close(known, number, workers, &mut orders);
-                            }
-                        },
-                    }
+            let (Some(wanted), Some(device)) = (known.wanted.clone(), device) else {
+                if known.open.is_some() {
+                    let why = if known.wanted.is_some() { "its device is gone" } else { "not configured" };
+                    info!(port = known.name, why, "port closed");
                 }
-                _ => {
-                    if known.open.is_some() {
-                        let why = if known.wanted.is_some() { "its device is gone" } else { "not configured" };
-                        info!(port = known.name, why, "port closed");
-                    }
+                close(known, number, workers, &mut orders);
+                continue;
+            };
+            let ours = ours(&wanted, device, devices);
+            let same = |open: &&mut Open| {
+                open.wanted == wanted
+                    && open.device.index == device.index
+                    && open.device.mtu == device.mtu
+                    && open.ours == ours
+            };
+            if let Some(open) = known.open.as_mut().filter(same) {
+                if open.device != *device {
+                    let order = || Order::Device(number, device.up, device.mac);
+                    orders.extend((0..workers).map(|worker| (worker, order())));
+                    let state = if device.up { "up" } else { "down" };
+                    info!(port = known.name, device = device.name, state, "device changed");
+                    open.device = device.clone();
+                }
+                continue;
+            }
+            // XDP takes one program at a time.
+            if known.open.as_ref().is_some_and(|open| open.io == Io::AfXdp) {
+                close(known, number, workers, &mut orders);
+            }
+            let name = known.name.clone();
+            match open(&wanted, device, &ours, number, workers) {
+                Ok((io, opened)) => {
+                    orders.extend(opened);
+                    info!(port = name, device = device.name, io = io.name(), "port open");
+                    let guard = guard(known.open.take(), device, &ours, io);
+                    known.open = Some(Open { wanted, device: device.clone(), io, ours, guard });
+                }
+                Err(why) => {
+                    failed.push(format!("port '{name}': {} cannot be opened: {why}", device.name));
                     close(known, number, workers, &mut orders);
                 }
             }
@@ -158,24 +168,63 @@ fn close(known: &mut Known, number: usize, workers: usize, orders: &mut Vec<(usi
     }
 }
 
+/// Which frames of a device are ours, not the kernel's.
+fn ours(wanted: &Wanted, device: &Device, devices: &Devices) -> Ours {
+    let others = devices.addresses.iter().filter(|(_, a)| *a != wanted.address && !a.is_loopback());
+    // Those of the device itself first, as there is not room for any number.
+    let (own, far): (Vec<_>, Vec<_>) = others.copied().partition(|(index, _)| *index == device.index);
+    let plain = matches!(wanted.role, Role::Internet | Role::Services);
+    let mut local: Vec<IpAddr> = own.into_iter().chain(far).map(|(_, a)| a).collect();
+    local.truncate(if plain { MOST_LOCAL } else { 0 });
+    Ours { address: wanted.address, plain, local }
+}
+
+/// Has the kernel drop what is ours, once our socket has seen it. With XDP it never gets to see it.
+fn guard(before: Option<Open>, device: &Device, ours: &Ours, io: Io) -> Option<Attached> {
+    if io == Io::AfXdp {
+        return None;
+    }
+    let before = before.filter(|open| open.device.index == device.index).and_then(|open| open.guard);
+    if let Some(guard) = before
+        && guard.replace(ours).is_ok()
+    {
+        return Some(guard);
+    }
+    match attach_ingress(device.index, ours) {
+        Ok(guard) => Some(guard),
+        Err(e) => {
+            warn!("{}: the kernel sees what is ours, too, and may answer GRE with errors: {e}", device.name);
+            None
+        }
+    }
+}
+
 type Orders = Vec<(usize, Order)>;
 
 /// Opens a device for every worker; one of them receives.
-fn open(wanted: &Wanted, device: &Device, number: usize, workers: usize) -> Result<(&'static str, Orders), String> {
-    let mut orders = Vec::new();
-    let mut io = "";
+fn open(
+    wanted: &Wanted,
+    device: &Device,
+    ours: &Ours,
+    number: usize,
+    workers: usize,
+) -> Result<(Io, Orders), String> {
+    let (mut orders, mut io) = (Vec::new(), wanted.io);
     for worker in 0..workers {
         let opening = Opening {
+            name: &device.name,
             device: device.index,
             mac: device.mac,
             up: device.up,
             io: wanted.io,
-            // Ethernet with two tags.
-            longest: device.mtu.max(wanted.mtu) as usize + 14 + 8,
+            mtu: device.mtu.max(wanted.mtu) as usize,
             receives: number % workers == worker,
+            ours,
         };
         let opened = Opened::open(&opening).map_err(|e| e.to_string())?;
-        io = opened.io();
+        if opening.receives {
+            io = opened.io();
+        }
         orders.push((worker, Order::Open(number, Box::new(opened))));
     }
     Ok((io, orders))

@@ -87,7 +87,7 @@ pub(super) struct Peer {
     pub frames: Sender<Handed>,
     /// Emptied lists come back to who made them.
     pub back: Sender<Handed>,
-    pub wake: Arc<Wake>,
+    pub wake: Wake,
 }
 
 /// What all workers share. The packet path itself takes none of these locks: sequence numbers of tunnels that have
@@ -102,7 +102,7 @@ pub(super) struct Shared {
 pub(super) struct Beginning {
     pub number: usize,
     pub orders: Receiver<Order>,
-    pub wake: Arc<Wake>,
+    pub wake: Wake,
     pub peers: Vec<Peer>,
     pub incoming: Receiver<Handed>,
     pub emptied: Receiver<Handed>,
@@ -120,7 +120,7 @@ pub(super) struct Beginning {
 pub(super) struct Worker {
     number: usize,
     orders: Receiver<Order>,
-    wake: Arc<Wake>,
+    wake: Wake,
     peers: Vec<Peer>,
     incoming: Receiver<Handed>,
     emptied: Receiver<Handed>,
@@ -207,11 +207,13 @@ impl Worker {
                 self.counts.busy += end.duration_since(begin).as_nanos() as u64;
                 self.unpublished = true;
             }
-            match self.stop_at {
-                Some(at) if did == 0 && self.all_sent() || at <= end => break,
-                Some(_) => std::thread::yield_now(),
-                None if did == 0 && self.listing.is_none() => self.sleep(now, end),
-                None => (),
+            if let Some(at) = self.stop_at {
+                if at <= end || did == 0 && self.all_sent() {
+                    break;
+                }
+                std::thread::yield_now();
+            } else if did == 0 && self.listing.is_none() {
+                self.sleep(now, end);
             }
             if self.unpublished && end >= self.publish_at {
                 self.publish(end);
@@ -550,7 +552,7 @@ impl Worker {
             _ => 10 * NAP,
         };
         let mut fds = vec![self.wake.as_fd()];
-        fds.extend(self.ports.iter().flatten().filter(|p| p.receives).map(AsFd::as_fd));
+        fds.extend(self.ports.iter().flatten().flat_map(Opened::descriptors).take(63));
         let result = poll(&fds, Some(most));
         self.wake.clear();
         if result.is_err() {

@@ -6,7 +6,8 @@ mod arena;
 mod block;
 #[cfg(target_os = "linux")]
 pub mod bpf;
-pub mod frames;
+#[cfg(target_os = "linux")]
+mod frames;
 mod lanes;
 mod line;
 mod lines;
@@ -31,13 +32,15 @@ pub mod xdp;
 
 pub use arena::Arena;
 pub use block::Block;
+#[cfg(target_os = "linux")]
+pub use frames::{Frames, Got};
 pub use line::Line;
 pub use lines::Lines;
 #[cfg(target_os = "linux")]
 pub use link::{index_of, mac_and_mtu};
 pub use memory::huge_pages_allowed;
 #[cfg(target_os = "linux")]
-pub use packet::{Filter, Frames, Got, Instruction, PacketOptions, PacketSocket, complete_checksum};
+pub use packet::{Filter, Instruction, PacketOptions, PacketSocket, complete_checksum};
 #[cfg(target_os = "linux")]
 pub use poll::{Wake, poll};
 pub use prefetch::{prefetch, prefetch_index, prefetch_two};

@@ -4,7 +4,6 @@
 //! hands over each frame at once, and costs as much per frame where there are many.
 
 mod checksum;
-mod frames;
 mod ring;
 #[cfg(test)]
 mod tests;
@@ -15,8 +14,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use libc::{SOL_PACKET, SOL_SOCKET, c_int};
 
 pub use checksum::complete_checksum;
-pub use frames::{Frames, Got};
 use ring::{Map, Ring, Shape};
+
+use super::frames::Frames;
 
 /// Bytes of a slot before a received frame: a header, an address, and what the kernel aligns.
 const BEFORE_RECEIVED: usize = 66;

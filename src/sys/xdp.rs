@@ -35,6 +35,9 @@ const BUSY: Duration = Duration::from_millis(100);
 /// What may wait in the kernel to be sent, in bytes with their bookkeeping: all that the ring holds.
 const SEND_BUFFER: i32 = 16 << 20;
 
+/// How frames come where the driver writes them to our memory.
+const ZERO_COPY: &str = "XDP without a copy";
+
 /// A socket of one receive queue. When the last one of a device is dropped, its program is detached.
 pub struct XdpSocket {
     received: Consumer<xdp_desc>,
@@ -132,7 +135,7 @@ impl XdpSocket {
         bind(fd, device, queue, mode)?;
         let options: xdp_options = get(fd, libc::XDP_OPTIONS)?;
         let mode = match mode {
-            _ if options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0 => "XDP without a copy",
+            _ if options.flags & libc::XDP_OPTIONS_ZEROCOPY != 0 => ZERO_COPY,
             Mode::Native => "XDP in the driver",
             Mode::Generic => "generic XDP",
         };
@@ -170,7 +173,8 @@ impl XdpSocket {
             let fits = at.checked_add(entry.len as usize).is_some_and(|end| end <= self.memory.bytes());
             // The frame is free now, but nobody else's before it is given to the kernel again.
             if self.ledger.received(entry.addr >> self.chunk.trailing_zeros()) && fits {
-                let read = self.memory.read(at, into.add(entry.len, entry.len));
+                let read =
+                    into.add(entry.len as usize, entry.len).is_some_and(|room| self.memory.read(at, room));
                 debug_assert!(read, "it lies in the memory");
             } else {
                 self.lost += 1;
@@ -273,6 +277,11 @@ impl XdpSocket {
     pub fn losses(&self) -> u64 {
         let kernel = get::<xdp_statistics>(self.socket.as_fd(), libc::XDP_STATISTICS);
         self.lost + kernel.map_or(0, |s| s.rx_dropped + s.rx_ring_full)
+    }
+
+    /// True if neither end of the rings copies frames.
+    pub fn is_zero_copy(&self) -> bool {
+        self.mode == ZERO_COPY
     }
 
     /// How frames come here.

@@ -5,8 +5,8 @@ use super::network::{
 };
 use crate::model::{
     Access, AddressItem, AddressMatch, Circuit, CircuitPeering, CircuitTier, Connection, ConnectionTo,
-    Customer, Encapsulation, Gateway, GatewayKind, Host, Io, LearnedFrom, LearnedRoute, Link, Model, Nic, Nsg,
-    PeeringKind, Port, Role, Route, RouteNextHop, RouteTable, RouteTarget, Rule, RuleProtocol, Sequence,
+    Customer, Encapsulation, Gateway, GatewayKind, Host, Io, LearnedFrom, LearnedRoute, Link, Model, Nic,
+    Nsg, PeeringKind, Port, Role, Route, RouteNextHop, RouteTable, RouteTarget, Rule, RuleProtocol, Sequence,
     Subnet, Tunnel, TunnelTo, Vnet,
 };
 use crate::packet::Direction;
