@@ -49,7 +49,8 @@ impl AsFd for Program {
 }
 
 /// A filter that keeps what is ours, whole, for a packet socket of type `SOCK_RAW` (`SO_ATTACH_BPF`; attaching another
-/// one replaces it at once). Only IP frames with an untouched MAC header are looked at.
+/// one replaces it at once). Where the
+/// outer VLAN tag is already taken off the frame, two more may follow.
 pub fn load_filter(ours: &Ours) -> io::Result<Program> {
     Program::load(ours, call::FILTER, Place::Filter)
 }

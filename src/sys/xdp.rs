@@ -119,7 +119,8 @@ impl XdpSocket {
             tx_metadata_len: 0,
         };
         let fd = socket.as_fd();
-        set(fd, libc::SOL_XDP, libc::XDP_UMEM_REG, &registered)?;
+        set(fd, libc::SOL_XDP, libc::XDP_UMEM_REG, &registered)
+            .map_err(|error| unlocked(error, memory.bytes()))?;
         set(fd, libc::SOL_XDP, libc::XDP_UMEM_FILL_RING, &RECEIVING)?;
         set(fd, libc::SOL_XDP, libc::XDP_UMEM_COMPLETION_RING, &SENDING)?;
         set(fd, libc::SOL_XDP, libc::XDP_RX_RING, &RECEIVING)?;
@@ -323,6 +324,16 @@ fn bind(socket: BorrowedFd<'_>, device: u32, queue: u32, mode: Mode) -> io::Resu
         }
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// The kernel says ENOBUFS where a process may not lock so much memory.
+fn unlocked(error: io::Error, bytes: usize) -> io::Error {
+    if error.raw_os_error() != Some(libc::ENOBUFS) {
+        return error;
+    }
+    let sentence =
+        format!("{bytes} bytes for the frames of an XDP socket must be locked; allow it (LimitMEMLOCK=)");
+    io::Error::new(io::ErrorKind::OutOfMemory, sentence)
 }
 
 fn set<T: Copy>(socket: BorrowedFd<'_>, level: i32, name: i32, value: &T) -> io::Result<()> {

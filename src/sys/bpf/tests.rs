@@ -348,6 +348,20 @@ fn what_is_ours_by_the_words() {
 }
 
 #[test]
+fn what_the_verifier_has_against_a_program_is_said() {
+    if !may_load() {
+        return;
+    }
+    let mut a = asm::Asm::default();
+    a.exit();
+    let error = call::load(call::FILTER, &a.finish().unwrap()).unwrap_err();
+    let sentence = error.to_string();
+    assert!(sentence.starts_with("the kernel does not load the filter program: "), "{sentence}");
+    assert!(sentence.ends_with("R0 !read_ok"), "{sentence}");
+    assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+}
+
+#[test]
 fn too_many_local_addresses_are_refused_with_a_sentence() {
     let local = vec![address("192.0.2.7"); MOST_LOCAL + 1];
     let error = load_filter(&Ours { address: address("192.0.2.1"), plain: true, local }).unwrap_err();
