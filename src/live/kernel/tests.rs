@@ -46,8 +46,9 @@ fn inside(test: &str, body: fn(&Lab)) {
     if let Ok(peer) = std::env::var(INSIDE) {
         return body(&Lab::new(peer));
     }
-    let can = Command::new("ip").args(["netns", "add", "clearway-test-probe"]).output();
-    let _ = Command::new("ip").args(["netns", "del", "clearway-test-probe"]).output();
+    let probe = format!("clearway-test-{}-probe", std::process::id());
+    let can = Command::new("ip").args(["netns", "add", &probe]).output();
+    let _ = Command::new("ip").args(["netns", "del", &probe]).output();
     if !can
         .is_ok_and(|said| said.status.success() || String::from_utf8_lossy(&said.stderr).contains("exists"))
     {
