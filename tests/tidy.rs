@@ -288,7 +288,7 @@ fn planted_faults_are_found() {
         ("src/wire/gre.rs", "use super::super::model;", "write crate::"),
         ("src/sys2/mod.rs", "use std::fmt;", "has no floor"),
         ("src/compile/build.rs", "use treebitmap::IpLookupTable;", "at home in src/table/prefix_map.rs, "),
-        ("src/cli/replay.rs", "#[derive(clap::Args)]", "at home in src/cli/args.rs only"),
+        ("src/cli/replay.rs", "#[derive(clap::Args)]", "at home in src/cli/args.rs, "),
         ("src/dataplane/emit.rs", "let t = std::time::Instant::now();", "no clock"),
         ("src/table/flows.rs", "use std::{fmt, io::Write};", "no clock"),
         ("src/wire/ip.rs", "println!(\"{}\", 1)", "no clock"),

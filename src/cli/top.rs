@@ -21,6 +21,9 @@ use crate::live::control::{self, Reply, Request};
 use crate::live::report::Counters;
 use crate::observe::{self, json};
 
+/// Blank columns between the left and the right.
+const GAP: u16 = 3;
+
 /// How far readings lie apart.
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -94,7 +97,8 @@ fn watch(path: &Path, first: Counters, coloured: bool, screen: &mut DefaultTermi
     }
 }
 
-/// A page: on the left what is counted of all packets, on the right ports and who has most packets.
+/// A page: on the left what is counted of all packets, on the right ports and who has most packets; below each other where
+/// there is no room.
 fn draw(frame: &mut Frame<'_>, rates: &Rates, trouble: &str, coloured: bool) {
     let strong = Style::new().bold();
     let [top, body, bottom] =
@@ -110,8 +114,12 @@ fn draw(frame: &mut Frame<'_>, rates: &Rates, trouble: &str, coloured: bool) {
     // Workers are for those who look for them: on the left, below.
     let workers = right.pop();
     let left: Vec<_> = left.into_iter().chain(workers).collect();
+    if width(&left) + GAP + width(&right) > body.width {
+        let all: Vec<_> = left.into_iter().chain(right).collect();
+        return column(frame, body, &all);
+    }
     let [left_area, _, right_area] =
-        Layout::horizontal([Constraint::Length(width(&left)), Constraint::Length(3), Constraint::Min(0)])
+        Layout::horizontal([Constraint::Length(width(&left)), Constraint::Length(GAP), Constraint::Min(0)])
             .areas(body);
     column(frame, left_area, &left);
     column(frame, right_area, &right);
@@ -201,11 +209,16 @@ mod tests {
     fn a_page() {
         let page = drawn(110, 24, "");
         assert_eq!(page[0], "clearway 0.1.0: config.yaml, generation 0, up 2.0 s");
-        assert!(page[2].contains("PER SECOND   PORT"), "{page:#?}");
+        assert!(
+            page[2].trim_start().starts_with("PER SECOND") && page[2].contains("PORT    DEVICE"),
+            "{page:#?}"
+        );
         assert!(page.iter().any(|l| l.starts_with("packets") && l.contains("1.23 k")), "{page:#?}");
         assert!(page.iter().any(|l| l.starts_with("nsg-deny")), "{page:#?}");
         assert!(page.iter().any(|l| l.ends_with("contoso   hub      1.23 k        0       0")), "{page:#?}");
         assert_eq!(page[23], "q ends");
+        let narrow = drawn(60, 24, "");
+        assert!(narrow.iter().any(|l| l.starts_with("PORT    DEVICE")), "{narrow:#?}");
     }
 
     #[test]

@@ -63,10 +63,10 @@ fn packets(total: &Counts, families: &mut Families) {
     families.counter("clearway_icmp_errors_withheld", help).add([], total.withheld);
 }
 
-/// What a port counts: metric, help, and of which a metric tells several, the label that tells them apart.
-type OfPort = (&'static str, &'static str, &'static [(&'static str, fn(&PortCounts) -> u64)]);
+/// A metric of ports or VNets: its name, help, and values, with what tells them apart if there are several.
+type Of<C> = (&'static str, &'static str, &'static [(&'static str, fn(&C) -> u64)]);
 
-const OF_PORTS: &[OfPort] = &[
+const OF_PORTS: &[Of<PortCounts>] = &[
     ("clearway_port_receive_frames", "Frames received at a port.", &[("", |p| p.in_frames)]),
     (
         "clearway_port_receive_bytes",
@@ -126,21 +126,21 @@ fn ports(snapshot: &Snapshot, families: &mut Families) {
     }
 }
 
+const OF_VNETS: &[Of<VnetCounts>] = &[
+    (
+        "clearway_vnet_packets",
+        "Packets of a VNet, of those that say whose they are, by how they ended.",
+        &[("forward", |v| v.forwarded), ("drop", |v| v.dropped)],
+    ),
+    ("clearway_vnet_flows_opened", "Flow records opened for a VNet.", &[("", |v| v.opened)]),
+];
+
 fn vnets(snapshot: &Snapshot, families: &mut Families) {
-    type Count = fn(&VnetCounts) -> u64;
-    let counts: [(&str, &str, &[(&str, Count)]); 2] = [
-        (
-            "clearway_vnet_packets",
-            "Packets of a VNet, of those that say whose they are, by how they ended.",
-            &[("forward", |v| v.forwarded), ("drop", |v| v.dropped)],
-        ),
-        ("clearway_vnet_flows_opened", "Flow records opened for a VNet.", &[("", |v| v.opened)]),
-    ];
-    for (name, help, counts) in counts {
+    for (name, help, counts) in OF_VNETS {
         let family = families.counter(name, help);
         for (number, (customer, vnet)) in snapshot.vnets.iter().enumerate() {
             let counted = snapshot.total.vnets.get(number).copied().unwrap_or_default();
-            for (verdict, count) in counts {
+            for (verdict, count) in *counts {
                 let mut labels = vec![("customer", customer.clone()), ("vnet", vnet.clone())];
                 if !verdict.is_empty() {
                     labels.push(("verdict", (*verdict).to_owned()));
