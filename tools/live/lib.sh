@@ -84,6 +84,8 @@ gre_end() { # NAME UNDERLAY/LENGTH REMOTE KEY INNER [OPTION...]
     PROCESSES+=($!)
     wait_for 10 test -S "$dir/vs.ctl" || return 1
     plain "$name" u0
+    # The bridge answers for its address; the device in it must not.
+    on "$name" sysctl -qw net.ipv4.conf.u0.arp_ignore=8
     ovs-vsctl --db="$db" --timeout=10 \
         add-br br-phy -- set bridge br-phy datapath_type=netdev -- add-port br-phy u0 \
         -- add-br br-int -- set bridge br-int datapath_type=netdev other_config:hwaddr=02:00:00:00:02:02 \
@@ -192,8 +194,10 @@ start_clearway() { # CONFIG [ARGUMENT...]
     on cw "$CLEARWAY" run "$@" --control "$WORK/control.sock" >"$WORK/clearway.out" 2>"$WORK/clearway.log" &
     APPLIANCE=$!
     PROCESSES+=($APPLIANCE)
-    wait_for 15 ask ready
+    wait_for 15 is_ready
 }
+
+is_ready() { ask counters --json | grep -q '"ready": *true'; }
 
 ask() { # COMMAND... : of the running Clearway
     local command=$1
