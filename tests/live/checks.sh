@@ -29,13 +29,12 @@ check_not() { # WHAT COMMAND...
 }
 
 serve() { # NAME PORT : says hello to whoever connects
-    on "$1" python3 -c "
+    start "$1" python3 -c "
 import socket
 s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 s.bind(('', $2)); s.listen(16)
 while True:
-    c, _ = s.accept(); c.sendall(b'hello'); c.close()" &
-    PROCESSES+=($!)
+    c, _ = s.accept(); c.sendall(b'hello'); c.close()"
     sleep 0.3
 }
 

@@ -22,6 +22,7 @@ pass "device up again"
 ip -n $RUN-cw link set inet0 address 02:00:00:00:77:77
 wait_for 10 on web ping -c 1 -W 1 192.0.2.80 || fail "nothing passes after a change of the MAC address"
 pass "another MAC address"
+on internet sysctl -qw net.ipv4.conf.u0.arp_notify=1
 ip -n $RUN-internet link set u0 address 02:00:00:00:88:88
 wait_for 15 on web ping -c 1 -W 1 192.0.2.80 || fail "nothing passes after a change of the neighbour's MAC address"
 pass "the neighbour's MAC address changed"

@@ -17,21 +17,19 @@ cp "$WORK/a.yaml" "$WORK/config.yaml"
 start_clearway "$WORK/config.yaml" || fail "clearway does not start: $(tail -n 5 "$WORK/clearway.log")"
 check "ping before" on web ping -c 2 -i 0.2 -W 2 10.1.0.5
 
-on internet tcpdump -qni u0 -w "$WORK/mail.pcap" 'udp port 25' >/dev/null 2>&1 &
-PROCESSES+=($!)
+start internet tcpdump -qni u0 -w "$WORK/mail.pcap" 'udp port 25' >/dev/null 2>&1
 # A new flow each, all the time, to where only a mixture lets it go.
-on web python3 -c "
+start web python3 -c "
 import socket, time
 while True:
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    s.sendto(b'mail', ('192.0.2.25', 25)); s.close(); time.sleep(0.001)" &
-PROCESSES+=($!)
+    s.sendto(b'mail', ('192.0.2.25', 25)); s.close(); time.sleep(0.001)"
 on db iperf3 -s -p 5201 -D --logfile "$WORK/iperf.log" -I "$WORK/iperf.pid"
 sleep 0.5
 count=${RELOADS:-200}
-on web iperf3 -c 10.1.0.5 -p 5201 -u -b 20M -l 1000 -t 600 -J >"$WORK/udp.json" 2>&1 &
+start web iperf3 -c 10.1.0.5 -p 5201 -u -b 20M -l 1000 -t 600 -J >"$WORK/udp.json" 2>&1
 udp=$!
-on web ping -q -i 0.01 192.168.9.1 >"$WORK/ping.txt" 2>&1 &
+start web ping -q -i 0.01 192.168.9.1 >"$WORK/ping.txt" 2>&1
 ping=$!
 sleep 1
 began=$(date +%s%N)

@@ -9,8 +9,7 @@ configuration "$WORK/config.yaml"
 start_clearway "$WORK/config.yaml" || fail "clearway does not start: $(tail -n 5 "$WORK/clearway.log")"
 
 for device in fab0 edge0 inet0; do
-    on cw tcpdump -qni $device -Q out -s 0 -w "$WORK/$device.pcap" >/dev/null 2>&1 &
-    PROCESSES+=($!)
+    start cw tcpdump -qni $device -Q out -s 0 -w "$WORK/$device.pcap" >/dev/null 2>&1
 done
 sleep 0.5
 

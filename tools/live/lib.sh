@@ -47,6 +47,11 @@ on() { # NAME COMMAND... : runs it there
     ip netns exec "$n" "$@"
 }
 
+start() { # NAME COMMAND... : runs it there in the background; $! is its own number
+    ip netns exec "$RUN-$1" "${@:2}" &
+    PROCESSES+=($!)
+}
+
 wire() { # NAME DEVICE NAME DEVICE [MTU] : a cable between two namespaces
     ip link add "$2" netns "$RUN-$1" type veth peer name "$4" netns "$RUN-$3"
     ip -n "$RUN-$1" link set "$2" mtu "${5:-1600}" up
@@ -74,14 +79,12 @@ gre_end() { # NAME UNDERLAY/LENGTH REMOTE KEY INNER [OPTION...]
     export OVS_RUNDIR=$dir OVS_DBDIR=$dir OVS_LOGDIR=$dir OVS_SYSCONFDIR=$dir
     db=unix:$dir/db.sock
     ovsdb-tool create "$dir/conf.db" /usr/share/openvswitch/vswitch.ovsschema
-    on "$name" ovsdb-server "$dir/conf.db" --remote="punix:$dir/db.sock" --pidfile="$dir/db.pid" \
-        --unixctl="$dir/db.ctl" --log-file="$dir/db.log" >/dev/null 2>&1 &
-    PROCESSES+=($!)
+    start "$name" ovsdb-server "$dir/conf.db" --remote="punix:$dir/db.sock" --pidfile="$dir/db.pid" \
+        --unixctl="$dir/db.ctl" --log-file="$dir/db.log" >/dev/null 2>&1
     wait_for 10 test -S "$dir/db.sock" || return 1
     ovs-vsctl --db="$db" --no-wait init
-    on "$name" ovs-vswitchd "$db" --disable-system --pidfile="$dir/vs.pid" --unixctl="$dir/vs.ctl" \
-        --log-file="$dir/vs.log" >/dev/null 2>&1 &
-    PROCESSES+=($!)
+    start "$name" ovs-vswitchd "$db" --disable-system --pidfile="$dir/vs.pid" --unixctl="$dir/vs.ctl" \
+        --log-file="$dir/vs.log" >/dev/null 2>&1
     wait_for 10 test -S "$dir/vs.ctl" || return 1
     plain "$name" u0
     # The bridge answers for its address; the device in it must not.
@@ -191,9 +194,8 @@ CLEARWAY=${CLEARWAY:-clearway}
 
 # Starts Clearway in its namespace and waits until it is ready; its log is $WORK/clearway.log.
 start_clearway() { # CONFIG [ARGUMENT...]
-    on cw "$CLEARWAY" run "$@" --control "$WORK/control.sock" >"$WORK/clearway.out" 2>"$WORK/clearway.log" &
+    start cw "$CLEARWAY" run "$@" --control "$WORK/control.sock" >"$WORK/clearway.out" 2>"$WORK/clearway.log"
     APPLIANCE=$!
-    PROCESSES+=($APPLIANCE)
     wait_for 15 is_ready
 }
 
