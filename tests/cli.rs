@@ -41,9 +41,7 @@ fn help_teaches_and_unknown_words_have_neighbours() {
     assert!(unknown.status == 2 && unknown.stderr.contains("'--annotate'"), "{}", unknown.stderr);
     let unknown = clearway(["chekc", "x.yaml"]);
     assert!(unknown.status == 2 && unknown.stderr.contains("'check'"), "{}", unknown.stderr);
-    for later in ["run", "diff"] {
-        assert_eq!(clearway([later]).status, 2, "{later}");
-    }
+    assert_eq!(clearway(["diff"]).status, 2);
     assert_eq!(clearway([""; 0]).status, 2);
 }
 

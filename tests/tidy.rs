@@ -61,7 +61,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap", &["src/cli/args.rs", "src/cli/args/", "src/cli/manual.rs"]),
     ("clap_complete", &["src/cli/manual.rs"]),
     ("clap_mangen", &["src/cli/manual.rs"]),
-    ("crossbeam_channel", &["src/runtime/", "src/live/"]),
+    ("crossbeam_channel", &["src/runtime/", "src/live/", "src/cli/run.rs"]),
     ("etherparse", &["src/wire/build.rs", "benches/common/plain/"]),
     ("flate2", &["src/io/", "src/model/tags.rs"]),
     ("glob", &["src/model/azure/globs.rs"]),

@@ -45,6 +45,8 @@ pub struct PortCounts {
     pub in_frames: u64,
     /// Their bytes, Ethernet header included.
     pub in_bytes: u64,
+    /// Frames received for another MAC address, and left alone.
+    pub foreign: u64,
     /// Frames that the kernel dropped because the receive ring was full.
     pub ring_full: u64,
     /// Frames sent.
@@ -124,6 +126,7 @@ impl PortCounts {
     fn add(&mut self, other: &PortCounts) {
         self.in_frames += other.in_frames;
         self.in_bytes += other.in_bytes;
+        self.foreign += other.foreign;
         self.ring_full += other.ring_full;
         self.out_frames += other.out_frames;
         self.out_bytes += other.out_bytes;

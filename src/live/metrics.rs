@@ -73,6 +73,11 @@ const OF_PORTS: &[Of<PortCounts>] = &[
         "Bytes of the frames received at a port, Ethernet header included.",
         &[("", |p| p.in_bytes)],
     ),
+    (
+        "clearway_port_foreign_frames",
+        "Frames received at a port for another MAC address, and left alone.",
+        &[("", |p| p.foreign)],
+    ),
     ("clearway_port_transmit_frames", "Frames sent at a port.", &[("", |p| p.out_frames)]),
     (
         "clearway_port_transmit_bytes",

@@ -111,6 +111,20 @@ impl Opened {
         gone
     }
 
+    /// The device is up or down now, and has this MAC address. What was to leave by a device that went down is forgotten;
+    /// how many frames that was.
+    pub fn set_device(&mut self, up: bool, mac: [u8; 6]) -> usize {
+        (self.up, self.mac) = (up, mac);
+        match &mut self.socket {
+            Socket::Packet(socket) => {
+                // A device that went down leaves an error behind, which would wake for ever.
+                let _ = socket.take_error();
+                if up { 0 } else { socket.discard() }
+            }
+            Socket::Xdp(_) => 0,
+        }
+    }
+
     /// True if the ring may hold frames that are not sent yet.
     pub fn is_dirty(&self) -> bool {
         self.dirty
@@ -131,7 +145,7 @@ impl Opened {
             Socket::Packet(socket) => (Some(socket.as_fd()), &[][..]),
             Socket::Xdp(queues) => (None, queues.as_slice()),
         };
-        packet.into_iter().chain(xdp.iter().map(AsFd::as_fd)).filter(|_| self.receives)
+        packet.into_iter().chain(xdp.iter().map(AsFd::as_fd)).filter(|_| self.receives && self.up)
     }
 }
 

@@ -85,6 +85,9 @@ pub struct Port {
     /// Frames sent.
     #[serde(rename = "out")]
     pub sent: Frames,
+    /// Frames received for another MAC address, and left alone.
+    #[serde(default)]
+    pub foreign: u64,
     /// Frames lost.
     pub lost: Lost,
 }
@@ -203,6 +206,7 @@ fn port(facts: &PortFacts, counts: PortCounts) -> Port {
     let PortCounts {
         in_frames,
         in_bytes,
+        foreign,
         ring_full,
         out_frames,
         out_bytes,
@@ -220,6 +224,7 @@ fn port(facts: &PortFacts, counts: PortCounts) -> Port {
         mtu: facts.mtu,
         received: Frames { frames: in_frames, bytes: in_bytes },
         sent: Frames { frames: out_frames, bytes: out_bytes },
+        foreign,
         lost: Lost { ring_full, send_full, device_down, no_neighbour },
     }
 }

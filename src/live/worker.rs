@@ -259,6 +259,12 @@ impl Worker {
         let index = self.news.to_program.get(number).copied().unwrap_or(u16::MAX);
         let Some(counts) = self.counts.ports.get_mut(number) else { return };
         for got in self.frames.list.get(first..).unwrap_or_default() {
+            let to = self.frames.bytes.get(got.start as usize..).and_then(|f| f.first_chunk::<6>());
+            if to.is_some_and(|to| *to != port.mac && to[0] & 1 == 0) {
+                // A switch has flooded it: it is for somebody else.
+                counts.foreign += 1;
+                continue;
+            }
             counts.in_frames += 1;
             counts.in_bytes += u64::from(got.end - got.start);
             self.inputs.push(Input {
@@ -469,7 +475,10 @@ impl Worker {
                 }
                 Order::Device(number, up, mac) => {
                     if let Some(Some(port)) = self.ports.get_mut(number) {
-                        (port.up, port.mac) = (up, mac);
+                        let lost = port.set_device(up, mac) as u64;
+                        if let Some(counts) = self.counts.ports.get_mut(number) {
+                            counts.device_down += lost;
+                        }
                     }
                 }
                 Order::Flows(wanted, answer) => self.listing = Some(Listing::new(wanted, answer)),

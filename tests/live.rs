@@ -1,0 +1,62 @@
+//! The live appliance among real peers, in network namespaces that each script makes and removes: Open vSwitch as GRE ends,
+//! the kernel's own stacks, iperf3, tshark. They run when root runs them on a machine that has these; else each says what
+//! it lacks, and passes.
+
+#![cfg(target_os = "linux")]
+
+use std::path::Path;
+use std::process::Command;
+
+/// What the scripts call, besides what every system has.
+const TOOLS: [&str; 10] = [
+    "ip",
+    "ovs-vswitchd",
+    "ovsdb-tool",
+    "iperf3",
+    "tcpdump",
+    "tshark",
+    "ethtool",
+    "ping",
+    "traceroute",
+    "python3",
+];
+
+fn has(tool: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&paths).chain(["/usr/sbin", "/sbin"].map(Into::into));
+    folders.into_iter().any(|folder| folder.join(tool).is_file())
+}
+
+/// Runs one script to its end.
+fn run(script: &str) {
+    let lacking: Vec<_> = TOOLS.into_iter().filter(|tool| !has(tool)).collect();
+    let root = Command::new("id").arg("-u").output().is_ok_and(|said| said.stdout == b"0\n");
+    if !root || !lacking.is_empty() {
+        let why =
+            if root { format!("there is no {}", lacking.join(", ")) } else { "it takes root".to_owned() };
+        println!("skipped: {script}: {why}");
+        return;
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live").join(script);
+    let mut command = Command::new("bash");
+    command.arg(path).env("CLEARWAY", env!("CARGO_BIN_EXE_clearway"));
+    let output = command.output().expect("bash runs");
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("{said}");
+    assert!(output.status.success(), "{script} failed\n{said}\n{errors}");
+}
+
+#[test]
+fn real_stacks_reach_each_other_as_the_rules_say() {
+    run("traffic.sh");
+}
+
+#[test]
+fn devices_come_and_go() {
+    run("devices.sh");
+}
+
+#[test]
+fn reloads_lose_nothing_and_mix_nothing() {
+    run("reload.sh");
+}
