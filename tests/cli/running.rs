@@ -227,7 +227,7 @@ fn one_command_builds_the_package() {
 
 #[test]
 fn the_unit_says_what_systemd_knows() {
-    let unit = include_str!("../../packaging/clearway.service");
+    let unit = include_str!("../../tools/packaging/clearway.service");
     for line in ["Type=notify", "WatchdogSec=10", "DynamicUser=yes", "RuntimeDirectory=clearway"] {
         assert!(unit.lines().any(|l| l == line), "{line}");
     }
