@@ -10,6 +10,7 @@ use super::port::{Opened, Opening};
 use super::worker::Order;
 use crate::model::{Io, Port, Role};
 use crate::sys::bpf::{Attached, MOST_LOCAL, Ours, attach_ingress};
+use crate::sys::forbid_merging;
 
 /// What a configuration says of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,6 +210,11 @@ fn open(
     number: usize,
     workers: usize,
 ) -> Result<(Io, Orders), String> {
+    match forbid_merging(&device.name) {
+        Ok(true) => info!(device = device.name, "no longer merges received packets (GRO, LRO are off)"),
+        Ok(false) => (),
+        Err(e) => warn!("{} merges received packets, and longer ones are lost: {e}", device.name),
+    }
     let (mut orders, mut io) = (Vec::new(), wanted.io);
     for worker in 0..workers {
         let opening = Opening {
