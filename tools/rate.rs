@@ -94,7 +94,7 @@ fn flood(device: &str, mac: &str, seconds: &str, flows: &str, rate: &str) -> Res
 /// A device's frames, by either kind of socket.
 enum Socket {
     Packet(PacketSocket),
-    Xdp(XdpSocket),
+    Xdp(Box<XdpSocket>),
 }
 
 impl Socket {
@@ -103,7 +103,8 @@ impl Socket {
         let index = index_of(device)?;
         if io == "af_xdp" {
             let sockets = XdpSocket::open(index, 1, 1622, ours)?;
-            return Ok((Socket::Xdp(sockets.into_iter().next().ok_or("no queue")?), None));
+            let first = sockets.into_iter().next().ok_or("no queue")?;
+            return Ok((Socket::Xdp(Box::new(first)), None));
         }
         let program = load_filter(ours)?;
         let options = PacketOptions { filter: Filter::Program(program.as_fd()), ..PacketOptions::new(1600) };
