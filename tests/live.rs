@@ -60,3 +60,8 @@ fn devices_come_and_go() {
 fn reloads_lose_nothing_and_mix_nothing() {
     run("reload.sh");
 }
+
+#[test]
+fn captures_have_what_was_asked_for_with_its_verdicts() {
+    run("capture.sh");
+}
