@@ -246,7 +246,8 @@ fn connection(stream: UnixStream, handle: &dyn Handle, captures: &Captures) {
         let (reply, last) = match line(&mut stream, &mut read, REQUEST) {
             Ok(Some(line)) => match serde_json::from_slice(&line) {
                 Ok(Request::Capture(request)) => match captures.stream(&request, handle, &mut stream) {
-                    Ok(last) => (last, false),
+                    // With the appliance ends the connection, too.
+                    Ok(last) => (last, captures.are_ended()),
                     Err(_) => break,
                 },
                 Ok(request) => (reply(request, handle), false),

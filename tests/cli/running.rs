@@ -164,9 +164,13 @@ fn a_capture_is_a_file_with_verdicts_for_comments() {
     let line = "{\"packet\": 3, \"time\": \"1700000000.000000003\", \"port\": \"\", \"customer\": null, ";
     assert!(text.contains(line) && text.contains("\"reason\": \"nsg-deny\"") && text.contains("fabric"));
     // The same by standard output, where the counts would be in the way.
-    let ran = folder.run("capture --control c.sock --count 1 --out -").expect(0);
-    assert!(ran.stdout.contains("\"packet\": 1, ") && !ran.stdout.contains("\"packet\": 2, "));
-    assert_eq!(ran.stderr, "1 packet captured, 0 missed\n");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_clearway"));
+    command.args(["capture", "--count", "1", "--out", "-", "--control"]).arg(folder.path("c.sock"));
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && output.stdout.starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]));
+    assert!(text.contains("\"packet\": 1, ") && !text.contains("\"packet\": 2, "));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "1 packet captured, 0 missed\n");
     let ran = folder.run("capture --control c.sock --verdict forward --out a.pcapng").expect(0);
     assert_eq!(ran.stdout, "0 packets captured, 0 missed\n");
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Captures of a running appliance, read by tshark: each packet with its verdict line for a comment, those that are asked
-# for and no others; a capture that is interrupted or killed leaves a whole file; nothing goes slower or is lost for it.
+# for and no others; a capture that is interrupted or killed leaves a whole file, and none keeps the appliance from ending.
 . "$(dirname "$0")/../../tools/live/lib.sh"
 . "$(dirname "$0")/checks.sh"
 
@@ -13,7 +13,7 @@ serve db 22
 capture() { # NAME ARGUMENT...
     local name=$1
     shift
-    ask capture --out "$WORK/$name.pcapng" "$@" >"$WORK/$name.said" 2>&1 &
+    "$CLEARWAY" capture --control "$WORK/control.sock" --out "$WORK/$name.pcapng" "$@" >"$WORK/$name.said" 2>&1 &
     CAPTURE=$!
     PROCESSES+=($CAPTURE)
     wait_for 10 test -s "$WORK/$name.pcapng" || fail "no capture: $(cat "$WORK/$name.said")"
@@ -80,7 +80,8 @@ comments all 12
 pass "pings are forwarded, and their answers"
 
 # By address and port, for a time; to a pipe.
-ask capture --address 192.0.2.80 --port internet --verdict forward --seconds 2 --out - 2>"$WORK/piped.said" >"$WORK/piped.pcapng" &
+"$CLEARWAY" capture --control "$WORK/control.sock" --address 192.0.2.80 --port internet --verdict forward --seconds 2 \
+    --out - 2>"$WORK/piped.said" >"$WORK/piped.pcapng" &
 CAPTURE=$!
 PROCESSES+=($CAPTURE)
 wait_for 10 test -s "$WORK/piped.pcapng" || fail "no capture: $(cat "$WORK/piped.said")"

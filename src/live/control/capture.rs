@@ -79,6 +79,11 @@ impl Captures {
         self.ended.store(true, Ordering::Release);
     }
 
+    /// True once they are all to end.
+    pub fn are_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
     fn place(&self) -> Option<Place<'_>> {
         let place = self.running.fetch_add(1, Ordering::AcqRel);
         Some(Place(self)).filter(|_| place < CAPTURES)
@@ -105,7 +110,7 @@ impl Captures {
         say(&mut lines, &Reply::Capture(CaptureBegun { ports }));
         write(stream, &mut lines)?;
         let mut told = Instant::now();
-        while !self.ended.load(Ordering::Acquire) {
+        while !self.are_ended() {
             // What is gathered is written once there is no more of it.
             match capturing.next(if lines.is_empty() { LOOK } else { Duration::ZERO }) {
                 Next::Packet(packet) => {
