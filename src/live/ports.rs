@@ -1,6 +1,10 @@
 //! The ports of the appliance: which device each has, and what has to be done when devices or the configuration change.
 
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use tracing::{info, warn};
 
@@ -10,6 +14,7 @@ use super::port::{Opened, Opening};
 use super::worker::Order;
 use crate::model::{Io, Port, Role};
 use crate::sys::bpf::{Attached, MOST_LOCAL, Ours, attach_ingress};
+use crate::sys::keep_packets_apart;
 
 /// What a configuration says of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,9 +44,14 @@ struct Known {
     open: Option<Open>,
 }
 
-/// All ports that were ever configured, by number.
+/// All ports that were ever configured.
 #[derive(Default)]
-pub(super) struct Ports(Vec<Known>);
+pub(super) struct Ports {
+    /// By number.
+    known: Vec<Known>,
+    /// By the index of the device: that it is ours, and no other clearway's, which would forward each packet once more.
+    claims: BTreeMap<u32, UnixDatagram>,
+}
 
 fn role_name(role: Role) -> &'static str {
     match role {
@@ -55,21 +65,21 @@ fn role_name(role: Role) -> &'static str {
 impl Ports {
     /// These are the ports of the configuration now.
     pub fn want(&mut self, ports: &[Port]) {
-        self.0.iter_mut().for_each(|known| known.wanted = None);
+        self.known.iter_mut().for_each(|known| known.wanted = None);
         for port in ports {
             let Port { role, address, mtu, io, .. } = *port;
             let device = port.device.clone().unwrap_or_default();
             let wanted = Some(Wanted { role, address, device, io, mtu });
-            match self.0.iter_mut().find(|known| known.name == port.name) {
+            match self.known.iter_mut().find(|known| known.name == port.name) {
                 Some(known) => known.wanted = wanted,
-                None => self.0.push(Known { name: port.name.clone(), wanted, open: None }),
+                None => self.known.push(Known { name: port.name.clone(), wanted, open: None }),
             }
         }
     }
 
     /// The names, in the order of the numbers.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|known| known.name.as_str())
+        self.known.iter().map(|known| known.name.as_str())
     }
 
     /// The number of a port.
@@ -79,7 +89,7 @@ impl Ports {
 
     /// True if every configured port has its device.
     pub fn are_open(&self) -> bool {
-        self.0.iter().all(|known| known.wanted.is_some() == known.open.is_some())
+        self.known.iter().all(|known| known.wanted.is_some() == known.open.is_some())
     }
 
     /// What can be seen of them.
@@ -96,12 +106,13 @@ impl Ports {
                 configured: wanted.is_some(),
             }
         };
-        self.0.iter().map(facts).collect()
+        self.known.iter().map(facts).collect()
     }
 
     /// Gives all devices back to the kernel.
     pub fn detach(&mut self) {
-        self.0.iter_mut().for_each(|known| known.open = None);
+        self.known.iter_mut().for_each(|known| known.open = None);
+        self.claims.clear();
     }
 
     /// What workers have to be told, each with the number of the worker, so that ports are as the devices and the
@@ -113,7 +124,7 @@ impl Ports {
         failed: &mut Vec<String>,
     ) -> Vec<(usize, Order)> {
         let mut orders = Vec::new();
-        for (number, known) in self.0.iter_mut().enumerate() {
+        for (number, known) in self.known.iter_mut().enumerate() {
             let device = known.wanted.as_ref().and_then(|w| devices.by_name.get(&w.device));
             let (Some(wanted), Some(device)) = (known.wanted.clone(), device) else {
                 if known.open.is_some() {
@@ -145,7 +156,8 @@ impl Ports {
                 close(known, number, workers, &mut orders);
             }
             let name = known.name.clone();
-            match open(&wanted, device, &ours, number, workers) {
+            let claimed = claim(&mut self.claims, device);
+            match claimed.and_then(|()| open(&wanted, device, &ours, number, workers)) {
                 Ok((io, opened)) => {
                     orders.extend(opened);
                     info!(port = name, device = device.name, io = io.name(), "port open");
@@ -158,8 +170,29 @@ impl Ports {
                 }
             }
         }
+        // Devices may change places among the ports.
+        let used = |index: &u32| {
+            self.known.iter().any(|known| known.open.as_ref().is_some_and(|o| o.device.index == *index))
+        };
+        self.claims.retain(|index, _| used(index));
         orders
     }
+}
+
+/// Makes a device ours, if it is not. An abstract address belongs to the network namespace, as the device does, and is free
+/// again when its process ends, however it ends.
+fn claim(claims: &mut BTreeMap<u32, UnixDatagram>, device: &Device) -> Result<(), String> {
+    if claims.contains_key(&device.index) {
+        return Ok(());
+    }
+    let address = SocketAddr::from_abstract_name(format!("clearway/device/{}", device.index));
+    let claim = address.and_then(|address| UnixDatagram::bind_addr(&address));
+    let claim = claim.map_err(|e| match e.kind() {
+        ErrorKind::AddrInUse => "another clearway has it".to_owned(),
+        _ => format!("it cannot be claimed: {e}"),
+    })?;
+    claims.insert(device.index, claim);
+    Ok(())
 }
 
 fn close(known: &mut Known, number: usize, workers: usize, orders: &mut Vec<(usize, Order)>) {
@@ -209,6 +242,15 @@ fn open(
     number: usize,
     workers: usize,
 ) -> Result<(Io, Orders), String> {
+    match keep_packets_apart(&device.name) {
+        Ok(true) => {
+            info!(device = device.name, "GRO and LRO are off now: packets are forwarded as they come")
+        }
+        Ok(false) => {}
+        Err(e) => {
+            warn!("{}: GRO and LRO stay as they are, and what they put together is lost: {e}", device.name)
+        }
+    }
     let (mut orders, mut io) = (Vec::new(), wanted.io);
     for worker in 0..workers {
         let opening = Opening {
