@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::{Arc, Weak};
 
 use tracing::{info, warn};
 
@@ -34,6 +35,16 @@ struct Open {
     ours: Ours,
     /// Keeps what is ours from the kernel, which would answer it.
     guard: Option<Attached>,
+    /// The XDP program, which the worker that receives holds.
+    program: Option<Weak<Attached>>,
+}
+
+impl Open {
+    /// False if somebody has taken a program of ours away.
+    fn has_programs(&self) -> bool {
+        let program = self.program.as_ref().and_then(Weak::upgrade);
+        program.is_none_or(|p| p.is_at_work()) && self.guard.as_ref().is_none_or(Attached::is_at_work)
+    }
 }
 
 /// A port by its number.
@@ -140,6 +151,7 @@ impl Ports {
                     && open.device.index == device.index
                     && open.device.mtu == device.mtu
                     && open.ours == ours
+                    && open.has_programs()
             };
             if let Some(open) = known.open.as_mut().filter(same) {
                 if open.device != *device {
@@ -151,6 +163,9 @@ impl Ports {
                 }
                 continue;
             }
+            if known.open.as_ref().is_some_and(|open| !open.has_programs()) {
+                warn!("{}: somebody has taken our program off it; it is opened again", device.name);
+            }
             // XDP takes one program at a time.
             if known.open.as_ref().is_some_and(|open| open.io == Io::AfXdp) {
                 close(known, number, workers, &mut orders);
@@ -158,11 +173,11 @@ impl Ports {
             let name = known.name.clone();
             let claimed = claim(&mut self.claims, device);
             match claimed.and_then(|()| open(&wanted, device, &ours, number, workers)) {
-                Ok((io, opened)) => {
+                Ok((io, program, opened)) => {
                     orders.extend(opened);
                     info!(port = name, device = device.name, io = io.name(), "port open");
                     let guard = guard(known.open.take(), device, &ours, io);
-                    known.open = Some(Open { wanted, device: device.clone(), io, ours, guard });
+                    known.open = Some(Open { wanted, device: device.clone(), io, ours, guard, program });
                 }
                 Err(why) => {
                     failed.push(format!("port '{name}': {} cannot be opened: {why}", device.name));
@@ -218,6 +233,7 @@ fn guard(before: Option<Open>, device: &Device, ours: &Ours, io: Io) -> Option<A
         return None;
     }
     let before = before.filter(|open| open.device.index == device.index).and_then(|open| open.guard);
+    let before = before.filter(Attached::is_at_work);
     if let Some(guard) = before
         && guard.replace(ours).is_ok()
     {
@@ -232,7 +248,8 @@ fn guard(before: Option<Open>, device: &Device, ours: &Ours, io: Io) -> Option<A
     }
 }
 
-type Orders = Vec<(usize, Order)>;
+/// How frames are read, the XDP program if that is how, and what workers are told.
+type OpenedPort = (Io, Option<Weak<Attached>>, Vec<(usize, Order)>);
 
 /// Opens a device for every worker; one of them receives.
 fn open(
@@ -241,7 +258,7 @@ fn open(
     ours: &Ours,
     number: usize,
     workers: usize,
-) -> Result<(Io, Orders), String> {
+) -> Result<OpenedPort, String> {
     match keep_packets_apart(&device.name) {
         Ok(true) => {
             info!(device = device.name, "GRO and LRO are off now: packets are forwarded as they come")
@@ -251,7 +268,7 @@ fn open(
             warn!("{}: GRO and LRO stay as they are, and what they put together is lost: {e}", device.name)
         }
     }
-    let (mut orders, mut io) = (Vec::new(), wanted.io);
+    let (mut orders, mut io, mut program) = (Vec::new(), wanted.io, None);
     for worker in 0..workers {
         let opening = Opening {
             name: &device.name,
@@ -266,8 +283,9 @@ fn open(
         let opened = Opened::open(&opening).map_err(|e| e.to_string())?;
         if opening.receives {
             io = opened.io();
+            program = opened.program().map(Arc::downgrade);
         }
         orders.push((worker, Order::Open(number, Box::new(opened))));
     }
-    Ok((io, orders))
+    Ok((io, program, orders))
 }

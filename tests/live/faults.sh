@@ -81,7 +81,7 @@ refused() { # FAULT DONE WORDS COMMAND... : ends with 2 within 5 s and says so
     timeout 5 ip netns exec $RUN-cw "$@" >"$WORK/said" 2>&1
     status=$?
     if [ $status = 2 ] && grep -q "$words" "$WORK/said"; then
-        row ok R3 "$fault" "$did" "status 2: $(grep "$words" "$WORK/said" | head -n 1 | tr '|' '/' | cut -c -160)"
+        row ok R3 "$fault" "$did" "status 2: $(grep "$words" "$WORK/said" | sort -r | head -n 1 | tr '|' '/' | cut -c -160)"
     else
         row bad R3 "$fault" "$did" "status $status: $(tail -n 1 "$WORK/said" | tr '|' '/' | cut -c -160)"
     fi
@@ -226,10 +226,11 @@ forwarded "two VLAN tags" 88a8 8100
 on db iperf3 -s -p 5201 -D --logfile "$WORK/iperf.log" -I "$WORK/iperf.pid"
 on internet iperf3 -s -p 5201 -D --logfile "$WORK/iperf-i.log" -I "$WORK/iperf-i.pid"
 mbit() { # FROM ADDRESS [OPTION...]
-    on "$1" iperf3 -c "$2" -p 5201 -t 2 -J "${@:3}" 2>/dev/null |
+    on "$1" timeout 6 iperf3 -c "$2" -p 5201 -t 1 -J "${@:3}" 2>/dev/null |
         python3 -c "
 import json, sys
-print(int(json.load(sys.stdin)['end']['sum_received']['bits_per_second'] / 1e6))" 2>/dev/null || echo 0
+try: print(int(json.load(sys.stdin)['end']['sum_received']['bits_per_second'] / 1e6))
+except Exception: print(0)"
 }
 plain_rate=$(mbit web 10.1.0.5)
 plain_back=$(mbit web 192.0.2.80)
@@ -315,7 +316,7 @@ if [ -x "$RATE" ]; then
     left=$((($(rx) - left) / 3))
     row note O1 "full speed, 1000 flows" "$((sent / 3)) frames/s" "$left frames/s leave"
     usual=$left
-    start web taskset -c 0 "$RATE" flood u0 "$fabric" 5 1000000 >"$WORK/sent"
+    start web taskset -c 0 "$RATE" flood u0 "$fabric" 5 300000 >"$WORK/sent"
     flood=$!
     sleep 1.5
     left=$(rx)
@@ -430,7 +431,7 @@ for path in glob.glob(f"/proc/{sys.argv[1]}/fdinfo/*"):
         break
 P
 seen=$(loss web 10.1.0.5)
-if wait_for 6 on web ping -c 1 -W 1 10.1.0.5; then after="carries again"; else after="nothing passes for 6 s"; fi
+if wait_for 4 on web ping -c 1 -W 1 10.1.0.5; then after="carries again"; else after="nothing passes for 4 s"; fi
 kill -0 $APPLIANCE 2>/dev/null || after="it has ended; $(tail -n 1 "$WORK/clearway.log")"
 row "$(is [ "$(tail -n 1 "$WORK/said")" = detached -a "$after" = "carries again" ])" D3 "the XDP link is detached by force" "BPF_LINK_DETACH" \
     "$(tail -n 1 "$WORK/said"); $seen % lost at once; $after; ready: $(count "c['ready']")"
