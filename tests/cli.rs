@@ -31,7 +31,7 @@ fn help_teaches_and_unknown_words_have_neighbours() {
         assert!(help.stdout.contains("pcaps/hub-and-spoke-firewall"), "{}", help.stdout);
     }
     #[cfg(target_os = "linux")]
-    for command in ["counters", "flows", "reload", "top"] {
+    for command in ["counters", "flows", "capture", "reload", "top"] {
         let help = clearway(["help", command]);
         assert!(help.status == 0 && help.stdout.contains("Example:\n  clearway "), "{}", help.stdout);
         assert!(help.stdout.contains("Exit status: 0 "), "{}", help.stdout);

@@ -75,3 +75,8 @@ fn ipv6_goes_inside_and_outside() {
 fn faults_do_what_they_are_said_to_do() {
     run("faults.sh");
 }
+
+#[test]
+fn captures_have_what_was_asked_for_with_its_verdicts() {
+    run("capture.sh");
+}

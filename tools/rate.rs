@@ -2,19 +2,24 @@
 //!
 //! ```text
 //!  rate flood DEVICE DESTINATION-MAC SECONDS FLOWS [FRAMES-PER-SECOND]
-//!  rate forward IN OUT SECONDS
+//!  rate forward IN OUT SECONDS af_packet|af_xdp
+//!  rate latency OUT IN DESTINATION-MAC SECONDS FRAMES-PER-SECOND
 //! ```
 //!
 //! `flood` sends frames as the host 198.51.100.11 does to the port 198.51.100.2 under key 0xa01: 64 bytes inside, UDP from
 //! 10.1.0.4 to 192.168.9.1, from as many ports as there are to be flows. `forward` reads frames of one device, swaps their
 //! MAC addresses, and writes them to another, with the same rings as the appliance: what the machine can do at most.
+//! `latency` floods one device and says how long frames took until they came back by the other, in microseconds: median,
+//! 99th and 99.9th percentile, and how many of those sent came.
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clearway::sys::{Frames, PacketOptions, PacketSocket, index_of, poll};
+use clearway::sys::bpf::{Attached, Ours, attach_ingress, load_filter};
+use clearway::sys::xdp::XdpSocket;
+use clearway::sys::{Filter, Frames, PacketOptions, PacketSocket, index_of, poll};
 use clearway::wire::build::{Transport, gre_frame, ip_packet};
 
 fn main() -> ExitCode {
@@ -23,12 +28,13 @@ fn main() -> ExitCode {
     let done = match args.as_slice() {
         ["flood", device, mac, seconds, flows] => flood(device, mac, seconds, flows, "0"),
         ["flood", device, mac, seconds, flows, rate] => flood(device, mac, seconds, flows, rate),
-        ["forward", from, to, seconds] => forward(from, to, seconds),
-        _ => Err("rate flood DEVICE MAC SECONDS FLOWS [RATE] | rate forward IN OUT SECONDS".into()),
+        ["forward", from, to, seconds, io] => forward(from, to, seconds, io),
+        ["latency", to, from, mac, seconds, rate] => latency(to, from, mac, seconds, rate),
+        _ => Err("see the first lines of tools/rate.rs".into()),
     };
     match done {
-        Ok(count) => {
-            println!("{count}");
+        Ok(said) => {
+            println!("{said}");
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -62,7 +68,7 @@ fn frames(mac: &str, flows: usize) -> Result<Vec<Vec<u8>>, Error> {
 }
 
 /// Sends frames of flows in turn, as fast as the device takes them or at so many per second; how many.
-fn flood(device: &str, mac: &str, seconds: &str, flows: &str, rate: &str) -> Result<u64, Error> {
+fn flood(device: &str, mac: &str, seconds: &str, flows: &str, rate: &str) -> Result<String, Error> {
     let (seconds, flows, rate): (f64, usize, u64) = (seconds.parse()?, flows.parse()?, rate.parse()?);
     let frames = frames(mac, flows.max(1))?;
     let mut socket = PacketSocket::open(index_of(device)?, &PacketOptions::new(1600))?;
@@ -82,19 +88,72 @@ fn flood(device: &str, mac: &str, seconds: &str, flows: &str, rate: &str) -> Res
     }
     let end = Instant::now() + Duration::from_secs(1);
     while !socket.flush()? && Instant::now() < end {}
-    Ok(sent - socket.pending() as u64)
+    Ok((sent - socket.pending() as u64).to_string())
+}
+
+/// A device's frames, by either kind of socket.
+enum Socket {
+    Packet(PacketSocket),
+    Xdp(Box<XdpSocket>),
+}
+
+impl Socket {
+    /// As the appliance opens it: the kernel's stack does not see what is ours.
+    fn open(device: &str, io: &str, ours: &Ours) -> Result<(Socket, Option<Attached>), Error> {
+        let index = index_of(device)?;
+        if io == "af_xdp" {
+            let sockets = XdpSocket::open(index, 1, 1622, ours)?;
+            let first = sockets.into_iter().next().ok_or("no queue")?;
+            return Ok((Socket::Xdp(Box::new(first)), None));
+        }
+        let program = load_filter(ours)?;
+        let options = PacketOptions { filter: Filter::Program(program.as_fd()), ..PacketOptions::new(1600) };
+        Ok((Socket::Packet(PacketSocket::open(index, &options)?), Some(attach_ingress(index, ours)?)))
+    }
+
+    fn receive(&mut self, frames: &mut Frames) -> usize {
+        match self {
+            Socket::Packet(socket) => socket.receive(frames, BURST),
+            Socket::Xdp(socket) => socket.receive(frames, BURST),
+        }
+    }
+
+    fn send(&mut self, frame: &[u8]) -> bool {
+        match self {
+            Socket::Packet(socket) => socket.send(frame),
+            Socket::Xdp(socket) => socket.send(frame),
+        }
+    }
+
+    fn flush(&mut self) -> Result<bool, Error> {
+        Ok(match self {
+            Socket::Packet(socket) => socket.flush()?,
+            Socket::Xdp(socket) => socket.flush()?,
+        })
+    }
+
+    fn wait(&self) -> Result<(), Error> {
+        let descriptor = match self {
+            Socket::Packet(socket) => socket.as_fd(),
+            Socket::Xdp(socket) => socket.as_fd(),
+        };
+        poll(&[descriptor], Some(Duration::from_millis(10)))?;
+        Ok(())
+    }
 }
 
 /// Swaps MAC addresses from one device to another; how many frames.
-fn forward(from: &str, to: &str, seconds: &str) -> Result<u64, Error> {
+fn forward(from: &str, to: &str, seconds: &str, io: &str) -> Result<String, Error> {
     let until = Instant::now() + Duration::from_secs_f64(seconds.parse()?);
-    let mut input = PacketSocket::open(index_of(from)?, &PacketOptions::new(1600))?;
-    let mut output = PacketSocket::open(index_of(to)?, &PacketOptions::new(1600))?;
-    let (mut frames, mut count) = (Frames::default(), 0);
+    let ours = |address: [u8; 4]| Ours { address: IpAddr::from(address), plain: false, local: Vec::new() };
+    let (mut input, _guard) = Socket::open(from, io, &ours([198, 51, 100, 2]))?;
+    let (mut output, _other) = Socket::open(to, io, &ours([100, 64, 1, 1]))?;
+    let (mut frames, mut count) = (Frames::default(), 0_u64);
     while Instant::now() < until {
         frames.clear();
-        if input.receive(&mut frames, BURST) == 0 {
-            poll(&[input.as_fd()], Some(Duration::from_millis(10)))?;
+        if input.receive(&mut frames) == 0 {
+            output.flush()?;
+            input.wait()?;
             continue;
         }
         for got in &frames.list {
@@ -108,5 +167,64 @@ fn forward(from: &str, to: &str, seconds: &str) -> Result<u64, Error> {
         }
         output.flush()?;
     }
-    Ok(count)
+    Ok(count.to_string())
+}
+
+/// Where the time stands at which a frame was sent: in the payload of its inner packet.
+const STAMP: usize = 14 + 20 + 8 + 28;
+/// Where the checksum of the inner UDP header stands; none is sent.
+const CHECKSUM: usize = 14 + 20 + 8 + 26;
+
+fn latency(to: &str, from: &str, mac: &str, seconds: &str, rate: &str) -> Result<String, Error> {
+    let (seconds, rate): (f64, f64) = (seconds.parse()?, rate.parse()?);
+    let mut frames = frames(mac, 1000)?;
+    let mut output = PacketSocket::open(index_of(to)?, &PacketOptions::new(1600))?;
+    let mut input = PacketSocket::open(index_of(from)?, &PacketOptions::new(1600))?;
+    let begin = Instant::now();
+    let nanos = move || begin.elapsed().as_nanos() as u64;
+    let until = (seconds * 1e9) as u64;
+    let receiver = std::thread::spawn(move || {
+        let (mut received, mut took) = (Frames::default(), Vec::new());
+        while nanos() < until + 200_000_000 {
+            received.clear();
+            if input.receive(&mut received, 4 * BURST) == 0 {
+                let _ = poll(&[input.as_fd()], Some(Duration::from_millis(10)));
+                continue;
+            }
+            let now = nanos();
+            for got in &received.list {
+                let frame = received.frame(*got);
+                let stamp =
+                    frame.get(STAMP..STAMP + 8).and_then(|s| s.first_chunk()).map(|s| u64::from_be_bytes(*s));
+                // Those of the first tenth find neighbours and flows that are not known yet.
+                took.extend(stamp.filter(|s| *s > until / 10 && *s <= now).map(|s| now - s));
+            }
+        }
+        took
+    });
+    let (mut sent, mut next, mut counted) = (0_u64, 0, 0_u64);
+    while nanos() < until {
+        let due = (nanos() as f64 / 1e9 * rate) as u64;
+        let mut burst = 0;
+        while sent < due && burst < BURST {
+            let now = nanos();
+            let frame = &mut frames[next];
+            frame[STAMP..STAMP + 8].copy_from_slice(&now.to_be_bytes());
+            frame[CHECKSUM..CHECKSUM + 2].fill(0);
+            if !output.send(frame) {
+                break;
+            }
+            next = (next + 1) % frames.len();
+            (sent, burst) = (sent + 1, burst + 1);
+            counted += u64::from(now > until / 10);
+        }
+        output.flush()?;
+        if burst == 0 {
+            std::thread::sleep(Duration::from_micros(20));
+        }
+    }
+    let mut took = receiver.join().map_err(|_| "the receiver failed")?;
+    took.sort_unstable();
+    let at = |part: f64| took.get((took.len() as f64 * part) as usize).map_or(0.0, |t| *t as f64 / 1000.0);
+    Ok(format!("{:.1} {:.1} {:.1} {} {counted}", at(0.5), at(0.99), at(0.999), took.len()))
 }

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 
 #[cfg(target_os = "linux")]
-pub use running::{ControlArgs, CountersArgs, FlowsArgs, ReloadArgs, TopArgs};
+pub use running::{CaptureArgs, ControlArgs, CountersArgs, FlowsArgs, ReloadArgs, TopArgs};
 
 use crate::runtime::bench::Profile;
 
@@ -83,6 +83,10 @@ pub enum Command {
     #[cfg(target_os = "linux")]
     #[command(after_long_help = running::FLOWS)]
     Flows(FlowsArgs),
+    /// Packets of the running appliance as they come in, each with its verdict, as pcapng
+    #[cfg(target_os = "linux")]
+    #[command(after_long_help = running::CAPTURE)]
+    Capture(CaptureArgs),
     /// Let the running appliance read its configuration again
     #[cfg(target_os = "linux")]
     #[command(after_long_help = running::RELOAD)]

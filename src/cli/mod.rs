@@ -2,6 +2,8 @@
 
 mod args;
 mod bench;
+#[cfg(target_os = "linux")]
+mod capture;
 mod check;
 mod explain;
 mod find;
@@ -71,6 +73,8 @@ pub fn run() -> ExitCode {
         Command::Counters(args) => running::counters(args, &mut terminal),
         #[cfg(target_os = "linux")]
         Command::Flows(args) => running::flows(args, &mut terminal),
+        #[cfg(target_os = "linux")]
+        Command::Capture(args) => capture::run(args, &mut terminal),
         #[cfg(target_os = "linux")]
         Command::Reload(args) => running::reload(args, &mut terminal),
         #[cfg(target_os = "linux")]

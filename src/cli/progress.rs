@@ -81,6 +81,36 @@ impl Drop for Steps {
     }
 }
 
+/// How many packets have been captured, or nothing.
+pub struct Count {
+    bar: ProgressBar,
+}
+
+impl Count {
+    /// Begins; hidden unless standard error is a terminal.
+    pub fn new() -> Count {
+        let bar =
+            if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        bar.set_style(style("{spinner} {msg} packets captured, {elapsed}; Ctrl-C ends it"));
+        Count { bar }
+    }
+
+    /// So many by now.
+    pub fn set(&self, packets: u64) {
+        if !self.bar.is_hidden() {
+            self.bar.set_message(packets.to_string());
+            self.bar.tick();
+        }
+    }
+}
+
+/// The line goes away, however the capture ended.
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

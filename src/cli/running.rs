@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::args::{ControlArgs, CountersArgs, FlowsArgs, ReloadArgs};
 use super::terminal::Terminal;
-use super::{Exit, Refused};
+use super::{Exit, Refused, find};
 use crate::live::control::{self, Reply, Request};
 use crate::live::report::{Counters, Flow, Flows};
 use crate::observe::{Style, Table, json};
@@ -15,8 +15,13 @@ const LISTED: usize = 50;
 impl ControlArgs {
     /// Where the appliance is asked.
     pub fn path(&self) -> PathBuf {
-        self.control.clone().unwrap_or_else(control::path_to_ask)
+        path(self.control.as_ref())
     }
+}
+
+/// Where an appliance is asked that may have been named.
+pub fn path(control: Option<&PathBuf>) -> PathBuf {
+    control.cloned().unwrap_or_else(control::path_to_ask)
 }
 
 /// What the appliance replied was not what it was asked for.
@@ -26,9 +31,16 @@ pub fn astray() -> Refused {
 
 /// Shows everything that is counted.
 pub fn counters(args: &CountersArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
-    let Reply::Counters(counters) = control::ask(&args.at.path(), &Request::Counters)? else {
+    let Reply::Counters(mut counters) = control::ask(&args.at.path(), &Request::Counters)? else {
         return Err(astray());
     };
+    if let Some(wanted) = &args.customer {
+        let vnets = &mut counters.virtual_networks;
+        let customers = vnets.iter().map(|v| v.customer.as_str());
+        let at = find::one("customer", wanted, "here", customers)?;
+        let customer = vnets.get(at).map(|v| v.customer.clone());
+        vnets.retain(|v| Some(&v.customer) == customer.as_ref());
+    }
     if args.at.json {
         terminal.line(json::document(&counters));
     } else {

@@ -275,4 +275,24 @@ mod tests {
             room(party, occupancy.party_has_room(n + 1, more, limit));
         }
     }
+
+    #[test]
+    fn shards_bring_their_counts_to_a_larger_one() {
+        let mut small = Occupancy::new(2);
+        small.grow_to(2, 2);
+        let owner = |vnet, endpoint| Owner { vnet, endpoint };
+        (0..100).for_each(|_| small.of_shard(0).take(owner(1, 1)));
+        (0..7).for_each(|_| small.of_shard(1).take(owner(1, 0)));
+        small.of_shard(1).set_fragments(3);
+        let mut large = Occupancy::new(2);
+        large.grow_to(5, 9);
+        for shard in [0, 1] {
+            small.of_shard(shard).move_to(large.of_shard(shard));
+        }
+        assert_eq!((large.of_vnet(1), large.of_party(1), large.of_vnet(0)), (107, 100, 0));
+        assert_eq!((large.fragments(), large.of_shard(1).of_vnet(1)), (3, 7));
+        assert!(!large.vnet_has_room(1, 2, 100) && large.vnet_has_room(4, 2, 100));
+        (0..100).for_each(|_| large.of_shard(0).release(owner(1, 1)));
+        assert_eq!((large.of_vnet(1), large.of_party(1)), (7, 0));
+    }
 }

@@ -2,19 +2,31 @@
 
 use std::path::Path;
 
-use super::output::{AtomicFile, OutputError};
+use super::output::{AtomicFile, OutputError, Sink};
 
 /// A capture with comments that is being written.
 #[derive(Debug)]
-pub struct Annotated {
-    file: AtomicFile,
+pub struct Annotated<S = AtomicFile> {
+    out: S,
     block: Vec<u8>,
 }
 
 impl Annotated {
     /// Begins a capture that is to have this path in the end, with an interface for each of these names.
     pub fn create<N: AsRef<str>>(path: &Path, ports: &[N]) -> Result<Annotated, OutputError> {
-        let mut this = Annotated { file: AtomicFile::create(path)?, block: Vec::new() };
+        Annotated::over(AtomicFile::create(path)?, ports)
+    }
+
+    /// The file, to be [committed](super::commit) together with others.
+    pub fn into_file(self) -> AtomicFile {
+        self.out
+    }
+}
+
+impl<S: Sink> Annotated<S> {
+    /// Begins a capture that is put into `out` block by block, with an interface for each of these names.
+    pub fn over<N: AsRef<str>>(out: S, ports: &[N]) -> Result<Annotated<S>, OutputError> {
+        let mut this = Annotated { out, block: Vec::new() };
         this.begin(0x0a0d_0d0a);
         this.block.extend_from_slice(&0x1a2b_3c4d_u32.to_le_bytes());
         this.block.extend_from_slice(&[1, 0, 0, 0]);
@@ -23,14 +35,24 @@ impl Annotated {
         this.option(4, b"clearway");
         this.end()?;
         for port in ports {
-            this.begin(1);
-            // Ethernet, and no limit to what is captured.
-            this.block.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
-            this.option(2, port.as_ref().as_bytes());
-            this.option(9, &[9]);
-            this.end()?;
+            this.interface(port.as_ref())?;
         }
         Ok(this)
+    }
+
+    /// One more interface, with the next number.
+    pub fn interface(&mut self, name: &str) -> Result<(), OutputError> {
+        self.begin(1);
+        // Ethernet, and no limit to what is captured.
+        self.block.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0, 0]);
+        self.option(2, name.as_bytes());
+        self.option(9, &[9]);
+        self.end()
+    }
+
+    /// Where it is put.
+    pub fn out(&self) -> &S {
+        &self.out
     }
 
     /// Appends a packet of the port with this number (from 0), as it was captured.
@@ -51,11 +73,6 @@ impl Annotated {
         self.pad();
         self.option(1, comment.as_bytes());
         self.end()
-    }
-
-    /// The file, to be [committed](super::commit) together with others.
-    pub fn into_file(self) -> AtomicFile {
-        self.file
     }
 
     fn begin(&mut self, kind: u32) {
@@ -85,7 +102,7 @@ impl Annotated {
         if let Some(field) = self.block.get_mut(4..8) {
             field.copy_from_slice(&len);
         }
-        self.file.put(&self.block)
+        self.out.put(&self.block)
     }
 }
 

@@ -17,7 +17,7 @@ pub mod write;
 pub use annotate::Annotated;
 pub use capture::{Capture, CaptureError, CaptureWarning, Packet};
 pub use merge::{Merge, Merged};
-pub use output::{AtomicFile, OutputError, commit, make_folder};
+pub use output::{AtomicFile, Growing, OutputError, Sink, commit, make_folder};
 pub use write::PcapWriter;
 
 /// The longest packet that a capture can hold: the limit of libpcap and Wireshark for Ethernet. Longer is a lie.

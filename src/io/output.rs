@@ -1,9 +1,10 @@
 //! Output files that appear whole or not at all: each is written under a temporary name beside its own and renamed at the end.
+//! Beside them those that grow: what a running appliance tells has no end that could be waited for.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Stdout, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +35,69 @@ pub struct AtomicFile {
     /// What went wrong first; nothing helps a file with a hole.
     failed: Option<OutputError>,
     committed: bool,
+}
+
+/// What bytes are put into, one piece after the other.
+pub trait Sink {
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    fn put(&mut self, bytes: &[u8]) -> Result<(), OutputError>;
+}
+
+/// A file or standard output that has everything that was put so far: whoever ends the process leaves it whole.
+#[derive(Debug)]
+pub struct Growing {
+    path: PathBuf,
+    out: Out,
+    abandoned: bool,
+}
+
+#[derive(Debug)]
+enum Out {
+    File(File),
+    Standard(Stdout),
+}
+
+impl Growing {
+    /// Begins the file with this path, or goes on with standard output if that is `-`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn create(path: &Path) -> Result<Growing, OutputError> {
+        let (path, out) = if path == Path::new("-") {
+            (PathBuf::from("standard output"), Out::Standard(io::stdout()))
+        } else {
+            (path.to_path_buf(), Out::File(File::create(path).map_err(|e| unwritable(path, &e))?))
+        };
+        Ok(Growing { path, out, abandoned: false })
+    }
+
+    /// True once something could not be put because nobody reads any more.
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned
+    }
+}
+
+impl Sink for Growing {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
+        let done = match &mut self.out {
+            Out::File(file) => file.write_all(bytes),
+            Out::Standard(out) => out.write_all(bytes).and_then(|()| out.flush()),
+        };
+        done.map_err(|e| {
+            self.abandoned |= e.kind() == ErrorKind::BrokenPipe;
+            unwritable(&self.path, &e)
+        })
+    }
+}
+
+impl Sink for AtomicFile {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
+        AtomicFile::put(self, bytes)
+    }
 }
 
 /// Makes sure that a folder for outputs is there.
@@ -230,6 +294,23 @@ mod tests {
         assert_eq!(names(&out), ["one", "two"]);
         assert!(fs::read(out.join("two")).unwrap().len() == 600_000);
         assert!(fs::read(out.join("one")).unwrap().len() == 600_000);
+    }
+
+    #[test]
+    fn a_growing_file_has_at_once_what_was_put() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("one");
+        fs::write(&path, "a longer text that was there").unwrap();
+        let mut file = Growing::create(&path).unwrap();
+        for (piece, all) in [("a", "a"), ("bc", "abc")] {
+            file.put(piece.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), all);
+        }
+        assert!(!file.is_abandoned());
+        let mut full = Growing::create(Path::new("/dev/full")).unwrap();
+        let error = full.put(b"x").unwrap_err().to_string();
+        assert_eq!(error, "/dev/full: cannot be written: No space left on device");
+        assert!(!full.is_abandoned() && Growing::create(folder.path()).is_err());
     }
 
     #[test]

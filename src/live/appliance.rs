@@ -13,6 +13,7 @@ use ahash::RandomState;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tracing::{error, info, warn};
 
+use super::capture::{self, CaptureWanted, Capturing};
 use super::count::Counts;
 use super::handle::{FlowFacts, FlowsWanted, Handle, Reloaded, Snapshot};
 use super::kernel::{self, Devices, Kernel};
@@ -288,6 +289,12 @@ impl Handle for Appliance {
         }
         all.truncate(wanted.most);
         all
+    }
+
+    fn capture(&self, wanted: CaptureWanted) -> Capturing {
+        let (capturing, tap) = capture::begin(wanted);
+        self.tell_all(|| Order::Capture(tap.clone()));
+        capturing
     }
 
     fn reload(&self) -> Result<Reloaded, Vec<String>> {

@@ -5,14 +5,23 @@
 //! {"command": "flows", "vnet": "hub", "limit": 10}     {"flows": {"flows": [...], "more": true}}
 //! {"command": "reload"}                                {"reload": {"accepted": true, "generation": 2, ...}}
 //! {"command": "ready"}                                 {"ready": true}
+//! {"command": "capture", "reason": "nsg-deny"}         {"capture": {"ports": [...]}}, then for each packet
+//!                                                      {"packet": {"port": "fabric", "time": ..., "length": ...,
+//!                                                       "frame": "0200...", "verdict": "{...}"}},
+//!                                                      once a second {"capturing": {"captured": 7, "missed": 0}},
+//!                                                      at the end {"captured": {"captured": 9, "missed": 0}}
 //! anything else                                        {"error": "a sentence"}
 //! ```
 //!
+//! A capture goes on until it has as many packets as are wanted, or for as long, or until who asked hangs up.
+//!
 //! Who may open the socket may ask everything, so only its owner (and root) may.
 
+mod capture;
+
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::IpAddr;
+use std::io::{self, BufReader, ErrorKind, Read, Take, Write};
+use std::net::{IpAddr, Shutdown};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -25,8 +34,11 @@ use serde::{Deserialize, Serialize};
 use super::handle::{FlowsWanted, Handle};
 use super::listen::{Pool, Timed};
 use super::process;
-use super::report::{Counters, Flow, Flows, Reload};
+use super::report::{CaptureBegun, CaptureCounts, CapturedPacket, Counters, Flow, Flows, Reload};
 use crate::observe::json;
+
+pub use capture::CaptureRequest;
+use capture::Captures;
 
 /// Connections that are answered at a time. People and scripts are few; `top` asks anew each second.
 const CONNECTIONS: usize = 4;
@@ -71,6 +83,8 @@ pub enum Request {
     Reload,
     /// Whether every port has its device and a configuration is in force.
     Ready,
+    /// Packets as they come in, with what becomes of each.
+    Capture(CaptureRequest),
 }
 
 fn most_flows() -> usize {
@@ -89,7 +103,15 @@ pub enum Reply {
     Reload(Reload),
     /// To [`Request::Ready`].
     Ready(bool),
-    /// The request cannot be understood.
+    /// To [`Request::Capture`]: from here on packets are captured.
+    Capture(CaptureBegun),
+    /// A captured packet.
+    Packet(Box<CapturedPacket>),
+    /// How far a capture is that goes on.
+    Capturing(CaptureCounts),
+    /// A capture has ended, after so many packets.
+    Captured(CaptureCounts),
+    /// The request cannot be understood, or not be answered.
     Error(String),
 }
 
@@ -124,6 +146,7 @@ pub struct Control {
     path: PathBuf,
     /// Device and inode, to know it by.
     identity: (u64, u64),
+    captures: Arc<Captures>,
     _pool: Pool<UnixListener>,
 }
 
@@ -136,6 +159,8 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
+        // Nobody waits for those who capture.
+        self.captures.end();
         // Somebody may have put another in its place.
         if fs::symlink_metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.identity) {
             let _ = fs::remove_file(&self.path);
@@ -147,9 +172,12 @@ impl Drop for Control {
 /// sentence.
 pub fn serve(path: &Path, handle: Arc<dyn Handle>) -> Result<Control, String> {
     let (listener, identity) = bind(path)?;
-    let pool = Pool::start(listener, "control", CONNECTIONS, move |stream| connection(stream, &*handle));
+    let captures = Arc::new(Captures::default());
+    let those = captures.clone();
+    let answer = move |stream| connection(stream, &*handle, &those);
+    let pool = Pool::start(listener, "control", CONNECTIONS, answer);
     let pool = pool.map_err(|e| format!("the control socket {} cannot be served: {e}", path.display()))?;
-    Ok(Control { path: path.to_owned(), identity, _pool: pool })
+    Ok(Control { path: path.to_owned(), identity, captures, _pool: pool })
 }
 
 fn bind(path: &Path) -> Result<(UnixListener, (u64, u64)), String> {
@@ -210,13 +238,20 @@ fn lock(folder: &Path) -> Option<File> {
 }
 
 /// Answers the requests of one connection.
-fn connection(stream: UnixStream, handle: &dyn Handle) {
+fn connection(stream: UnixStream, handle: &dyn Handle, captures: &Captures) {
     let mut stream = Timed::new(stream, PATIENCE);
     let mut read = Vec::new();
     loop {
         stream.extend(PATIENCE);
         let (reply, last) = match line(&mut stream, &mut read, REQUEST) {
-            Ok(Some(line)) => (reply(&line, handle), false),
+            Ok(Some(line)) => match serde_json::from_slice(&line) {
+                Ok(Request::Capture(request)) => match captures.stream(&request, handle, &mut stream) {
+                    Ok(last) => (last, false),
+                    Err(_) => break,
+                },
+                Ok(request) => (reply(request, handle), false),
+                Err(e) => (Reply::Error(format!("this is no request: {e}")), false),
+            },
             Ok(None) => break,
             Err(e) if e.kind() == ErrorKind::InvalidData => (Reply::Error(e.to_string()), true),
             // Who has said nothing is told nothing.
@@ -234,21 +269,19 @@ fn connection(stream: UnixStream, handle: &dyn Handle) {
     }
 }
 
-fn reply(line: &[u8], handle: &dyn Handle) -> Reply {
-    match serde_json::from_slice(line) {
-        Ok(Request::Counters) => {
-            Reply::Counters(Box::new(Counters::of(&handle.snapshot(), handle.is_ready())))
-        }
-        Ok(Request::Flows { customer, vnet, address, limit }) => {
+fn reply(request: Request, handle: &dyn Handle) -> Reply {
+    match request {
+        Request::Counters => Reply::Counters(Box::new(Counters::of(&handle.snapshot(), handle.is_ready()))),
+        Request::Flows { customer, vnet, address, limit } => {
             let limit = limit.min(MOST_FLOWS);
             let mut flows = handle.flows(&FlowsWanted { customer, vnet, address, most: limit + 1 });
             let more = flows.len() > limit;
             flows.truncate(limit);
             Reply::Flows(Flows { flows: flows.into_iter().map(Flow::from).collect(), more })
         }
-        Ok(Request::Reload) => Reply::Reload(handle.reload().into()),
-        Ok(Request::Ready) => Reply::Ready(handle.is_ready()),
-        Err(e) => Reply::Error(format!("this is no request: {e}")),
+        Request::Reload => Reply::Reload(handle.reload().into()),
+        Request::Ready => Reply::Ready(handle.is_ready()),
+        Request::Capture(_) => unreachable!("a capture has more than one reply and is streamed"),
     }
 }
 
@@ -282,38 +315,72 @@ fn line(stream: &mut impl Read, read: &mut Vec<u8>, most: usize) -> io::Result<O
 
 /// Asks the appliance that listens at this path; the error is a sentence.
 pub fn ask(path: &Path, request: &Request) -> Result<Reply, String> {
-    let at = path.display();
-    let mut stream = UnixStream::connect(path).map_err(|e| match e.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory => {
-            format!(
-                "no clearway is running here: nothing listens at {at}; start one with `clearway run CONFIG`"
-            )
+    Conversation::begin(path, request)?.hear()
+}
+
+/// A request to a running appliance, and the replies to it.
+#[derive(Debug)]
+pub struct Conversation {
+    reader: BufReader<Take<UnixStream>>,
+    at: String,
+}
+
+impl Conversation {
+    /// Asks the appliance that listens at this path; the error is a sentence, as everywhere here.
+    pub fn begin(path: &Path, request: &Request) -> Result<Conversation, String> {
+        let at = path.display().to_string();
+        let mut stream = UnixStream::connect(path).map_err(|e| match e.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory => {
+                format!(
+                    "no clearway is running here: nothing listens at {at}; start one with `clearway run CONFIG`"
+                )
+            }
+            ErrorKind::PermissionDenied => {
+                format!("the clearway that listens at {at} is another user's; ask it as root, by sudo")
+            }
+            _ => format!("{at}: {e}"),
+        })?;
+        let limits = stream.set_read_timeout(Some(ANSWERED)).and(stream.set_write_timeout(Some(PATIENCE)));
+        let asked = limits.and_then(|()| stream.write_all(format!("{}\n", json::line(request)).as_bytes()));
+        asked.map_err(|e| lost(&at, &e))?;
+        Ok(Conversation { reader: BufReader::new(stream.take(REPLY)), at })
+    }
+
+    /// The next reply.
+    pub fn hear(&mut self) -> Result<Reply, String> {
+        let at = &self.at;
+        let mut text = Vec::new();
+        self.reader.get_mut().set_limit(REPLY);
+        io::BufRead::read_until(&mut self.reader, b'\n', &mut text).map_err(|e| lost(at, &e))?;
+        match serde_json::from_slice(&text) {
+            Ok(Reply::Error(sentence)) => Err(format!("{at}: {sentence}")),
+            Ok(reply) => Ok(reply),
+            Err(_) if text.is_empty() => {
+                Err(format!("the clearway that listens at {at} hung up without an answer"))
+            }
+            Err(e) => Err(format!(
+                "what listens at {at} is no clearway of version {}: {e}",
+                env!("CARGO_PKG_VERSION")
+            )),
         }
-        ErrorKind::PermissionDenied => {
-            format!("the clearway that listens at {at} is another user's; ask it as root, by sudo")
-        }
-        _ => format!("{at}: {e}"),
-    })?;
-    let lost = |e: io::Error| match e.kind() {
+    }
+
+    /// What ends the conversation, for another thread: [`hear`](Conversation::hear) has then what has come until then.
+    pub fn ender(&self) -> Result<impl FnOnce() + Send + use<>, String> {
+        let stream = self.reader.get_ref().get_ref().try_clone().map_err(|e| lost(&self.at, &e))?;
+        Ok(move || {
+            // Who has hung up already needs no end.
+            let _ = stream.shutdown(Shutdown::Both);
+        })
+    }
+}
+
+fn lost(at: &str, error: &io::Error) -> String {
+    match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
             format!("the clearway that listens at {at} does not answer within {} s", ANSWERED.as_secs())
         }
-        _ => format!("the clearway that listens at {at} hung up: {e}"),
-    };
-    let limits = stream.set_read_timeout(Some(ANSWERED)).and(stream.set_write_timeout(Some(PATIENCE)));
-    limits.and_then(|()| stream.write_all(format!("{}\n", json::line(request)).as_bytes())).map_err(lost)?;
-    let mut text = Vec::new();
-    let mut reader = io::BufReader::new(stream.take(REPLY));
-    io::BufRead::read_until(&mut reader, b'\n', &mut text).map_err(lost)?;
-    match serde_json::from_slice(&text) {
-        Ok(Reply::Error(sentence)) => Err(format!("{at}: {sentence}")),
-        Ok(reply) => Ok(reply),
-        Err(_) if text.is_empty() => {
-            Err(format!("the clearway that listens at {at} hung up without an answer"))
-        }
-        Err(e) => {
-            Err(format!("what listens at {at} is no clearway of version {}: {e}", env!("CARGO_PKG_VERSION")))
-        }
+        _ => format!("the clearway that listens at {at} hung up: {error}"),
     }
 }
 

@@ -2,11 +2,16 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::capture::{self, CaptureWanted, Capturing, Offered, Tap};
 use super::handle::{FlowFacts, FlowsWanted, Handle, Reloaded, Snapshot};
 use super::metrics::tests::busy;
-use crate::packet::Direction;
+use crate::compile::names::Names;
+use crate::compile::{Program, compile};
+use crate::model::Model;
+use crate::packet::{Direction, Outcome, Reason, Verdict};
 
 /// What it answers.
 #[derive(Debug)]
@@ -16,12 +21,17 @@ pub struct Fake {
     pub ready: bool,
     pub refusal: Vec<String>,
     pub reloads: AtomicU64,
+    /// Captures that were asked for, to be offered packets.
+    pub taps: Mutex<Vec<Tap>>,
+    /// Packets that every capture is offered at once: every third one is forwarded, the others are dropped by a NSG.
+    pub packets: u8,
 }
 
 impl Default for Fake {
     fn default() -> Fake {
         let (snapshot, refusal, reloads) = (Snapshot::default(), Vec::new(), AtomicU64::new(0));
-        Fake { snapshot, flows: 0, ready: true, refusal, reloads }
+        let taps = Mutex::default();
+        Fake { snapshot, flows: 0, ready: true, refusal, reloads, taps, packets: 0 }
     }
 }
 
@@ -66,7 +76,30 @@ impl Handle for Fake {
         }
     }
 
+    fn capture(&self, wanted: CaptureWanted) -> Capturing {
+        let (capturing, tap) = capture::begin(wanted);
+        let program = program();
+        (0..self.packets).for_each(|n| offer(&tap, &program, n));
+        self.taps.lock().unwrap_or_else(PoisonError::into_inner).push(tap);
+        capturing
+    }
+
     fn is_ready(&self) -> bool {
         self.ready
     }
+}
+
+/// A program that knows nothing.
+pub fn program() -> Arc<Program> {
+    Arc::new(compile(&Model::default(), &mut Names::default()))
+}
+
+/// Offers a packet with this number in its only byte.
+pub fn offer(tap: &Tap, program: &Arc<Program>, number: u8) {
+    let mut outcome = Outcome::ended(Reason::NsgDeny);
+    if number.is_multiple_of(3) {
+        outcome.verdict = Verdict::Forward;
+    }
+    let time = u64::from(number);
+    tap.offer(Offered { frame: &[number], original: 60, time, port: 0, outcome: &outcome, program });
 }

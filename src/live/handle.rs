@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::capture::{CaptureWanted, Capturing};
 use super::count::Counts;
 use crate::packet::Direction;
 
@@ -101,6 +102,8 @@ pub trait Handle: Send + Sync {
     fn snapshot(&self) -> Snapshot;
     /// Flow records, those that were asked for.
     fn flows(&self, wanted: &FlowsWanted) -> Vec<FlowFacts>;
+    /// Begins a capture of packets as they come in, with what becomes of each.
+    fn capture(&self, wanted: CaptureWanted) -> Capturing;
     /// Reads the configuration again and puts it in force; or says, sentence by sentence, why the old one stays.
     fn reload(&self) -> Result<Reloaded, Vec<String>>;
     /// True once every port has its device and the first program is in force.

@@ -420,7 +420,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_dashboard_shows_what_is_written() {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/grafana-dashboard.json");
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/packaging/grafana-dashboard.json");
         let text = std::fs::read_to_string(file).unwrap();
         serde_json::from_str::<serde_json::Value>(&text).unwrap();
         let written = render(&busy(), true);

@@ -3,17 +3,20 @@
 //! ```text
 //!  device ─► port ─► worker: sort ─► process ─► egress: MAC addresses of neighbours ─► port ─► device
 //!                      │    └─► frames of other workers' flows, by queue
-//!                      └─► counts ─► snapshot ─► metrics, control socket
+//!                      ├─► counts ─► snapshot ─► metrics, control socket
+//!                      └─► copies of packets that somebody captures ─► control socket
 //!  kernel (netlink): devices, routes, neighbours ─► neighbours          signals, files ─► reload ─► program in force
 //! ```
 
 pub mod appliance;
+pub mod capture;
 pub mod control;
 pub mod count;
 mod egress;
 #[cfg(test)]
 mod fake;
 pub mod handle;
+mod hex;
 pub mod http;
 pub mod kernel;
 mod list;

@@ -15,7 +15,7 @@ use super::port::{Opened, Opening};
 use super::worker::Order;
 use crate::model::{Io, Port, Role};
 use crate::sys::bpf::{Attached, MOST_LOCAL, Ours, attach_ingress};
-use crate::sys::keep_packets_apart;
+use crate::sys::forbid_merging;
 
 /// What a configuration says of a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -259,14 +259,10 @@ fn open(
     number: usize,
     workers: usize,
 ) -> Result<OpenedPort, String> {
-    match keep_packets_apart(&device.name) {
-        Ok(true) => {
-            info!(device = device.name, "GRO and LRO are off now: packets are forwarded as they come")
-        }
-        Ok(false) => {}
-        Err(e) => {
-            warn!("{}: GRO and LRO stay as they are, and what they put together is lost: {e}", device.name)
-        }
+    match forbid_merging(&device.name) {
+        Ok(true) => info!(device = device.name, "no longer merges received packets (GRO, LRO are off)"),
+        Ok(false) => (),
+        Err(e) => warn!("{} merges received packets, and longer ones are lost: {e}", device.name),
     }
     let (mut orders, mut io, mut program) = (Vec::new(), wanted.io, None);
     for worker in 0..workers {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::count::{Counts, PortCounts, VnetCounts};
 use super::handle::{FlowFacts, PortFacts, Reloaded, Snapshot};
+use super::hex;
 use crate::packet::{Generated, Reason};
 
 /// Everything that is counted.
@@ -336,6 +337,38 @@ impl From<Result<Reloaded, Vec<String>>> for Reload {
             Err(refused) => Reload { refused, ..Reload::default() },
         }
     }
+}
+
+/// A capture has begun.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CaptureBegun {
+    /// The ports that are configured; packets of others come if a reload adds them.
+    pub ports: Vec<String>,
+}
+
+/// How far a capture is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureCounts {
+    /// Packets that were captured.
+    pub captured: u64,
+    /// Packets that fitted, and for which there was no room: who captures took them too slowly.
+    pub missed: u64,
+}
+
+/// A captured packet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CapturedPacket {
+    /// The port it came in by; empty if that is no longer configured.
+    pub port: String,
+    /// Nanoseconds since 1970.
+    pub time: u64,
+    /// How long the frame was.
+    pub length: u32,
+    /// The frame, as far as it was received.
+    #[serde(with = "hex")]
+    pub frame: Vec<u8>,
+    /// Its verdict line.
+    pub verdict: String,
 }
 
 #[cfg(test)]

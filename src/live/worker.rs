@@ -7,11 +7,12 @@
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ahash::RandomState;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
+use super::capture::{Offered, Tap};
 use super::count::{Counts, PortCounts, VnetCounts};
 use super::egress::Egress;
 use super::handle::{FlowFacts, FlowsWanted};
@@ -72,6 +73,8 @@ pub(super) enum Order {
     Device(usize, bool, [u8; 6]),
     /// Say which flow records there are.
     Flows(FlowsWanted, Sender<Vec<FlowFacts>>),
+    /// Offer packets to who captures, from now on until that one has enough.
+    Capture(Tap),
     /// Take what has been received, send what is to be sent, and end.
     Stop,
 }
@@ -142,6 +145,8 @@ pub(super) struct Worker {
     sorted: Vec<Vec<Input>>,
     egress: Egress,
     listing: Option<Listing>,
+    /// Captures that are on: hardly ever one.
+    taps: Vec<Tap>,
     counts: Counts,
     published: Arc<Mutex<Counts>>,
     /// Says that this worker comes round.
@@ -163,6 +168,11 @@ fn is_strict(program: &Program) -> bool {
 /// The time of packets: from when the appliance began, and never near 0.
 fn nanos(since: Duration) -> Nanos {
     SECOND + since.as_nanos() as Nanos
+}
+
+/// The time by the clock on the wall.
+fn wall_clock() -> Nanos {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as Nanos
 }
 
 impl Worker {
@@ -188,6 +198,7 @@ impl Worker {
             inputs: Vec::new(),
             egress: Egress::new(with.neighbours),
             listing: None,
+            taps: Vec::new(),
             counts: Counts { reasons: vec![0; Reason::ALL.len()], ..Counts::default() },
             published: with.published,
             rounds: with.rounds,
@@ -209,6 +220,9 @@ impl Worker {
             let did = self.round(now);
             self.list_flows(now);
             let end = Instant::now();
+            if !self.taps.is_empty() {
+                self.taps.retain(|tap| !tap.is_over(end));
+            }
             if did > 0 {
                 self.counts.busy += end.duration_since(begin).as_nanos() as u64;
                 self.unpublished = true;
@@ -312,7 +326,12 @@ impl Worker {
         for input in inputs {
             let frame = bytes.get(input.start as usize..input.end as usize).unwrap_or_default();
             match ingress(&program, Some(&mut self.received), input.port, frame, input.original) {
-                Err(Outcome { verdict, vnet, .. }) => self.count(verdict, vnet, false),
+                Err(outcome) => {
+                    self.count(outcome.verdict, outcome.vnet, false);
+                    if !self.taps.is_empty() {
+                        self.offer(bytes, input, &outcome, wall_clock());
+                    }
+                }
                 Ok(arrival) => {
                     let whose = worker(spread_of_arrival(&arrival, frame), sorted.len());
                     if let Some(list) = sorted.get_mut(whose) {
@@ -405,9 +424,30 @@ impl Worker {
         let received = checks.then_some(&mut self.received);
         process(context, received, &mut self.shard, bytes, inputs, &mut self.results);
         self.counts.batches += 1;
+        if !self.taps.is_empty() {
+            self.offer_all(bytes, inputs);
+        }
         let mut results = std::mem::take(&mut self.results);
         self.deliver(&mut results, now);
         self.results = results;
+    }
+
+    /// Offers the packets of a batch to who captures.
+    #[cold]
+    fn offer_all(&self, bytes: &[u8], inputs: &[Input]) {
+        let time = wall_clock();
+        for (packet, input) in inputs.iter().enumerate().take(self.results.done.len()) {
+            let outcome = self.results.outcome(&self.news.program, packet);
+            self.offer(bytes, input, &outcome, time);
+        }
+    }
+
+    fn offer(&self, bytes: &[u8], input: &Input, outcome: &Outcome, time: Nanos) {
+        let frame = bytes.get(input.start as usize..input.end as usize).unwrap_or_default();
+        let Input { original, port, .. } = *input;
+        for tap in &self.taps {
+            tap.offer(Offered { frame, original, time, port, outcome, program: &self.news.program });
+        }
     }
 
     /// Counts what became of a batch, and sends its frames.
@@ -513,6 +553,7 @@ impl Worker {
                     }
                 }
                 Order::Flows(wanted, answer) => self.listing = Some(Listing::new(wanted, answer)),
+                Order::Capture(tap) => self.taps.push(tap),
                 Order::Stop => self.stop_at = Some(begin + DRAIN),
             }
         }

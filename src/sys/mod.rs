@@ -37,7 +37,7 @@ pub use frames::{Frames, Got};
 pub use line::Line;
 pub use lines::Lines;
 #[cfg(target_os = "linux")]
-pub use link::{index_of, keep_packets_apart, mac_and_mtu};
+pub use link::{forbid_merging, index_of};
 pub use memory::huge_pages_allowed;
 #[cfg(target_os = "linux")]
 pub use packet::{Filter, Instruction, PacketOptions, PacketSocket, complete_checksum};

@@ -1,4 +1,4 @@
-//! `counters`, `flows`, `reload` and `top`, asked of an appliance that does nothing; the package and its pages.
+//! `counters`, `flows`, `capture`, `reload` and `top`, asked of an appliance that does nothing; the package and its pages.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -7,10 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use clearway::compile::compile;
+use clearway::compile::names::Names;
+use clearway::io::Capture;
+use clearway::live::capture::{self, CaptureWanted, Capturing, Offered};
 use clearway::live::control::{self, Control};
 use clearway::live::count::{Counts, PortCounts, VnetCounts};
 use clearway::live::handle::{FlowFacts, FlowsWanted, Handle, PortFacts, Reloaded, Snapshot};
-use clearway::packet::{Direction, Reason};
+use clearway::model::Model;
+use clearway::packet::{Direction, Outcome, Reason};
 
 use super::support::Folder;
 
@@ -81,6 +86,27 @@ impl Handle for Fake {
         Ok(Reloaded { generation: 2, took: Duration::from_micros(2500), warnings: 1 })
     }
 
+    fn capture(&self, wanted: CaptureWanted) -> Capturing {
+        // Three packets, and nobody who would have more.
+        let (capturing, tap) = capture::begin(wanted);
+        let program = Arc::new(compile(&Model::default(), &mut Names::default()));
+        let outcome = Outcome::ended(Reason::NsgDeny);
+        for n in 1..=3 {
+            let time = 1_700_000_000_000_000_000 + n;
+            let frame = [n as u8; 60];
+            let offered = Offered {
+                frame: &frame,
+                original: 1500,
+                time,
+                port: 0,
+                outcome: &outcome,
+                program: &program,
+            };
+            tap.offer(offered);
+        }
+        capturing
+    }
+
     fn is_ready(&self) -> bool {
         true
     }
@@ -107,6 +133,67 @@ fn counters_as_tables_and_as_json() {
     assert_eq!(counters["packets"], ended);
     assert_eq!(counters["dropped"]["no-route"], 0);
     assert_eq!(counters["ready"], true);
+}
+
+#[test]
+fn counters_of_the_vnets_of_one_customer() {
+    let (folder, _control) = running(&[]);
+    let ran = folder.run("counters --control c.sock --customer Contoso").expect(0);
+    assert!(ran.stdout.contains("\ncontoso   hub "), "{}", ran.stdout);
+    let ran = folder.run("counters --control c.sock --customer contosi").expect(2);
+    assert!(
+        ran.stderr.contains("customer 'contosi': there is no such customer here; did you mean 'contoso'?")
+    );
+}
+
+#[test]
+fn a_capture_is_a_file_with_verdicts_for_comments() {
+    let (folder, _control) = running(&[]);
+    let ran = folder.run("capture --control c.sock --reason nsg-deny --out a.pcapng").expect(0);
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("3 packets captured, 0 missed\n", ""));
+    let path = folder.path("a.pcapng");
+    let mut capture = Capture::open(path.to_str().unwrap()).unwrap();
+    for n in 1..=3 {
+        let packet = capture.next().unwrap().unwrap();
+        assert_eq!(packet.time, 1_700_000_000_000_000_000 + n);
+        assert_eq!((packet.captured, packet.original_len), (&[n as u8; 60][..], 1500));
+    }
+    assert!(capture.next().unwrap().is_none());
+    let bytes = std::fs::read(&path).unwrap();
+    let text = String::from_utf8_lossy(&bytes);
+    let line = "{\"packet\": 3, \"time\": \"1700000000.000000003\", \"port\": \"\", \"customer\": null, ";
+    assert!(text.contains(line) && text.contains("\"reason\": \"nsg-deny\"") && text.contains("fabric"));
+    // The same by standard output, where the counts would be in the way.
+    let ran = folder.run("capture --control c.sock --count 1 --out -").expect(0);
+    assert!(ran.stdout.contains("\"packet\": 1, ") && !ran.stdout.contains("\"packet\": 2, "));
+    assert_eq!(ran.stderr, "1 packet captured, 0 missed\n");
+    let ran = folder.run("capture --control c.sock --verdict forward --out a.pcapng").expect(0);
+    assert_eq!(ran.stdout, "0 packets captured, 0 missed\n");
+}
+
+#[test]
+fn what_cannot_be_captured_is_a_sentence_and_leaves_what_was_there() {
+    let (folder, _control) = running(&[]);
+    std::fs::write(folder.path("there"), "mine").unwrap();
+    for (arguments, sentence) in [
+        (
+            "--reason nsg-denied --out there",
+            "reason 'nsg-denied': there is no such reason here; did you mean 'nsg-deny'?",
+        ),
+        ("--port edge --out there", "port 'edge': there is no such port here"),
+        ("--seconds 0 --out there", "is no number of seconds"),
+        ("--count 0 --out there", "'0'"),
+        ("--verdict lost --out there", "[possible values: forward, drop, punt]"),
+        ("--out no/where", "no/where: cannot be written: No such file or directory"),
+        ("--out /dev/full", "/dev/full: cannot be written: No space left on device"),
+        ("", "--out"),
+    ] {
+        let ran = folder.run(&format!("capture --control c.sock {arguments}")).expect(2);
+        assert!(ran.stderr.contains(sentence), "{arguments}: {}", ran.stderr);
+    }
+    let ran = folder.run("capture --control nobody.sock --out there").expect(2);
+    assert!(ran.stderr.contains("no clearway is running here"), "{}", ran.stderr);
+    assert_eq!(std::fs::read_to_string(folder.path("there")).unwrap(), "mine");
 }
 
 #[test]
@@ -227,7 +314,7 @@ fn one_command_builds_the_package() {
 
 #[test]
 fn the_unit_says_what_systemd_knows() {
-    let unit = include_str!("../../packaging/clearway.service");
+    let unit = include_str!("../../tools/packaging/clearway.service");
     for line in ["Type=notify", "WatchdogSec=10", "DynamicUser=yes", "RuntimeDirectory=clearway"] {
         assert!(unit.lines().any(|l| l == line), "{line}");
     }

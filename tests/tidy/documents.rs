@@ -20,7 +20,6 @@ const TOP: &[&str] = &[
     "benches",
     "clippy.toml",
     "deny.toml",
-    "packaging",
     "pcaps",
     "rustfmt.toml",
     "src",
@@ -30,7 +29,7 @@ const TOP: &[&str] = &[
 ];
 
 /// Folders whose paths the documents may name.
-const OURS: &[&str] = &["src/", "tests/", "tools/", "benches/", "packaging/", "pcaps/", ".ci/", ".config/"];
+const OURS: &[&str] = &["src/", "tests/", "tools/", "benches/", "pcaps/", ".ci/", ".config/"];
 
 fn documents() -> Vec<(&'static str, String)> {
     // Not CHANGELOG.md: it also tells of what is gone.

@@ -26,6 +26,21 @@ Example:
 
 Exit status: 0 done, also when there is none, 2 no appliance runs here, or it is another user's.";
 
+pub const CAPTURE: &str = "\
+Copies packets as they come in, each with its verdict line as the packet's comment, as
+`replay --annotate` writes it, and one interface for each port. With several conditions, packets
+are captured that meet all. Without --count and --seconds it goes on until Ctrl-C. The file is
+whole at any time. Packets are never held up for a capture: those that it takes too slowly are
+missed, and counted. The times are the appliance's, when it ran the packet.
+
+Example:
+  clearway capture --reason nsg-deny --seconds 10 --out denied.pcapng
+  clearway capture --customer contoso --address 10.1.0.4 --out - | wireshark -k -i -
+  tshark -r denied.pcapng -T fields -e frame.comment
+
+Exit status: 0 done, also when there was none, 2 no appliance runs here, it is another user's or
+ended, there is no such customer, VNet, port or reason, or the file cannot be written.";
+
 pub const RELOAD: &str = "\
 Reads the configuration again, compiles it and puts it in force between two packets, or says why
 not: then the old one stays in force. Flow records stay, but for those that the new configuration
@@ -63,6 +78,9 @@ pub struct ControlArgs {
 /// `counters`.
 #[derive(Debug, Args)]
 pub struct CountersArgs {
+    /// Of all VNets, those of this customer only
+    #[arg(long, value_name = "NAME")]
+    pub customer: Option<String>,
     #[command(flatten)]
     pub at: ControlArgs,
 }
@@ -88,6 +106,46 @@ pub struct FlowsArgs {
 
 fn limit() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=crate::live::control::MOST_FLOWS as i64)
+}
+
+/// `capture`.
+#[derive(Debug, Args)]
+pub struct CaptureArgs {
+    /// Of this customer only
+    #[arg(long, value_name = "NAME")]
+    pub customer: Option<String>,
+    /// Of VNets with this name only
+    #[arg(long, value_name = "NAME")]
+    pub vnet: Option<String>,
+    /// Dropped or punted for this reason only, such as nsg-deny
+    #[arg(long, value_name = "REASON")]
+    pub reason: Option<String>,
+    /// With this verdict only
+    #[arg(long, value_name = "VERDICT", value_parser = ["forward", "drop", "punt"])]
+    pub verdict: Option<String>,
+    /// With this address at either end only, of the packet or of the GRE packet around it
+    #[arg(long, value_name = "IP")]
+    pub address: Option<IpAddr>,
+    /// That came in by this port only
+    #[arg(long, value_name = "NAME")]
+    pub port: Option<String>,
+    /// So many packets at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// For so many seconds at most
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub seconds: Option<f64>,
+    /// The pcapng file; `-` is standard output
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// The control socket of the running appliance, if it does not stand where it usually does
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|s| *s > 0.0 && *s <= 1e9);
+    seconds.ok_or_else(|| "is no number of seconds, such as 10 or 2.5".to_owned())
 }
 
 /// `reload`.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::*;
-use crate::live::fake::Fake;
+use crate::live::fake::{self, Fake};
 
 struct Served {
     control: Control,
@@ -180,4 +180,106 @@ fn what_cannot_be_is_a_sentence() {
     });
     assert!(ask(&strange, &Request::Ready).unwrap_err().contains("is no clearway of version"));
     stranger.join().unwrap();
+}
+
+/// What a capture says, to its end.
+fn captured(served: &Served, request: CaptureRequest) -> (CaptureBegun, Vec<CapturedPacket>, CaptureCounts) {
+    let mut conversation = Conversation::begin(served.control.path(), &Request::Capture(request)).unwrap();
+    let Ok(Reply::Capture(begun)) = conversation.hear() else { panic!() };
+    let mut packets = Vec::new();
+    loop {
+        match conversation.hear().unwrap() {
+            Reply::Packet(packet) => packets.push(*packet),
+            Reply::Capturing(_) => {}
+            Reply::Captured(counts) => return (begun, packets, counts),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_capture_has_its_packets_with_their_verdicts_and_then_its_counts() {
+    let served = served(Fake { packets: 7, ..Fake::busy() });
+    let wanted = CaptureRequest { verdict: Some("forward".into()), count: Some(3), ..Default::default() };
+    let (begun, packets, counts) = captured(&served, wanted);
+    assert_eq!(begun.ports[0], served.handle.snapshot.ports[0].name);
+    assert_eq!(counts, CaptureCounts { captured: 3, missed: 0 });
+    assert_eq!(packets.iter().map(|p| p.frame.clone()).collect::<Vec<_>>(), [[0], [3], [6]]);
+    assert_eq!((packets[2].time, packets[2].length), (6, 60));
+    let line = "{\"packet\": 3, \"time\": \"0.000000006\", \"port\": \"\", \"customer\": null, \"vnet\": null, \
+                \"verdict\": \"forward\", \"reason\": null, ";
+    assert!(packets[2].verdict.starts_with(line), "{}", packets[2].verdict);
+    // By time, and with a reason in letters of any case.
+    let wanted = CaptureRequest { reason: Some("NSG-deny".into()), seconds: Some(0.2), ..Default::default() };
+    let (_, packets, counts) = captured(&served, wanted);
+    assert_eq!((packets.len(), counts.captured), (4, 4));
+    assert!(packets[3].verdict.contains("\"packet\": 4, ") && packets[3].verdict.contains("nsg-deny"));
+}
+
+#[test]
+fn what_there_is_not_cannot_be_captured() {
+    let served = served(Fake::busy());
+    let refused =
+        |line: &str| served.raw(format!("{{\"command\": \"capture\", {line}}}\n").as_bytes()).remove(0);
+    for (line, sentence) in [
+        ("\"reason\": \"nsg-denied\"", "there is no such reason here; did you mean 'nsg-deny'?"),
+        ("\"customer\": \"nobody\"", "customer 'nobody': there is no such customer here"),
+        ("\"vnet\": \"nowhere\"", "VNet 'nowhere': there is no such VNet here"),
+        ("\"port\": \"none\"", "port 'none': there is no such port here"),
+        ("\"verdict\": \"dorp\"", "did you mean 'drop'?"),
+        ("\"seconds\": -1", "this is no time that can be waited for"),
+        ("\"adress\": \"10.0.0.1\"", "this is no request: unknown field `adress`"),
+    ] {
+        let said = refused(line);
+        assert!(said.starts_with("{\"error\": ") && said.contains(sentence), "{line}: {said}");
+    }
+    assert!(served.handle.taps.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_capture_ends_with_who_wants_it_and_leaves_room_for_others() {
+    let served = served(Fake::busy());
+    let begin = || Conversation::begin(served.control.path(), &Request::Capture(CaptureRequest::default()));
+    let mut both = [begin().unwrap(), begin().unwrap()];
+    for one in &mut both {
+        assert!(matches!(one.hear(), Ok(Reply::Capture(_))));
+    }
+    let third = begin().unwrap().hear().unwrap_err();
+    assert!(third.ends_with(": 2 captures go on already; end one of them first"), "{third}");
+    assert_eq!(served.ask(&Request::Ready), Reply::Ready(true));
+    // What comes later comes, too; and how far it is.
+    let tap = served.handle.taps.lock().unwrap()[1].clone();
+    fake::offer(&tap, &fake::program(), 9);
+    assert!(matches!(both[1].hear(), Ok(Reply::Packet(p)) if p.frame == [9]));
+    let counts = CaptureCounts { captured: 1, missed: 0 };
+    assert_eq!(both[1].hear(), Ok(Reply::Capturing(counts)));
+    let [first, mut second] = both;
+    drop(first);
+    let left = served.handle.taps.lock().unwrap()[0].clone();
+    let until = Instant::now() + Duration::from_secs(10);
+    while !left.is_over(Instant::now()) {
+        assert!(Instant::now() < until, "nobody has seen that it hung up");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!tap.is_over(Instant::now()));
+    // With the appliance they end, too, and say so.
+    let Served { control, folder: _folder, .. } = served;
+    let began = Instant::now();
+    drop(control);
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    let last = std::iter::from_fn(|| second.hear().ok()).last();
+    assert_eq!(last, Some(Reply::Captured(counts)));
+}
+
+#[test]
+fn who_ends_a_conversation_has_what_came_until_then() {
+    let served = served(Fake { packets: 2, ..Fake::busy() });
+    let request = Request::Capture(CaptureRequest::default());
+    let mut conversation = Conversation::begin(served.control.path(), &request).unwrap();
+    assert!(matches!(conversation.hear(), Ok(Reply::Capture(_))));
+    assert!(matches!(conversation.hear(), Ok(Reply::Packet(_))));
+    conversation.ender().unwrap()();
+    assert!(matches!(conversation.hear(), Ok(Reply::Packet(_))));
+    let sentence = conversation.hear().unwrap_err();
+    assert!(sentence.ends_with("hung up without an answer"), "{sentence}");
 }

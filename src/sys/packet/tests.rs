@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::sys::{index_of, mac_and_mtu, poll};
+use crate::sys::{index_of, poll};
 
 /// Ends the wait for a frame that will not come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -329,8 +329,6 @@ fn checksums_that_the_kernel_left_open_are_completed() {
         let sum: u32 = whole[26..].chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum();
         // The addresses are in it; protocol and length complete the pseudo header.
         assert_eq!((sum + 17 + 16) % 0xffff, 0, "{whole:x?}");
-        let (mac, mtu) = mac_and_mtu("west").unwrap();
-        assert_eq!((&whole[6..12], mtu), (&mac[..], 1500));
     });
 }
 
