@@ -62,6 +62,21 @@ fn reloads_lose_nothing_and_mix_nothing() {
 }
 
 #[test]
+fn workers_share_flows_and_keep_their_order() {
+    run("workers.sh");
+}
+
+#[test]
+fn ipv6_goes_inside_and_outside() {
+    run("ipv6.sh");
+}
+
+#[test]
+fn faults_do_what_they_are_said_to_do() {
+    run("faults.sh");
+}
+
+#[test]
 fn captures_have_what_was_asked_for_with_its_verdicts() {
     run("capture.sh");
 }

@@ -153,8 +153,8 @@ and ends. It needs root, or CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF.
 Example:
   clearway run /etc/clearway/config.yaml --metrics 127.0.0.1:9469
 
-Exit status: 0 stopped by a signal, 2 unusable configuration or device, or a worker failed (the
-log says why; start it anew).";
+Exit status: 0 stopped by a signal, 1 a worker failed (the log says why; start it anew),
+2 unusable configuration or device.";
 
 const ROUTES: &str = "\
 Azure's columns: source, state, address prefix, next hop type, next hop; Invalid routes with what

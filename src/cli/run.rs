@@ -55,7 +55,14 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
     if !drained {
         error!("not every worker ended in time; what it still held is lost");
     }
-    ended.map(|()| Exit::Done).map_err(Refused::from)
+    match ended {
+        Ok(()) => Ok(Exit::Done),
+        Err(why) => {
+            error!("{why}");
+            // Not what a configuration is refused with, after which nobody would start it again.
+            Ok(Exit::No)
+        }
+    }
 }
 
 /// Workers: as asked for; else one for each core but one, which is left to the kernel.

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use tracing::warn;
 
 use crate::model::Io;
-use crate::sys::bpf::{Ours, load_filter};
+use crate::sys::bpf::{Attached, Ours, load_filter};
 use crate::sys::xdp::XdpSocket;
 use crate::sys::{Filter, Frames, Instruction, PacketOptions, PacketSocket};
 
@@ -73,6 +74,14 @@ impl Opened {
         match &self.socket {
             Socket::Packet(_) => Io::AfPacket,
             Socket::Xdp(_) => Io::AfXdp,
+        }
+    }
+
+    /// The program that sends it its frames, if it is one's own of the device.
+    pub fn program(&self) -> Option<&Arc<Attached>> {
+        match &self.socket {
+            Socket::Packet(_) => None,
+            Socket::Xdp(queues) => queues.first().map(XdpSocket::program),
         }
     }
 

@@ -1,6 +1,11 @@
 //! The ports of the appliance: which device each has, and what has to be done when devices or the configuration change.
 
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::{Arc, Weak};
 
 use tracing::{info, warn};
 
@@ -30,6 +35,16 @@ struct Open {
     ours: Ours,
     /// Keeps what is ours from the kernel, which would answer it.
     guard: Option<Attached>,
+    /// The XDP program, which the worker that receives holds.
+    program: Option<Weak<Attached>>,
+}
+
+impl Open {
+    /// False if somebody has taken a program of ours away.
+    fn has_programs(&self) -> bool {
+        let program = self.program.as_ref().and_then(Weak::upgrade);
+        program.is_none_or(|p| p.is_at_work()) && self.guard.as_ref().is_none_or(Attached::is_at_work)
+    }
 }
 
 /// A port by its number.
@@ -40,9 +55,14 @@ struct Known {
     open: Option<Open>,
 }
 
-/// All ports that were ever configured, by number.
+/// All ports that were ever configured.
 #[derive(Default)]
-pub(super) struct Ports(Vec<Known>);
+pub(super) struct Ports {
+    /// By number.
+    known: Vec<Known>,
+    /// By the index of the device: that it is ours, and no other clearway's, which would forward each packet once more.
+    claims: BTreeMap<u32, UnixDatagram>,
+}
 
 fn role_name(role: Role) -> &'static str {
     match role {
@@ -56,21 +76,21 @@ fn role_name(role: Role) -> &'static str {
 impl Ports {
     /// These are the ports of the configuration now.
     pub fn want(&mut self, ports: &[Port]) {
-        self.0.iter_mut().for_each(|known| known.wanted = None);
+        self.known.iter_mut().for_each(|known| known.wanted = None);
         for port in ports {
             let Port { role, address, mtu, io, .. } = *port;
             let device = port.device.clone().unwrap_or_default();
             let wanted = Some(Wanted { role, address, device, io, mtu });
-            match self.0.iter_mut().find(|known| known.name == port.name) {
+            match self.known.iter_mut().find(|known| known.name == port.name) {
                 Some(known) => known.wanted = wanted,
-                None => self.0.push(Known { name: port.name.clone(), wanted, open: None }),
+                None => self.known.push(Known { name: port.name.clone(), wanted, open: None }),
             }
         }
     }
 
     /// The names, in the order of the numbers.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|known| known.name.as_str())
+        self.known.iter().map(|known| known.name.as_str())
     }
 
     /// The number of a port.
@@ -80,7 +100,7 @@ impl Ports {
 
     /// True if every configured port has its device.
     pub fn are_open(&self) -> bool {
-        self.0.iter().all(|known| known.wanted.is_some() == known.open.is_some())
+        self.known.iter().all(|known| known.wanted.is_some() == known.open.is_some())
     }
 
     /// What can be seen of them.
@@ -97,12 +117,13 @@ impl Ports {
                 configured: wanted.is_some(),
             }
         };
-        self.0.iter().map(facts).collect()
+        self.known.iter().map(facts).collect()
     }
 
     /// Gives all devices back to the kernel.
     pub fn detach(&mut self) {
-        self.0.iter_mut().for_each(|known| known.open = None);
+        self.known.iter_mut().for_each(|known| known.open = None);
+        self.claims.clear();
     }
 
     /// What workers have to be told, each with the number of the worker, so that ports are as the devices and the
@@ -114,7 +135,7 @@ impl Ports {
         failed: &mut Vec<String>,
     ) -> Vec<(usize, Order)> {
         let mut orders = Vec::new();
-        for (number, known) in self.0.iter_mut().enumerate() {
+        for (number, known) in self.known.iter_mut().enumerate() {
             let device = known.wanted.as_ref().and_then(|w| devices.by_name.get(&w.device));
             let (Some(wanted), Some(device)) = (known.wanted.clone(), device) else {
                 if known.open.is_some() {
@@ -130,6 +151,7 @@ impl Ports {
                     && open.device.index == device.index
                     && open.device.mtu == device.mtu
                     && open.ours == ours
+                    && open.has_programs()
             };
             if let Some(open) = known.open.as_mut().filter(same) {
                 if open.device != *device {
@@ -141,17 +163,21 @@ impl Ports {
                 }
                 continue;
             }
+            if known.open.as_ref().is_some_and(|open| !open.has_programs()) {
+                warn!("{}: somebody has taken our program off it; it is opened again", device.name);
+            }
             // XDP takes one program at a time.
             if known.open.as_ref().is_some_and(|open| open.io == Io::AfXdp) {
                 close(known, number, workers, &mut orders);
             }
             let name = known.name.clone();
-            match open(&wanted, device, &ours, number, workers) {
-                Ok((io, opened)) => {
+            let claimed = claim(&mut self.claims, device);
+            match claimed.and_then(|()| open(&wanted, device, &ours, number, workers)) {
+                Ok((io, program, opened)) => {
                     orders.extend(opened);
                     info!(port = name, device = device.name, io = io.name(), "port open");
                     let guard = guard(known.open.take(), device, &ours, io);
-                    known.open = Some(Open { wanted, device: device.clone(), io, ours, guard });
+                    known.open = Some(Open { wanted, device: device.clone(), io, ours, guard, program });
                 }
                 Err(why) => {
                     failed.push(format!("port '{name}': {} cannot be opened: {why}", device.name));
@@ -159,8 +185,29 @@ impl Ports {
                 }
             }
         }
+        // Devices may change places among the ports.
+        let used = |index: &u32| {
+            self.known.iter().any(|known| known.open.as_ref().is_some_and(|o| o.device.index == *index))
+        };
+        self.claims.retain(|index, _| used(index));
         orders
     }
+}
+
+/// Makes a device ours, if it is not. An abstract address belongs to the network namespace, as the device does, and is free
+/// again when its process ends, however it ends.
+fn claim(claims: &mut BTreeMap<u32, UnixDatagram>, device: &Device) -> Result<(), String> {
+    if claims.contains_key(&device.index) {
+        return Ok(());
+    }
+    let address = SocketAddr::from_abstract_name(format!("clearway/device/{}", device.index));
+    let claim = address.and_then(|address| UnixDatagram::bind_addr(&address));
+    let claim = claim.map_err(|e| match e.kind() {
+        ErrorKind::AddrInUse => "another clearway has it".to_owned(),
+        _ => format!("it cannot be claimed: {e}"),
+    })?;
+    claims.insert(device.index, claim);
+    Ok(())
 }
 
 fn close(known: &mut Known, number: usize, workers: usize, orders: &mut Vec<(usize, Order)>) {
@@ -186,6 +233,7 @@ fn guard(before: Option<Open>, device: &Device, ours: &Ours, io: Io) -> Option<A
         return None;
     }
     let before = before.filter(|open| open.device.index == device.index).and_then(|open| open.guard);
+    let before = before.filter(Attached::is_at_work);
     if let Some(guard) = before
         && guard.replace(ours).is_ok()
     {
@@ -200,7 +248,8 @@ fn guard(before: Option<Open>, device: &Device, ours: &Ours, io: Io) -> Option<A
     }
 }
 
-type Orders = Vec<(usize, Order)>;
+/// How frames are read, the XDP program if that is how, and what workers are told.
+type OpenedPort = (Io, Option<Weak<Attached>>, Vec<(usize, Order)>);
 
 /// Opens a device for every worker; one of them receives.
 fn open(
@@ -209,13 +258,13 @@ fn open(
     ours: &Ours,
     number: usize,
     workers: usize,
-) -> Result<(Io, Orders), String> {
+) -> Result<OpenedPort, String> {
     match forbid_merging(&device.name) {
         Ok(true) => info!(device = device.name, "no longer merges received packets (GRO, LRO are off)"),
         Ok(false) => (),
         Err(e) => warn!("{} merges received packets, and longer ones are lost: {e}", device.name),
     }
-    let (mut orders, mut io) = (Vec::new(), wanted.io);
+    let (mut orders, mut io, mut program) = (Vec::new(), wanted.io, None);
     for worker in 0..workers {
         let opening = Opening {
             name: &device.name,
@@ -230,8 +279,9 @@ fn open(
         let opened = Opened::open(&opening).map_err(|e| e.to_string())?;
         if opening.receives {
             io = opened.io();
+            program = opened.program().map(Arc::downgrade);
         }
         orders.push((worker, Order::Open(number, Box::new(opened))));
     }
-    Ok((io, orders))
+    Ok((io, program, orders))
 }

@@ -34,6 +34,9 @@ use crate::types::{Nanos, SECOND};
 const BURST: usize = 256;
 /// Batches that may wait for a worker.
 pub(super) const QUEUE: usize = 64;
+/// Frames for another worker that are kept for when it has room for a batch. Where few frames come at a time a batch holds
+/// few, and a worker that was away for a moment finds its room full.
+const KEPT: usize = 2048;
 /// How often counts are published at least, while there are new ones.
 const PUBLISH: Duration = Duration::from_millis(50);
 /// How long a worker sleeps at most while it holds flow records, which expire.
@@ -127,6 +130,8 @@ pub(super) struct Worker {
     peers: Vec<Peer>,
     incoming: Receiver<Handed>,
     emptied: Receiver<Handed>,
+    /// By worker: frames for it that it had no room for.
+    kept: Vec<Option<Handed>>,
     news: News,
     /// Some tunnel refuses old sequence numbers.
     strict: bool,
@@ -178,6 +183,7 @@ impl Worker {
             orders,
             wake,
             sorted: vec![Vec::new(); peers.len()],
+            kept: peers.iter().map(|_| None).collect(),
             peers,
             incoming,
             emptied,
@@ -234,11 +240,15 @@ impl Worker {
             }
         }
         self.egress.give_up(&mut self.counts.ports);
+        for handed in self.kept.iter_mut().filter_map(Option::take) {
+            self.counts.queue_full += handed.inputs.len() as u64;
+        }
         self.publish(Instant::now());
     }
 
     /// Takes what there is, of all ports and of other workers, and runs it; how many frames that was.
     fn round(&mut self, now: Nanos) -> usize {
+        self.pass_on_kept();
         let mut did = self.take_incoming(now);
         self.frames.clear();
         self.inputs.clear();
@@ -333,8 +343,13 @@ impl Worker {
     }
 
     fn hand_over(&mut self, whose: usize, bytes: &[u8], inputs: &[Input]) {
-        let Some(peer) = self.peers.get(whose) else { return };
-        let mut handed = self.emptied.try_recv().unwrap_or_default();
+        let Some(kept) = self.kept.get_mut(whose) else { return };
+        if kept.as_ref().is_some_and(|kept| kept.inputs.len() + inputs.len() > KEPT) {
+            self.counts.queue_full += inputs.len() as u64;
+            return;
+        }
+        // Behind what is kept, so that the order stays.
+        let mut handed = kept.take().unwrap_or_else(|| self.emptied.try_recv().unwrap_or_default());
         handed.from = self.number;
         for input in inputs {
             let frame = bytes.get(input.start as usize..input.end as usize).unwrap_or_default();
@@ -348,13 +363,29 @@ impl Worker {
         }
         let slack = handed.bytes.len() + 128;
         handed.bytes.resize(slack, 0);
-        let count = inputs.len() as u64;
+        self.pass_on(whose, handed);
+    }
+
+    /// Gives a batch to another worker, or keeps it.
+    fn pass_on(&mut self, whose: usize, handed: Handed) {
+        let (Some(peer), Some(kept)) = (self.peers.get(whose), self.kept.get_mut(whose)) else { return };
+        let count = handed.inputs.len() as u64;
         match peer.frames.try_send(handed) {
             Ok(()) => {
                 self.counts.handed_over += count;
                 peer.wake.wake();
             }
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.counts.queue_full += count,
+            Err(TrySendError::Full(handed)) => *kept = Some(handed),
+            Err(TrySendError::Disconnected(_)) => self.counts.queue_full += count,
+        }
+    }
+
+    fn pass_on_kept(&mut self) {
+        for whose in 0..self.kept.len() {
+            if let Some(handed) = self.kept.get_mut(whose).and_then(Option::take) {
+                self.unpublished = true;
+                self.pass_on(whose, handed);
+            }
         }
     }
 
@@ -567,7 +598,9 @@ impl Worker {
 
     /// True if nothing is left to send.
     fn all_sent(&mut self) -> bool {
-        self.egress.waiting() == 0 && self.ports.iter_mut().flatten().all(Opened::flush)
+        self.kept.iter().all(Option::is_none)
+            && self.egress.waiting() == 0
+            && self.ports.iter_mut().flatten().all(Opened::flush)
     }
 
     fn count_losses(&mut self) {
@@ -612,6 +645,6 @@ impl Worker {
     }
 
     fn has_unsent(&self) -> bool {
-        self.ports.iter().flatten().any(Opened::is_dirty)
+        self.kept.iter().any(Option::is_some) || self.ports.iter().flatten().any(Opened::is_dirty)
     }
 }

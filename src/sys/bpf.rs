@@ -8,7 +8,7 @@ mod ours;
 pub(crate) mod tests;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use call::Kind;
 pub use ours::{MOST_LOCAL, Ours};
@@ -77,6 +77,13 @@ impl Attached {
         };
         call::replace(self.link.as_fd(), program.as_fd())
     }
+
+    /// False if the program is no longer at work: the device is gone, or somebody has detached it by force.
+    pub fn is_at_work(&self) -> bool {
+        let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.link.as_raw_fd()));
+        let is_none = |line: &str| line.strip_prefix("ifindex:").is_some_and(|index| index.trim() == "0");
+        !about.is_ok_and(|about| about.lines().any(is_none))
+    }
 }
 
 impl AsFd for Attached {
@@ -123,7 +130,6 @@ pub fn attach_xdp(device: u32, ours: &Ours, map: &SocketMap, mode: Mode) -> io::
 }
 
 fn load_xdp(ours: &Ours, map: &SocketMap, fallback: i32) -> io::Result<Program> {
-    use std::os::fd::AsRawFd;
     Program::load(ours, call::XDP, Place::Xdp { map: map.fd.as_raw_fd(), fallback })
 }
 

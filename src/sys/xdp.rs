@@ -280,6 +280,11 @@ impl XdpSocket {
         self.lost + kernel.map_or(0, |s| s.rx_dropped + s.rx_ring_full)
     }
 
+    /// The program that sends frames here, which belongs to all sockets of the device.
+    pub fn program(&self) -> &Arc<Attached> {
+        &self.attached
+    }
+
     /// True if neither end of the rings copies frames.
     pub fn is_zero_copy(&self) -> bool {
         self.mode == ZERO_COPY

@@ -33,11 +33,12 @@ tidy() {
 trap tidy EXIT
 trap 'exit 130' INT TERM
 
-space() { # NAME : a namespace, without IPv6 unless asked for
-    local n=$RUN-$1
+space() { # NAME [6] : a namespace, without IPv6 unless it is asked for
+    local n=$RUN-$1 no6=1
+    [ "${2:-}" != 6 ] || no6=0
     ip netns add "$n" && SPACES+=("$n")
     ip -n "$n" link set lo up
-    ip netns exec "$n" sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1 \
+    ip netns exec "$n" sysctl -qw net.ipv6.conf.all.disable_ipv6=$no6 net.ipv6.conf.default.disable_ipv6=$no6 \
         net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 2>/dev/null
 }
 

@@ -289,7 +289,13 @@ impl Resolver {
             queue_again(&mut self.again, *key, want);
         }
         let hops = self.hops.range_mut((device, first)..).take_while(|(key, _)| key.0 == device);
-        hops.for_each(|(_, hop)| hop.epoch = u64::MAX);
+        hops.for_each(|(_, hop)| {
+            hop.epoch = u64::MAX;
+            // Who could not be asked while it was down is asked now.
+            if hop.answer == Neighbour::Unreachable {
+                (hop.answer, hop.asked, self.changed) = (Neighbour::Pending, None, true);
+            }
+        });
     }
 
     /// Destinations with this prefix may have another way now.
@@ -455,8 +461,11 @@ impl Resolver {
                 (hop.answer, hop.stale) = (Neighbour::At(mac), false);
                 None
             }
-            // It failed before we wanted it, perhaps long ago.
-            (Entry::Failed, None) if hop.asked.is_none() => call(&mut self.calls, key, hop),
+            // It failed before we wanted it, perhaps long ago; or it was there, and somebody has taken its entry away.
+            (Entry::Failed, None) if hop.asked.is_none() || matches!(before, Neighbour::At(_)) => {
+                hop.answer = Neighbour::Pending;
+                call(&mut self.calls, key, hop)
+            }
             (Entry::Failed, None) => {
                 hop.answer = Neighbour::Unreachable;
                 hop.failures = hop.failures.saturating_add(1);

@@ -117,6 +117,16 @@ fn who_fails_is_asked_again_and_who_was_lost_is_looked_at() {
     bench.kernel.entries.insert((1, to), FRESH);
     bench.pass(5.1);
     assert_eq!(bench.answer(to), Some(Neighbour::At(MAC)));
+    // Somebody takes its entry away: it is asked at once, and lost only if it does not answer then.
+    bench.kernel.entries.insert((1, to), Entry::Failed);
+    bench.hear(to, Entry::Failed);
+    assert_eq!((bench.answer(to), bench.kernel.asked.len()), (Some(Neighbour::Pending), 4));
+    bench.hear(to, Entry::Failed);
+    assert_eq!(bench.answer(to), Some(Neighbour::Unreachable));
+    // The device comes back: no need to wait for the next turn.
+    bench.resolver.device_changed(1);
+    bench.run();
+    assert_eq!((bench.answer(to), bench.kernel.asked.len()), (Some(Neighbour::Pending), 5));
 }
 
 #[test]
