@@ -92,7 +92,7 @@ for io in af_packet af_xdp; do
     done
     pass "$io: the kernel knows the neighbours"
     ip -n $RUN-cw -6 neigh flush dev fab0
-    check "$io: and finds them anew" on web ping -6 -c 3 -i 0.2 -W 2 fd00:1::5
+    check "$io: and finds them anew" wait_for 10 on web ping -6 -c 1 -W 1 fd00:1::5
     balanced
     kill -TERM $APPLIANCE
     wait $APPLIANCE || fail "it does not end well"
