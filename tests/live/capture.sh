@@ -94,7 +94,7 @@ comments piped 2 verdict=forward port=internet
 on db iperf3 -s -p 5201 -D --logfile "$WORK/iperf.log" -I "$WORK/iperf.pid"
 sleep 0.5
 capture fast
-rate=$(on web iperf3 -c 10.1.0.5 -p 5201 -t 2 -J 2>/dev/null | sed -n 's/.*"bits_per_second":[[:space:]]*\([0-9]*\).*/\1/p' | tail -n 1)
+rate=$(on web timeout 30 iperf3 -c 10.1.0.5 -p 5201 -t 2 -J 2>/dev/null | sed -n 's/.*"bits_per_second":[[:space:]]*\([0-9]*\).*/\1/p' | tail -n 1)
 [ "${rate:-0}" -gt 1000000 ] || fail "iperf3 beside a capture: ${rate:-nothing} bit/s"
 pass "iperf3 beside a capture: $((rate / 1000000)) Mbit/s"
 kill -KILL $CAPTURE

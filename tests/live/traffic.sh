@@ -49,7 +49,7 @@ for to in db site internet; do
 done
 sleep 0.5
 for to in db:10.1.0.5 site:192.168.9.1 internet:192.0.2.80; do
-    rate=$(on web iperf3 -c "${to#*:}" -p 5201 -t 2 -J 2>/dev/null | sed -n 's/.*"bits_per_second":[[:space:]]*\([0-9]*\).*/\1/p' | tail -n 1)
+    rate=$(on web timeout 30 iperf3 -c "${to#*:}" -p 5201 -t 2 -J 2>/dev/null | sed -n 's/.*"bits_per_second":[[:space:]]*\([0-9]*\).*/\1/p' | tail -n 1)
     [ "${rate:-0}" -gt 1000000 ] || fail "iperf3 to ${to%:*}: ${rate:-nothing} bit/s"
     pass "iperf3 to ${to%:*}: $((rate / 1000000)) Mbit/s"
 done

@@ -31,7 +31,7 @@ in_order() { # WHAT FROM ADDRESS TO ADDRESS
 }
 
 rate() { # FROM ADDRESS [OPTION...] : what iperf3 got through, of UDP with what was late and lost
-    on "$1" iperf3 -c "$2" -p 5201 -J "${@:3}" >"$WORK/iperf.json" 2>/dev/null
+    on "$1" timeout 30 iperf3 -c "$2" -p 5201 -J "${@:3}" >"$WORK/iperf.json" 2>/dev/null
     python3 - "$WORK/iperf.json" <<'P'
 import json, sys
 end = json.load(open(sys.argv[1]))["end"]

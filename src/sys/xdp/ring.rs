@@ -71,16 +71,23 @@ impl<T: Copy> Ring<T> {
 pub struct Producer<T>(pub Ring<T>);
 
 impl<T: Copy> Producer<T> {
-    /// Puts an entry in; the kernel sees it after [`Self::publish`]. False: there is no room.
-    pub fn push(&mut self, entry: T) -> bool {
+    /// True if there is room for an entry. The kernel takes entries before it says so: there may be less room than what has
+    /// come back of them.
+    pub fn has_room(&mut self) -> bool {
         let ring = &mut self.0;
         if ring.ours.wrapping_sub(ring.theirs) >= ring.size {
             // Acquire: what the kernel has read of a slot it has read before we write to it.
             ring.theirs = load(ring.consumed, Ordering::Acquire);
-            if ring.ours.wrapping_sub(ring.theirs) >= ring.size {
-                return false;
-            }
         }
+        ring.ours.wrapping_sub(ring.theirs) < ring.size
+    }
+
+    /// Puts an entry in; the kernel sees it after [`Self::publish`]. False: there is no room.
+    pub fn push(&mut self, entry: T) -> bool {
+        if !self.has_room() {
+            return false;
+        }
+        let ring = &mut self.0;
         let slot = ring.slot(ring.ours);
         // SAFETY: the slot is one of ours to write: the kernel reads only what is published.
         unsafe { slot.write(entry) };
