@@ -115,19 +115,6 @@ impl Wire {
         sent >= 0
     }
 
-    /// Sends a frame many times; how many times it went.
-    pub(crate) fn send_many(&self, frame: &[u8], count: usize) -> u64 {
-        let mut part = libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() };
-        // SAFETY: zero is a value of this structure; a frame that is sent is only read.
-        let sent = unsafe {
-            let mut message: libc::mmsghdr = std::mem::zeroed();
-            (message.msg_hdr.msg_iov, message.msg_hdr.msg_iovlen) = (&raw mut part, 1);
-            let mut messages = vec![message; count];
-            libc::sendmmsg(self.0.as_raw_fd(), messages.as_mut_ptr(), count as u32, 0)
-        };
-        u64::try_from(sent).unwrap_or(0)
-    }
-
     /// A frame if there is one within 20 ms.
     pub(crate) fn receive(&self) -> Option<Vec<u8>> {
         let mut frame = vec![0; 65536];

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::sys::bpf::tests::*;
-use crate::sys::bpf::{attach_ingress, load_filter};
 use crate::sys::frames::Got;
 
 fn fabric() -> Ours {
@@ -293,79 +292,4 @@ fn long_frames_another_description_and_what_cannot_be() {
     assert!(wire.send(&gre(2, 60)));
     receive(socket, &mut frames, 1);
     assert_eq!(frames.frame(frames.list[0]), gre(2, 60));
-}
-
-/// By hand: `cargo nextest run --cargo-profile bench -E 'test(measure_xdp)' --run-ignored only --no-capture`.
-#[test]
-#[ignore = "a measurement"]
-fn measure_xdp_there_and_back() {
-    for mode in [Mode::Generic, Mode::Native] {
-        let Some(mut socket) = socket(mode) else { return };
-        let (wire, mut frames) = (Wire::new("b"), Frames::default());
-        // What comes back is dropped where it costs least.
-        let _quiet = attach_ingress(index("b"), &fabric()).unwrap();
-        wire.filter(load_filter(&Ours { address: [192, 0, 2, 77].into(), ..fabric() }).unwrap().as_fd());
-        let end = Instant::now() + Duration::from_secs(4);
-        let generator = std::thread::spawn(move || {
-            pin(1);
-            let (frame, mut sent) = (gre(1, 60), 0_u64);
-            while Instant::now() < end {
-                sent += wire.send_many(&frame, 32);
-            }
-            sent
-        });
-        let (mut received, mut back, mut busy) = (0_u64, 0_u64, 0_u64);
-        pin(0);
-        let (mut used, mut swapped) = (processor_time(), Vec::new());
-        while Instant::now() < end {
-            frames.clear();
-            if socket.receive(&mut frames, 64) == 0 {
-                let mut wait =
-                    libc::pollfd { fd: socket.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
-                // SAFETY: it is one structure.
-                unsafe { libc::poll(&raw mut wait, 1, 10) };
-            }
-            received += frames.list.len() as u64;
-            for got in &frames.list {
-                swapped.clear();
-                swapped.extend_from_slice(frames.frame(*got));
-                let (to, from) = swapped[..12].split_at_mut(6);
-                to.swap_with_slice(from);
-                back += u64::from(socket.send(&swapped));
-            }
-            while !socket.flush().unwrap() {
-                busy += 1;
-            }
-        }
-        used = processor_time() - used;
-        let sent = generator.join().unwrap();
-        let each = used.as_nanos() as u64 / back.max(1);
-        println!(
-            "{}: {} kpps offered, {} received, {} sent back, {each} ns of a core each, {} lost, {busy} more kicks",
-            socket.mode(),
-            sent / 4000,
-            received / 4000,
-            back / 4000,
-            socket.losses()
-        );
-    }
-}
-
-/// Keeps this thread on one core.
-fn pin(core: usize) {
-    // SAFETY: zero is a set of no cores, to which one is added; the set has as many bytes as it is said to have.
-    unsafe {
-        let mut cores: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(core, &mut cores);
-        libc::sched_setaffinity(0, size_of_val(&cores), &raw const cores);
-    }
-}
-
-fn processor_time() -> Duration {
-    // SAFETY: zero is a value of this structure of numbers, and the kernel fills it in.
-    unsafe {
-        let mut time: libc::timespec = std::mem::zeroed();
-        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time);
-        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-    }
 }
