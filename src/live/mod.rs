@@ -15,6 +15,7 @@ pub mod count;
 mod egress;
 #[cfg(test)]
 mod fake;
+pub mod flow_logs;
 pub mod handle;
 mod hex;
 pub mod http;

@@ -10,6 +10,7 @@
 //! move, and `reap` does as much as it is told. Keys come from strangers, so hashes are seeded; who knows the seed all
 //! the same can have no more than records refused that share his hashes.
 
+mod account;
 mod expire;
 pub(crate) mod index;
 mod key;
@@ -24,6 +25,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ahash::RandomState;
 
+pub use self::account::{FlowEvent, Phase, Traffic};
 use self::index::{Index, finish};
 pub use self::index::{NONE, REVERSED};
 pub use self::key::{ENDED, FlowKey, FlowV4, Opening, Owner};
