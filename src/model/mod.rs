@@ -153,6 +153,8 @@ pub struct Customer {
 pub struct Vnet {
     /// Its name.
     pub name: String,
+    /// Its id in Azure, if a whole one is said.
+    pub id: Option<String>,
     /// Its ranges.
     pub address_space: Vec<Prefix>,
     /// Its subnets.
@@ -216,6 +218,8 @@ pub struct Peering {
 pub struct Nsg {
     /// Its name.
     pub name: String,
+    /// Its id in Azure, if a whole one is said.
+    pub id: Option<String>,
     /// Live flows are judged again when the configuration changes.
     pub flush_connection: bool,
     /// Its rules, in the order of the file; priorities are unique per direction.

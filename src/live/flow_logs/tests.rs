@@ -1,0 +1,1 @@
+//! Flow logs of made-up configurations, read back.
