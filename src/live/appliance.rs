@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 
 use super::capture::{self, CaptureWanted, Capturing};
 use super::count::Counts;
+use super::flow_logs::Feed;
 use super::handle::{FlowFacts, FlowsWanted, Handle, Reloaded, Snapshot};
 use super::kernel::{self, Devices, Kernel};
 use super::neighbours::Neighbours;
@@ -40,6 +41,8 @@ pub struct Settings {
     pub configuration: PathBuf,
     /// Workers; each has a core of its own if there are so many.
     pub workers: usize,
+    /// Where workers tell of flows, if flow logs are wanted.
+    pub flow_logs: Option<Feed>,
 }
 
 /// A worker as the others see it.
@@ -274,6 +277,7 @@ impl Handle for Appliance {
             workers,
             total,
             program_bytes: control.program.memory() as u64,
+            flow_logs: self.settings.flow_logs.as_ref().map(Feed::facts).unwrap_or_default(),
         }
     }
 
