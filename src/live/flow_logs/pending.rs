@@ -181,7 +181,7 @@ impl Stream {
         });
         let (system, id) = (guid(&self.id), quoted(&self.id));
         format!(
-            r#"{{"time":"{time}","systemId":"{system}","macAddress":"{mac}","category":"NetworkSecurityGroupFlowEvent","resourceId":{id},"operationName":"NetworkSecurityGroupFlowEvents","properties":{{"Version":2,"flows":[{rules}]}}}}"#
+            r#"{{"time":"{time}","systemId":"{system}","category":"NetworkSecurityGroupFlowEvent","resourceId":{id},"operationName":"NetworkSecurityGroupFlowEvents","properties":{{"Version":2,"flows":[{rules}]}}}}"#
         )
     }
 
