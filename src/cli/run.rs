@@ -30,7 +30,7 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
         TcpListener::bind(address).map_err(|e| format!("--metrics {address}: cannot listen there: {e}"))
     });
     let metrics = metrics.transpose()?;
-    let settings = Settings { configuration: args.config.clone(), workers: workers(args) };
+    let settings = Settings { configuration: args.config.clone(), workers: workers(args), flow_logs: None };
     let appliance = Appliance::start(model, settings).map_err(Refused)?;
     let handle: Arc<dyn Handle> = appliance.clone();
     let socket = args.control.clone().or_else(control::path_to_serve);

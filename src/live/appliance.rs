@@ -15,11 +15,13 @@ use tracing::{error, info, warn};
 
 use super::capture::{self, CaptureWanted, Capturing};
 use super::count::Counts;
+use super::flow_logs::Listener;
 use super::handle::{FlowFacts, FlowsWanted, Handle, Reloaded, Snapshot};
+use super::handover;
 use super::kernel::{self, Devices, Kernel};
 use super::neighbours::Neighbours;
 use super::ports::Ports;
-use super::worker::{Beginning, Handed, News, Order, Peer, QUEUE, Shared, Worker, lock};
+use super::worker::{Beginning, News, Order, Shared, Worker, lock};
 use crate::compile::names::Names;
 use crate::compile::{Program, compile, recompile};
 use crate::dataplane::{Occupancy, change};
@@ -40,6 +42,8 @@ pub struct Settings {
     pub configuration: PathBuf,
     /// Workers; each has a core of its own if there are so many.
     pub workers: usize,
+    /// Who writes flow logs, if anybody does.
+    pub flow_logs: Option<Listener>,
 }
 
 /// A worker as the others see it.
@@ -136,7 +140,8 @@ impl Appliance {
         ports.want(&model.ports);
         let news = news(&program, &occupancy, Vec::new(), &ports);
 
-        let (workers, threads) = start_workers(count, &wakes, &news, &neighbours, begun);
+        let logs = settings.flow_logs.as_ref();
+        let (workers, threads) = start_workers(count, &wakes, &news, &neighbours, logs, begun);
         let control =
             Control { model, names, program, former: Vec::new(), occupancy, ports, reloads: (0, 0), threads };
         let appliance = Arc::new(Appliance {
@@ -346,31 +351,22 @@ fn start_workers(
     wakes: &[Wake],
     news: &News,
     neighbours: &Arc<Neighbours>,
+    flow_logs: Option<&Listener>,
     epoch: Instant,
 ) -> (Vec<Hand>, Vec<Option<JoinHandle<()>>>) {
-    let (frames, incoming): (Vec<_>, Vec<_>) = wakes.iter().map(|_| bounded::<Handed>(QUEUE)).unzip();
-    let (back, emptied): (Vec<_>, Vec<_>) = wakes.iter().map(|_| bounded::<Handed>(QUEUE)).unzip();
-    let peers: Vec<Peer> = frames
-        .into_iter()
-        .zip(back)
-        .zip(wakes)
-        .map(|((frames, back), wake)| Peer { frames, back, wake: wake.clone() })
-        .collect();
     let (shared, hasher, cores) = (Arc::new(Shared::default()), RandomState::new(), cores());
     let (mut hands, mut threads) = (Vec::new(), Vec::new());
-    for (number, ((incoming, emptied), wake)) in incoming.into_iter().zip(emptied).zip(wakes).enumerate() {
+    for (number, (others, wake)) in handover::connect(wakes).into_iter().zip(wakes).enumerate() {
         let (orders, told) = unbounded();
         let published = Arc::new(Mutex::new(Counts::default()));
         let rounds = Arc::new(AtomicU64::new(0));
         let beginning = Beginning {
-            number,
             orders: told,
             wake: wake.clone(),
-            peers: peers.clone(),
-            incoming,
-            emptied,
+            others,
             news: news.clone(),
             neighbours: neighbours.clone(),
+            flow_logs: flow_logs.cloned(),
             shared: shared.clone(),
             published: published.clone(),
             rounds: rounds.clone(),

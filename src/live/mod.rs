@@ -17,6 +17,7 @@ mod egress;
 mod fake;
 pub mod flow_logs;
 pub mod handle;
+mod handover;
 mod hex;
 pub mod http;
 pub mod kernel;

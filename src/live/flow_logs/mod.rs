@@ -1,10 +1,15 @@
 //! NSG flow logs and VNet flow logs, as Azure writes them, of the flows that workers tell of.
 
+mod tell;
+
 use std::sync::Arc;
 
 use crate::compile::Program;
 use crate::table::records::FlowEvent;
 use crate::types::Nanos;
+
+pub use tell::Listener;
+pub(in crate::live) use tell::Teller;
 
 /// What a worker tells of its flows between two batches.
 pub struct Told {
