@@ -1,7 +1,10 @@
 //! Frames of other workers' flows: copied, and handed over by bounded queues.
 //!
-//! Where a queue is full, frames are kept for a while; what finds no room there is dropped, and counted. The order of
-//! frames from one port to one worker stays.
+//! At most 8,192 frames wait for a worker, and each of the others keeps some 2,048 for when there is room; what finds no
+//! room there is dropped, and counted. The order of frames from one port to one worker stays.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
@@ -11,6 +14,10 @@ use crate::sys::Wake;
 
 /// Batches that may wait for a worker.
 const QUEUE: usize = 64;
+/// Frames that may wait for a worker.
+const WAITING: usize = 8192;
+/// Bytes that an emptied list keeps for the next frames.
+const ROOM: usize = 1 << 20;
 /// Frames for another worker that are kept for when it has room for a batch. Where few frames come at a time a batch holds
 /// few, and a worker that was away for a moment finds its room full.
 const KEPT: usize = 2048;
@@ -30,6 +37,8 @@ struct Peer {
     frames: Sender<Handed>,
     /// Emptied lists come back to who made them.
     back: Sender<Handed>,
+    /// Frames that wait for it.
+    waiting: Arc<AtomicUsize>,
     wake: Wake,
 }
 
@@ -48,8 +57,9 @@ pub(super) fn connect(wakes: &[Wake]) -> Vec<HandOver> {
     let queues = || wakes.iter().map(|_| bounded::<Handed>(QUEUE)).unzip::<_, _, Vec<_>, Vec<_>>();
     let ((frames, incoming), (back, emptied)) = (queues(), queues());
     let ends = frames.into_iter().zip(back).zip(wakes);
-    let peers: Vec<Peer> =
-        ends.map(|((frames, back), wake)| Peer { frames, back, wake: wake.clone() }).collect();
+    let peers: Vec<Peer> = ends
+        .map(|((frames, back), wake)| Peer { frames, back, waiting: Arc::default(), wake: wake.clone() })
+        .collect();
     let own = incoming.into_iter().zip(emptied).enumerate();
     own.map(|(number, (incoming, emptied))| HandOver {
         number,
@@ -107,15 +117,23 @@ impl HandOver {
     /// Gives a batch to a worker, or keeps it.
     fn pass_on(&mut self, whose: usize, handed: Handed, counts: &mut Counts) {
         let (Some(peer), Some(kept)) = (self.peers.get(whose), self.kept.get_mut(whose)) else { return };
-        let count = handed.inputs.len() as u64;
-        match peer.frames.try_send(handed) {
-            Ok(()) => {
-                counts.handed_over += count;
-                peer.wake.wake();
+        let count = handed.inputs.len();
+        // Counted before it can be taken.
+        let waiting = peer.waiting.fetch_add(count, Ordering::Relaxed) + count;
+        let sent = match waiting > WAITING {
+            true => Err(TrySendError::Full(handed)),
+            false => peer.frames.try_send(handed),
+        };
+        if let Err(error) = sent {
+            peer.waiting.fetch_sub(count, Ordering::Relaxed);
+            match error {
+                TrySendError::Full(handed) => *kept = Some(handed),
+                TrySendError::Disconnected(_) => counts.queue_full += count as u64,
             }
-            Err(TrySendError::Full(handed)) => *kept = Some(handed),
-            Err(TrySendError::Disconnected(_)) => counts.queue_full += count,
+            return;
         }
+        counts.handed_over += count as u64;
+        peer.wake.wake();
     }
 
     /// Tries again to give what is kept; true if there was something.
@@ -135,20 +153,26 @@ impl HandOver {
         self.kept.iter().any(Option::is_some)
     }
 
-    /// Drops and counts what is kept.
+    /// Drops and counts what is kept, and what others have given since it was last taken.
     pub fn give_up(&mut self, counts: &mut Counts) {
         let kept = self.kept.iter_mut().filter_map(Option::take);
-        counts.queue_full += kept.map(|handed| handed.inputs.len() as u64).sum::<u64>();
+        let frames = |handed: Handed| handed.inputs.len() as u64;
+        counts.queue_full += kept.chain(self.incoming.try_iter()).map(frames).sum::<u64>();
     }
 
     /// The next batch that another worker has given.
     pub fn take(&self) -> Option<Handed> {
-        self.incoming.try_recv().ok()
+        let handed = self.incoming.try_recv().ok()?;
+        if let Some(own) = self.peers.get(self.number) {
+            own.waiting.fetch_sub(handed.inputs.len(), Ordering::Relaxed);
+        }
+        Some(handed)
     }
 
     /// Empties a batch and gives it back to who made it.
     pub fn give_back(&self, mut handed: Handed) {
         handed.bytes.clear();
+        handed.bytes.shrink_to(ROOM);
         handed.inputs.clear();
         if let Some(peer) = self.peers.get(handed.from) {
             // A list that does not go back is made anew.

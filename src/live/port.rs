@@ -134,6 +134,13 @@ impl Opened {
         }
     }
 
+    /// Takes what has gone wrong with the device, which would end every wait for it at once.
+    pub fn take_error(&mut self) {
+        if let Socket::Packet(socket) = &mut self.socket {
+            let _ = socket.take_error();
+        }
+    }
+
     /// True if the ring may hold frames that are not sent yet.
     pub fn is_dirty(&self) -> bool {
         self.dirty

@@ -30,7 +30,7 @@ use crate::dataplane::{
 };
 use crate::model::Sequence;
 use crate::packet::{FlowState, Outcome, Reason, Verdict};
-use crate::sys::{Frames, Wake, poll};
+use crate::sys::{Frames, MOST_POLLED, Wake, poll};
 use crate::types::{Nanos, SECOND};
 
 /// Frames that are taken from a port in a round at most.
@@ -129,6 +129,8 @@ pub(super) struct Worker {
     rounds: Arc<AtomicU64>,
     publish_at: Instant,
     unpublished: bool,
+    /// A device ended the last sleep, and nothing has come since.
+    woken: bool,
     epoch: Instant,
     stop_at: Option<Instant>,
 }
@@ -177,6 +179,7 @@ impl Worker {
             rounds: with.rounds,
             publish_at: Instant::now(),
             unpublished: true,
+            woken: false,
             epoch: with.epoch,
             stop_at: None,
         }
@@ -200,6 +203,7 @@ impl Worker {
                 self.taps.retain(|tap| !tap.is_over(end));
             }
             if did > 0 {
+                self.woken = false;
                 self.counts.busy += end.duration_since(begin).as_nanos() as u64;
                 self.unpublished = true;
             }
@@ -244,11 +248,16 @@ impl Worker {
         }
         inputs.clear();
         (self.inputs, self.frames) = (inputs, frames);
-        self.egress.look(&mut self.ports, &mut self.counts.ports, now);
+        self.unpublished |= self.egress.look(&mut self.ports, &mut self.counts.ports, now);
+        self.flush();
+        did
+    }
+
+    /// Has the devices send what is in the rings.
+    fn flush(&mut self) {
         for port in self.ports.iter_mut().flatten() {
             port.flush();
         }
-        did
     }
 
     /// Takes frames from a port.
@@ -388,6 +397,8 @@ impl Worker {
         let (mut next_error, mut next_number) = (0, 0);
         let program = self.news.program.clone();
         let shared = self.shared.clone();
+        // Numbers leave in their order, whichever worker draws them: nobody draws any before these have left.
+        let mut numbers = (!results.output.numbered.is_empty()).then(|| lock(&shared.sent));
         for packet in 0..results.done.len() {
             let Some(brief) = results.done.get(packet).copied() else { break };
             let opened = brief.flow == FlowState::New;
@@ -410,9 +421,11 @@ impl Worker {
             let output = &mut results.output;
             while let Some(numbered) = output.numbered.get(next_number).filter(|n| n.frame < end) {
                 next_number += 1;
-                if range.contains(&(numbered.frame as usize)) {
+                if range.contains(&(numbered.frame as usize))
+                    && let Some(numbers) = &mut numbers
+                {
                     let at = numbered.at as usize;
-                    let number = lock(&shared.sent).next(numbered.tunnel, numbered.remote);
+                    let number = numbers.next(numbered.tunnel, numbered.remote);
                     if let Some(place) = output.bytes.get_mut(at..at + 4) {
                         place.copy_from_slice(&number.to_be_bytes());
                     }
@@ -431,6 +444,9 @@ impl Worker {
                     _ => counts.device_down += 1,
                 }
             }
+        }
+        if numbers.is_some() && self.others.workers() > 1 {
+            self.flush();
         }
     }
 
@@ -499,6 +515,7 @@ impl Worker {
             self.shard.tally(&self.news.occupancy).move_to(self.shard.tally(&news.occupancy));
         }
         self.received.keep(&news.program);
+        lock(&self.shared.sent).keep(&news.program);
         change::adopt(&mut self.shard, &news.occupancy, &news.program, &news.affected, now);
         self.strict = is_strict(&news.program);
         self.news = news;
@@ -566,7 +583,11 @@ impl Worker {
     /// Waits until there is something to do, or for as long as may be.
     fn sleep(&mut self, now: Nanos, since: Instant) {
         self.shard.reap_some(&self.news.occupancy, now, EXPIRE);
-        if self.unpublished {
+        if self.woken {
+            // What nobody has taken, such as that a device was down for a moment, would wake for ever.
+            self.ports.iter_mut().flatten().for_each(Opened::take_error);
+        }
+        if self.unpublished || self.counts.flows != self.shard.flows.len() as u64 {
             self.publish(since);
         } else {
             self.tell_flows(since);
@@ -579,13 +600,14 @@ impl Worker {
             _ => 10 * NAP,
         };
         let mut fds = vec![self.wake.as_fd()];
-        fds.extend(self.ports.iter().flatten().flat_map(Opened::descriptors).take(63));
-        let result = poll(&fds, Some(most));
-        self.wake.clear();
-        if result.is_err() {
-            // Whatever it was, it must not become a busy loop.
+        fds.extend(self.ports.iter().flatten().flat_map(Opened::descriptors).take(MOST_POLLED - 1));
+        // Whatever fails, it must not become a busy loop.
+        let ready = poll(&fds, Some(most)).unwrap_or_else(|_| {
             std::thread::sleep(Duration::from_millis(1));
-        }
+            0
+        });
+        self.woken = ready & !1 != 0;
+        self.wake.clear();
     }
 
     fn has_unsent(&self) -> bool {

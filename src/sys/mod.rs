@@ -42,7 +42,7 @@ pub use memory::huge_pages_allowed;
 #[cfg(target_os = "linux")]
 pub use packet::{Filter, Instruction, PacketOptions, PacketSocket, complete_checksum};
 #[cfg(target_os = "linux")]
-pub use poll::{Wake, poll};
+pub use poll::{MOST as MOST_POLLED, Wake, poll};
 pub use prefetch::{prefetch, prefetch_index, prefetch_two};
 #[cfg(target_os = "linux")]
 pub use receive::{receive_patience, receive_room};
