@@ -21,11 +21,12 @@ use super::handover;
 use super::kernel::{self, Devices, Kernel};
 use super::neighbours::Neighbours;
 use super::ports::Ports;
+use super::tap::may_be_tap;
 use super::worker::{Beginning, News, Order, Shared, Worker, lock};
 use crate::compile::names::Names;
 use crate::compile::{Program, compile, recompile};
 use crate::dataplane::{Occupancy, change};
-use crate::model::{self, Model};
+use crate::model::{self, Io, Model, Port};
 use crate::sys::{Wake, cores, pin};
 
 /// How long others wait for an answer of a worker.
@@ -86,6 +87,27 @@ fn no_device(port: &str, device: &str, devices: &Devices) -> String {
     format!("port '{port}': there is no network device '{device}' here; there is {known}")
 }
 
+/// Why a device cannot be a port that is a TAP: it is made if it is not there, but what is there must be one, and the
+/// kernel, which is its other side, must not have the port's address.
+fn no_tap(port: &Port, device: &str, devices: &Devices) -> Vec<String> {
+    let (name, address) = (&port.name, port.address);
+    let mut sentences = Vec::new();
+    if devices.by_name.contains_key(device) && !may_be_tap(device) {
+        sentences.push(format!(
+            "port '{name}': {device} is no TAP device; io: tap makes one, or takes one that ip tuntap has made"
+        ));
+    }
+    if let Some((index, _)) = devices.addresses.iter().find(|(_, a)| *a == address) {
+        let whose = devices.by_name.values().find(|d| d.index == *index);
+        let whose = whose.map_or(String::new(), |d| format!(", on {}", d.name));
+        sentences.push(format!(
+            "port '{name}': {address} is an address of this machine{whose}; with io: tap it is Clearway's own, and \
+             {device} has another of the same network"
+        ));
+    }
+    sentences
+}
+
 /// Checks what only matters when live: every port has a device that is there.
 fn check_ports(model: &Model, devices: &Devices) -> Result<(), Vec<String>> {
     let mut sentences = Vec::new();
@@ -93,6 +115,7 @@ fn check_ports(model: &Model, devices: &Devices) -> Result<(), Vec<String>> {
         match &port.device {
             None => sentences
                 .push(format!("port '{}' has no device; to run live, say which: device: eth1", port.name)),
+            Some(device) if port.io == Io::Tap => sentences.extend(no_tap(port, device, devices)),
             Some(device) => match devices.by_name.get(device) {
                 None => sentences.push(no_device(&port.name, device, devices)),
                 Some(found) if found.mtu < port.mtu => warn!(

@@ -88,6 +88,9 @@ impl Egress {
         counts: &mut PortCounts,
         now: Nanos,
     ) {
+        if let Some(mac) = port.peer {
+            return put(port, mac, frame, counts);
+        }
         let Some(destination) = destination(next_hop, frame) else { return };
         let device = port.device;
         match self.find(device, destination, now) {

@@ -25,11 +25,13 @@ mod list;
 mod listen;
 pub mod metrics;
 pub mod neighbours;
+pub mod pnet;
 mod port;
 mod ports;
 mod process;
 pub mod report;
 pub mod service;
+mod tap;
 mod worker;
 
 pub use appliance::{Appliance, Settings};

@@ -267,9 +267,10 @@ impl Worker {
             return;
         }
         let first = self.frames.list.len();
-        port.receive(&mut self.frames, BURST);
+        let others = port.receive(&mut self.frames, BURST);
         let index = self.news.to_program.get(number).copied().unwrap_or(u16::MAX);
         let Some(counts) = self.counts.ports.get_mut(number) else { return };
+        counts.foreign += others as u64;
         for got in self.frames.list.get(first..).unwrap_or_default() {
             let to = self.frames.bytes.get(got.start as usize..).and_then(|f| f.first_chunk::<6>());
             if to.is_some_and(|to| *to != port.mac && to[0] & 1 == 0) {
