@@ -71,6 +71,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("netlink_packet_core", &["src/live/kernel/"]),
     ("netlink_packet_route", &["src/live/kernel/"]),
     ("netlink_sys", &["src/live/kernel/"]),
+    ("pnet_datalink", &["src/live/pnet.rs"]),
     ("prometheus_client", &["src/live/metrics.rs"]),
     ("ratatui", &["src/cli/top.rs"]),
     ("saphyr_parser", &["src/model/text.rs"]),

@@ -31,8 +31,9 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
         TcpListener::bind(address).map_err(|e| format!("--metrics {address}: cannot listen there: {e}"))
     });
     let metrics = metrics.transpose()?;
-    let (logs, feed) = flow_logs(args)?.unzip();
-    let settings = Settings { configuration: args.config.clone(), workers: workers(args), flow_logs: feed };
+    let (logs, listener) = flow_logs(args)?.unzip();
+    let settings =
+        Settings { configuration: args.config.clone(), workers: workers(args), flow_logs: listener };
     let appliance = Appliance::start(model, settings).map_err(Refused)?;
     let handle: Arc<dyn Handle> = appliance.clone();
     let socket = args.control.clone().or_else(control::path_to_serve);
@@ -71,7 +72,7 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
 }
 
 /// Begins flow logs, if any are asked for.
-fn flow_logs(args: &RunArgs) -> Result<Option<(FlowLogs, flow_logs::Feed)>, Refused> {
+fn flow_logs(args: &RunArgs) -> Result<Option<(FlowLogs, flow_logs::Listener)>, Refused> {
     let args = &args.flow_logs;
     if !args.any() {
         return Ok(None);

@@ -82,6 +82,8 @@ pub enum Plan {
     Nothing,
     /// The live record in this slot is refreshed.
     Refresh(u32),
+    /// The record in this slot has ended, and still carries what comes.
+    Carry(u32),
     /// A record is opened, in place of one of the same key that has ended or expired, if there is one.
     Open {
         /// Its key.
@@ -101,6 +103,15 @@ impl Plan {
     pub fn slot(self) -> Option<u32> {
         match self {
             Plan::Refresh(slot) => Some(slot),
+            Plan::Nothing | Plan::Carry(_) | Plan::Open { .. } => None,
+        }
+    }
+
+    /// The record that the packet belongs to, if it is open already.
+    #[inline]
+    pub fn record(self) -> Option<u32> {
+        match self {
+            Plan::Refresh(slot) | Plan::Carry(slot) => Some(slot),
             Plan::Nothing | Plan::Open { .. } => None,
         }
     }
@@ -178,7 +189,7 @@ pub fn ask(
     if let Some(slot) = found {
         let record = shard.flows.record(slot);
         if !record.ended() || !is_opening(inner.tcp_flags) || inner.protocol != protocol::TCP {
-            let plan = if record.ended() { Plan::Nothing } else { Plan::Refresh(slot) };
+            let plan = if record.ended() { Plan::Carry(slot) } else { Plan::Refresh(slot) };
             let rule = record.rule;
             note(trace, direction, || format!("established flow that {} opened", names.rule_name(rule)));
             return Said { flow: FlowState::Established, rule: Some(rule), plan, refused: None };

@@ -512,26 +512,28 @@ pub(super) fn settle<W: Wide>(
     let [rule_out, rule_in] = case.rules;
     let (out, inb) = (Direction::Outbound, Direction::Inbound);
     let tally = shard.tally(context.occupancy);
-    let opened = match (flow_out.zip(source), flow_in.zip(destination)) {
+    let slots = match (flow_out.zip(source), flow_in.zip(destination)) {
         (None, None) => return Some(Settled::Leaves(Leaves { flow: FlowState::None, ..leaves })),
         (Some((flow, sender)), None) => {
             let slot = shard.flows.open_ipv4(wide, &flow, now, minutes(sender), rule_out, out)?;
             shard.flows.record_mut(slot).keep_way(false, stored);
             tally.take(flow.owner);
-            1
+            [Some(slot), None]
         }
         (None, Some((flow, receiver))) => {
-            shard.flows.open_ipv4(wide, &flow, now, minutes(receiver), rule_in, inb)?;
+            let slot = shard.flows.open_ipv4(wide, &flow, now, minutes(receiver), rule_in, inb)?;
             tally.take(flow.owner);
-            1
+            [None, Some(slot)]
         }
         (Some((flow, sender)), Some((reply, receiver))) => {
             let (from, to) = (opening(flow, sender, rule_out), opening(reply, receiver, rule_in));
-            shard.flows.open_linked(wide, &from, &to, now, stored)?;
+            let slots = shard.flows.open_linked(wide, &from, &to, now, stored)?;
             tally.take_both([flow.owner, reply.owner]);
-            2
+            slots.map(Some)
         }
     };
+    shard.flows.charge(slots, packet.total(), now);
+    let opened = slots.iter().flatten().count() as u8;
     Some(Settled::Leaves(Leaves { opened, ..leaves }))
 }
 
@@ -557,6 +559,7 @@ fn keep_going(
     }
     shard.flows.part(slots);
     slots.into_iter().flatten().for_each(|slot| shard.flows.refresh(slot, q.now));
+    shard.flows.charge(slots, q.packet.total(), q.now);
     match slots {
         [Some(source), None] => shard.flows.record_mut(source).keep_way(false, stored),
         [Some(source), Some(destination)] => {

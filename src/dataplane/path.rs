@@ -264,6 +264,7 @@ impl<'p> Batch<'_, 'p> {
         // A reversed record is not linked.
         let rule = record.way_rule();
         results.sent(adjacency, bytes, packet, FlowState::Established, 0, rule, way.route);
+        shard.flows.charge_way(slot, reversed, packet.total(), now);
         true
     }
 }

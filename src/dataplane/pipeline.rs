@@ -555,6 +555,7 @@ impl<'p> Walk<'p, '_> {
             let slots = first.slots.map(live);
             shard.flows.part(slots);
             slots.into_iter().flatten().for_each(|slot| shard.flows.refresh(slot, now));
+            shard.flows.charge(slots, inner.total, now);
             return Ok(0);
         }
         let (out, inb) = (Direction::Outbound, Direction::Inbound);
@@ -571,6 +572,8 @@ impl<'p> Walk<'p, '_> {
             slots[1] = opened?;
         }
         let opened = slots.iter().flatten().count() as u8;
+        let of = [plans.source.record().or(slots[0]), plans.destination.record().or(slots[1])];
+        shard.flows.charge(of, inner.total, now);
         shard.flows.part([plans.source.slot().or(slots[0]), plans.destination.slot().or(slots[1])]);
         if let Some(endpoint) = source {
             slots[0] = slots[0].or(flow::refresh(plans.source, endpoint, inner, out, shard, now));

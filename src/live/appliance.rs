@@ -15,16 +15,18 @@ use tracing::{error, info, warn};
 
 use super::capture::{self, CaptureWanted, Capturing};
 use super::count::Counts;
-use super::flow_logs::Feed;
+use super::flow_logs::Listener;
 use super::handle::{FlowFacts, FlowsWanted, Handle, Reloaded, Snapshot};
+use super::handover;
 use super::kernel::{self, Devices, Kernel};
 use super::neighbours::Neighbours;
 use super::ports::Ports;
-use super::worker::{Beginning, Handed, News, Order, Peer, QUEUE, Shared, Worker, lock};
+use super::tap::may_be_tap;
+use super::worker::{Beginning, News, Order, Shared, Worker, lock};
 use crate::compile::names::Names;
 use crate::compile::{Program, compile, recompile};
 use crate::dataplane::{Occupancy, change};
-use crate::model::{self, Model};
+use crate::model::{self, Io, Model, Port};
 use crate::sys::{Wake, cores, pin};
 
 /// How long others wait for an answer of a worker.
@@ -41,8 +43,8 @@ pub struct Settings {
     pub configuration: PathBuf,
     /// Workers; each has a core of its own if there are so many.
     pub workers: usize,
-    /// Where workers tell of flows, if flow logs are wanted.
-    pub flow_logs: Option<Feed>,
+    /// Who writes flow logs, if anybody does.
+    pub flow_logs: Option<Listener>,
 }
 
 /// A worker as the others see it.
@@ -85,6 +87,27 @@ fn no_device(port: &str, device: &str, devices: &Devices) -> String {
     format!("port '{port}': there is no network device '{device}' here; there is {known}")
 }
 
+/// Why a device cannot be a port that is a TAP: it is made if it is not there, but what is there must be one, and the
+/// kernel, which is its other side, must not have the port's address.
+fn no_tap(port: &Port, device: &str, devices: &Devices) -> Vec<String> {
+    let (name, address) = (&port.name, port.address);
+    let mut sentences = Vec::new();
+    if devices.by_name.contains_key(device) && !may_be_tap(device) {
+        sentences.push(format!(
+            "port '{name}': {device} is no TAP device; io: tap makes one, or takes one that ip tuntap has made"
+        ));
+    }
+    if let Some((index, _)) = devices.addresses.iter().find(|(_, a)| *a == address) {
+        let whose = devices.by_name.values().find(|d| d.index == *index);
+        let whose = whose.map_or(String::new(), |d| format!(", on {}", d.name));
+        sentences.push(format!(
+            "port '{name}': {address} is an address of this machine{whose}; with io: tap it is Clearway's own, and \
+             {device} has another of the same network"
+        ));
+    }
+    sentences
+}
+
 /// Checks what only matters when live: every port has a device that is there.
 fn check_ports(model: &Model, devices: &Devices) -> Result<(), Vec<String>> {
     let mut sentences = Vec::new();
@@ -92,6 +115,7 @@ fn check_ports(model: &Model, devices: &Devices) -> Result<(), Vec<String>> {
         match &port.device {
             None => sentences
                 .push(format!("port '{}' has no device; to run live, say which: device: eth1", port.name)),
+            Some(device) if port.io == Io::Tap => sentences.extend(no_tap(port, device, devices)),
             Some(device) => match devices.by_name.get(device) {
                 None => sentences.push(no_device(&port.name, device, devices)),
                 Some(found) if found.mtu < port.mtu => warn!(
@@ -139,7 +163,8 @@ impl Appliance {
         ports.want(&model.ports);
         let news = news(&program, &occupancy, Vec::new(), &ports);
 
-        let (workers, threads) = start_workers(count, &wakes, &news, &neighbours, begun);
+        let logs = settings.flow_logs.as_ref();
+        let (workers, threads) = start_workers(count, &wakes, &news, &neighbours, logs, begun);
         let control =
             Control { model, names, program, former: Vec::new(), occupancy, ports, reloads: (0, 0), threads };
         let appliance = Arc::new(Appliance {
@@ -277,7 +302,7 @@ impl Handle for Appliance {
             workers,
             total,
             program_bytes: control.program.memory() as u64,
-            flow_logs: self.settings.flow_logs.as_ref().map(Feed::facts).unwrap_or_default(),
+            flow_logs: self.settings.flow_logs.as_ref().map(|l| l.counted.facts()).unwrap_or_default(),
         }
     }
 
@@ -350,31 +375,22 @@ fn start_workers(
     wakes: &[Wake],
     news: &News,
     neighbours: &Arc<Neighbours>,
+    flow_logs: Option<&Listener>,
     epoch: Instant,
 ) -> (Vec<Hand>, Vec<Option<JoinHandle<()>>>) {
-    let (frames, incoming): (Vec<_>, Vec<_>) = wakes.iter().map(|_| bounded::<Handed>(QUEUE)).unzip();
-    let (back, emptied): (Vec<_>, Vec<_>) = wakes.iter().map(|_| bounded::<Handed>(QUEUE)).unzip();
-    let peers: Vec<Peer> = frames
-        .into_iter()
-        .zip(back)
-        .zip(wakes)
-        .map(|((frames, back), wake)| Peer { frames, back, wake: wake.clone() })
-        .collect();
     let (shared, hasher, cores) = (Arc::new(Shared::default()), RandomState::new(), cores());
     let (mut hands, mut threads) = (Vec::new(), Vec::new());
-    for (number, ((incoming, emptied), wake)) in incoming.into_iter().zip(emptied).zip(wakes).enumerate() {
+    for (number, (others, wake)) in handover::connect(wakes).into_iter().zip(wakes).enumerate() {
         let (orders, told) = unbounded();
         let published = Arc::new(Mutex::new(Counts::default()));
         let rounds = Arc::new(AtomicU64::new(0));
         let beginning = Beginning {
-            number,
             orders: told,
             wake: wake.clone(),
-            peers: peers.clone(),
-            incoming,
-            emptied,
+            others,
             news: news.clone(),
             neighbours: neighbours.clone(),
+            flow_logs: flow_logs.cloned(),
             shared: shared.clone(),
             published: published.clone(),
             rounds: rounds.clone(),

@@ -45,7 +45,8 @@ pub struct PortCounts {
     pub in_frames: u64,
     /// Their bytes, Ethernet header included.
     pub in_bytes: u64,
-    /// Frames received for another MAC address, and left alone.
+    /// Frames received for another MAC address, and left alone; of a TAP also what the kernel sends to nobody, such as
+    /// multicast.
     pub foreign: u64,
     /// Frames that the kernel dropped because the receive ring was full.
     pub ring_full: u64,

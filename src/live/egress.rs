@@ -88,6 +88,9 @@ impl Egress {
         counts: &mut PortCounts,
         now: Nanos,
     ) {
+        if let Some(mac) = port.peer {
+            return put(port, mac, frame, counts);
+        }
         let Some(destination) = destination(next_hop, frame) else { return };
         let device = port.device;
         match self.find(device, destination, now) {
@@ -138,17 +141,19 @@ impl Egress {
         found
     }
 
-    /// Looks whether more is known than before, and sends what waited for it; forgets what has waited for too long.
-    pub fn look(&mut self, ports: &mut [Option<Opened>], counts: &mut [PortCounts], now: Nanos) {
+    /// Looks whether more is known than before, and sends what waited for it; forgets what has waited for too long. True
+    /// if there was any.
+    pub fn look(&mut self, ports: &mut [Option<Opened>], counts: &mut [PortCounts], now: Nanos) -> bool {
         let news = self.neighbours.version() != self.version;
         if news {
             (self.version, self.table) = self.neighbours.snapshot();
         }
+        let before = self.waiting.len();
         if !news && self.waiting.front().is_none_or(|w| w.until > now) {
-            return;
+            return false;
         }
-        for _ in 0..self.waiting.len() {
-            let Some(mut waiting) = self.waiting.pop_front() else { return };
+        for _ in 0..before {
+            let Some(mut waiting) = self.waiting.pop_front() else { break };
             let Some(counts) = counts.get_mut(waiting.port) else { continue };
             let known = self.find_far(waiting.device, waiting.destination);
             let port = ports.get_mut(waiting.port).and_then(Option::as_mut);
@@ -159,6 +164,7 @@ impl Egress {
                 _ => self.waiting.push_back(waiting),
             }
         }
+        before > self.waiting.len()
     }
 
     /// Forgets what waits; it is counted.

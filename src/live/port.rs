@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use tracing::warn;
 
+use super::pnet::PnetSocket;
+use super::tap::{End, Held, own_mac};
 use crate::model::Io;
-use crate::sys::bpf::{Attached, Ours, load_filter};
+use crate::sys::bpf::{Attached, Ours, Program, load_filter};
 use crate::sys::xdp::XdpSocket;
 use crate::sys::{Filter, Frames, Instruction, PacketOptions, PacketSocket};
 
@@ -15,8 +17,10 @@ use crate::sys::{Filter, Frames, Instruction, PacketOptions, PacketSocket};
 pub(super) struct Opened {
     /// The index of its device in the kernel.
     pub device: u32,
-    /// The MAC address of its device.
+    /// The MAC address that frames leave from and are received at: that of its device, unless this is a TAP.
     pub mac: [u8; 6],
+    /// Of a TAP, the MAC address that all frames go to: the kernel's.
+    pub peer: Option<[u8; 6]>,
     /// The device is up and has a carrier.
     pub up: bool,
     /// This worker receives here.
@@ -31,6 +35,8 @@ enum Socket {
     Packet(PacketSocket),
     /// One for each receive queue; frames leave by the first.
     Xdp(Vec<XdpSocket>),
+    Pnet(Box<PnetSocket>),
+    Tap(Box<End>),
 }
 
 /// What [`Opened::open`] needs to know.
@@ -44,8 +50,12 @@ pub(super) struct Opening<'a> {
     pub mtu: usize,
     pub receives: bool,
     pub ours: &'a Ours,
+    /// The device's other end, if it is a TAP.
+    pub held: Option<&'a Held>,
 }
 
+/// Bytes for frames that wait to be read by way of pnet: as the kernel counts them, four to six times those of short ones.
+const UNREAD: usize = 16 << 20;
 /// Bytes of the ring of a socket that only sends: its filter lets nothing through.
 const RECEIVES_NOTHING: usize = 1 << 16;
 /// A classic program that lets nothing through.
@@ -55,6 +65,8 @@ impl Opened {
     /// Opens a device in the best way that it and the kernel offer, or in the one that is asked for.
     pub fn open(opening: &Opening<'_>) -> io::Result<Opened> {
         let socket = match opening.io {
+            Io::Pnet => Socket::Pnet(Box::new(open_pnet(opening)?)),
+            Io::Tap => Socket::Tap(Box::new(open_tap(opening)?)),
             // Others send by sockets of their own.
             _ if !opening.receives => Socket::Packet(open_packet(opening)?),
             Io::AfXdp => Socket::Xdp(open_xdp(opening)?),
@@ -66,7 +78,11 @@ impl Opened {
             Io::AfPacket => Socket::Packet(open_packet(opening)?),
         };
         let &Opening { device, mac, up, receives, .. } = opening;
-        Ok(Opened { device, mac, up, receives, socket, dirty: false, losses: 0 })
+        let mut opened = Opened { device, mac, peer: None, up, receives, socket, dirty: false, losses: 0 };
+        if opening.io == Io::Tap {
+            (opened.mac, opened.peer) = (own_mac(opening.ours.address, mac), Some(mac));
+        }
+        Ok(opened)
     }
 
     /// How its frames are read and written.
@@ -74,36 +90,44 @@ impl Opened {
         match &self.socket {
             Socket::Packet(_) => Io::AfPacket,
             Socket::Xdp(_) => Io::AfXdp,
+            Socket::Pnet(_) => Io::Pnet,
+            Socket::Tap(_) => Io::Tap,
         }
     }
 
     /// The program that sends it its frames, if it is one's own of the device.
     pub fn program(&self) -> Option<&Arc<Attached>> {
         match &self.socket {
-            Socket::Packet(_) => None,
+            Socket::Packet(_) | Socket::Pnet(_) | Socket::Tap(_) => None,
             Socket::Xdp(queues) => queues.first().map(XdpSocket::program),
         }
     }
 
-    /// Appends received frames, so many at most of each queue.
+    /// Appends received frames, so many at most of each queue; how many others there were, which are not ours.
     #[inline]
-    pub fn receive(&mut self, into: &mut Frames, most: usize) {
+    pub fn receive(&mut self, into: &mut Frames, most: usize) -> usize {
         match &mut self.socket {
             Socket::Packet(socket) => _ = socket.receive(into, most),
             Socket::Xdp(queues) => queues.iter_mut().for_each(|queue| _ = queue.receive(into, most)),
+            Socket::Pnet(socket) => socket.receive(into, most),
+            Socket::Tap(end) => return end.receive(into, most, self.mac),
         }
+        0
     }
 
     /// Puts a frame into the ring; false if there is no room even after a flush.
     #[inline]
     pub fn send(&mut self, frame: &[u8]) -> bool {
-        self.dirty = true;
+        self.dirty = matches!(self.socket, Socket::Packet(_) | Socket::Xdp(_));
         // What is wrong with the device is told by who watches it.
         match &mut self.socket {
             Socket::Packet(socket) => socket.send(frame) || (socket.flush().is_ok() && socket.send(frame)),
             Socket::Xdp(queues) => queues
                 .first_mut()
                 .is_some_and(|queue| queue.send(frame) || (queue.flush().is_ok() && queue.send(frame))),
+            // These have no ring.
+            Socket::Pnet(socket) => socket.send(frame),
+            Socket::Tap(end) => end.send(frame),
         }
     }
 
@@ -115,6 +139,7 @@ impl Opened {
         let gone = match &mut self.socket {
             Socket::Packet(socket) => socket.flush().unwrap_or(true),
             Socket::Xdp(queues) => queues.first_mut().is_none_or(|queue| queue.flush().unwrap_or(true)),
+            Socket::Pnet(_) | Socket::Tap(_) => true,
         };
         self.dirty = !gone;
         gone
@@ -123,14 +148,29 @@ impl Opened {
     /// The device is up or down now, and has this MAC address. What was to leave by a device that went down is forgotten;
     /// how many frames that was.
     pub fn set_device(&mut self, up: bool, mac: [u8; 6]) -> usize {
-        (self.up, self.mac) = (up, mac);
+        self.up = up;
+        match &mut self.peer {
+            Some(peer) => *peer = mac,
+            None => self.mac = mac,
+        }
         match &mut self.socket {
             Socket::Packet(socket) => {
                 // A device that went down leaves an error behind, which would wake for ever.
                 let _ = socket.take_error();
                 if up { 0 } else { socket.discard() }
             }
-            Socket::Xdp(_) => 0,
+            Socket::Pnet(socket) => {
+                socket.forget_error();
+                0
+            }
+            Socket::Xdp(_) | Socket::Tap(_) => 0,
+        }
+    }
+
+    /// Takes what has gone wrong with the device, which would end every wait for it at once.
+    pub fn take_error(&mut self) {
+        if let Socket::Packet(socket) = &mut self.socket {
+            let _ = socket.take_error();
         }
     }
 
@@ -144,18 +184,31 @@ impl Opened {
         let losses = match &mut self.socket {
             Socket::Packet(socket) => socket.losses(),
             Socket::Xdp(queues) => queues.iter().map(XdpSocket::losses).sum(),
+            Socket::Pnet(socket) => socket.losses(),
+            Socket::Tap(end) => end.losses(),
         };
         losses.saturating_sub(std::mem::replace(&mut self.losses, losses))
     }
 
     /// What is waited for when nothing is there.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let (packet, xdp) = match &self.socket {
+        let (one, xdp) = match &self.socket {
             Socket::Packet(socket) => (Some(socket.as_fd()), &[][..]),
             Socket::Xdp(queues) => (None, queues.as_slice()),
+            Socket::Pnet(socket) => (Some(socket.as_fd()), &[][..]),
+            Socket::Tap(end) => (Some(end.as_fd()), &[][..]),
         };
-        packet.into_iter().chain(xdp.iter().map(AsFd::as_fd)).filter(|_| self.receives && self.up)
+        one.into_iter().chain(xdp.iter().map(AsFd::as_fd)).filter(|_| self.receives && self.up)
     }
+}
+
+/// Ethernet with two tags.
+const LINK: usize = 14 + 8;
+
+/// What lets through what is ours; without it every frame is looked at.
+fn filter(opening: &Opening<'_>) -> Option<Program> {
+    let warn = |e| warn!("{}: every frame is looked at, as the kernel takes no filter: {e}", opening.name);
+    load_filter(opening.ours).map_err(warn).ok()
 }
 
 fn open_packet(opening: &Opening<'_>) -> io::Result<PacketSocket> {
@@ -164,22 +217,30 @@ fn open_packet(opening: &Opening<'_>) -> io::Result<PacketSocket> {
         (options.filter, options.receive_bytes) = (Filter::Classic(NOTHING), RECEIVES_NOTHING);
         return PacketSocket::open(opening.device, &options);
     }
-    match load_filter(opening.ours) {
-        Ok(program) => {
-            options.filter = Filter::Program(program.as_fd());
-            PacketSocket::open(opening.device, &options)
-        }
-        Err(e) => {
-            warn!("{}: every frame is looked at, as the kernel takes no filter: {e}", opening.name);
-            PacketSocket::open(opening.device, &options)
-        }
+    let program = filter(opening);
+    options.filter = program.as_ref().map_or(Filter::All, |program| Filter::Program(program.as_fd()));
+    PacketSocket::open(opening.device, &options)
+}
+
+fn open_pnet(opening: &Opening<'_>) -> io::Result<PnetSocket> {
+    let &Opening { name, device, mac, .. } = opening;
+    let longest = opening.mtu + LINK;
+    if !opening.receives {
+        return PnetSocket::open(name, device, mac, longest, Filter::Classic(NOTHING), RECEIVES_NOTHING);
     }
+    let program = filter(opening);
+    let filter = program.as_ref().map_or(Filter::All, |program| Filter::Program(program.as_fd()));
+    PnetSocket::open(name, device, mac, longest, filter, UNREAD)
+}
+
+fn open_tap(opening: &Opening<'_>) -> io::Result<End> {
+    let held = opening.held.ok_or_else(|| io::Error::other("it is not held"))?;
+    held.end(opening.name, opening.mtu + LINK, opening.ours)
 }
 
 fn open_xdp(opening: &Opening<'_>) -> io::Result<Vec<XdpSocket>> {
     let queues = std::fs::read_dir(format!("/sys/class/net/{}/queues", opening.name));
     let is_receive = |e: &std::fs::DirEntry| e.file_name().to_string_lossy().starts_with("rx-");
     let queues = queues.map_or(1, |all| all.flatten().filter(is_receive).count()).max(1);
-    // Ethernet with two tags.
-    XdpSocket::open(opening.device, queues as u32, opening.mtu + 14 + 8, opening.ours)
+    XdpSocket::open(opening.device, queues as u32, opening.mtu + LINK, opening.ours)
 }

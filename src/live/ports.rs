@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::handle::PortFacts;
 use super::kernel::{Device, Devices};
 use super::port::{Opened, Opening};
+use super::tap::Held;
 use super::worker::Order;
 use crate::model::{Io, Port, Role};
 use crate::sys::bpf::{Attached, MOST_LOCAL, Ours, attach_ingress};
@@ -53,6 +54,8 @@ struct Known {
     /// Absent when it is no longer configured.
     wanted: Option<Wanted>,
     open: Option<Open>,
+    /// Its device, if that is a TAP.
+    held: Option<Held>,
 }
 
 /// All ports that were ever configured.
@@ -83,7 +86,7 @@ impl Ports {
             let wanted = Some(Wanted { role, address, device, io, mtu });
             match self.known.iter_mut().find(|known| known.name == port.name) {
                 Some(known) => known.wanted = wanted,
-                None => self.known.push(Known { name: port.name.clone(), wanted, open: None }),
+                None => self.known.push(Known { name: port.name.clone(), wanted, open: None, held: None }),
             }
         }
     }
@@ -122,7 +125,7 @@ impl Ports {
 
     /// Gives all devices back to the kernel.
     pub fn detach(&mut self) {
-        self.known.iter_mut().for_each(|known| known.open = None);
+        self.known.iter_mut().for_each(|known| (known.open, known.held) = (None, None));
         self.claims.clear();
     }
 
@@ -136,7 +139,13 @@ impl Ports {
     ) -> Vec<(usize, Order)> {
         let mut orders = Vec::new();
         for (number, known) in self.known.iter_mut().enumerate() {
-            let device = known.wanted.as_ref().and_then(|w| devices.by_name.get(&w.device));
+            let tap = known.wanted.as_ref().filter(|w| w.io == Io::Tap);
+            let held = Held::keep(&mut known.held, tap.map(|w| (w.device.as_str(), w.mtu)));
+            let device = known.wanted.as_ref().filter(|_| held.is_ok());
+            let device = device.and_then(|w| devices.by_name.get(&w.device));
+            if let Err(why) = held {
+                failed.push(format!("port '{}': {why}", known.name));
+            }
             let (Some(wanted), Some(device)) = (known.wanted.clone(), device) else {
                 if known.open.is_some() {
                     let why = if known.wanted.is_some() { "its device is gone" } else { "not configured" };
@@ -172,7 +181,7 @@ impl Ports {
             }
             let name = known.name.clone();
             let claimed = claim(&mut self.claims, device);
-            match claimed.and_then(|()| open(&wanted, device, &ours, number, workers)) {
+            match claimed.and_then(|()| open(&wanted, device, &ours, known.held.as_ref(), number, workers)) {
                 Ok((io, program, opened)) => {
                     orders.extend(opened);
                     info!(port = name, device = device.name, io = io.name(), "port open");
@@ -227,9 +236,10 @@ fn ours(wanted: &Wanted, device: &Device, devices: &Devices) -> Ours {
     Ours { address: wanted.address, plain, local }
 }
 
-/// Has the kernel drop what is ours, once our socket has seen it. With XDP it never gets to see it.
+/// Has the kernel drop what is ours, once our socket has seen it. With XDP it never gets to see it; by a TAP the kernel
+/// receives what we send to it.
 fn guard(before: Option<Open>, device: &Device, ours: &Ours, io: Io) -> Option<Attached> {
-    if io == Io::AfXdp {
+    if matches!(io, Io::AfXdp | Io::Tap) {
         return None;
     }
     let before = before.filter(|open| open.device.index == device.index).and_then(|open| open.guard);
@@ -256,10 +266,16 @@ fn open(
     wanted: &Wanted,
     device: &Device,
     ours: &Ours,
+    held: Option<&Held>,
     number: usize,
     workers: usize,
 ) -> Result<OpenedPort, String> {
+    if held.is_some_and(|held| !held.is_made()) && device.mtu < wanted.mtu {
+        warn!("{}: its mtu is {}, less than the port's, {}", device.name, device.mtu, wanted.mtu);
+    }
     match forbid_merging(&device.name) {
+        // What it merges there is what we send.
+        _ if wanted.io == Io::Tap => (),
         Ok(true) => info!(device = device.name, "no longer merges received packets (GRO, LRO are off)"),
         Ok(false) => (),
         Err(e) => warn!("{} merges received packets, and longer ones are lost: {e}", device.name),
@@ -275,6 +291,7 @@ fn open(
             mtu: device.mtu.max(wanted.mtu) as usize,
             receives: number % workers == worker,
             ours,
+            held,
         };
         let opened = Opened::open(&opening).map_err(|e| e.to_string())?;
         if opening.receives {

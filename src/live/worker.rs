@@ -1,4 +1,5 @@
-//! A worker: receives at its ports, runs the packets of its flows through the path, and sends what leaves.
+//! A worker: receives at its ports, runs the packets of its flows through the path, and sends what leaves. Frames of
+//! other workers' flows are handed over.
 //!
 //! Between two rounds it carries out orders (another program, a port that comes or goes, a question), so that a batch
 //! sees one program from its first packet to its last. It works as long as there is something, then sleeps until a
@@ -10,12 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ahash::RandomState;
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, Sender};
 
 use super::capture::{Offered, Tap};
 use super::count::{Counts, PortCounts, VnetCounts};
 use super::egress::Egress;
+use super::flow_logs::{Listener, Teller};
 use super::handle::{FlowFacts, FlowsWanted};
+use super::handover::HandOver;
 use super::list::Listing;
 use super::neighbours::Neighbours;
 use super::port::Opened;
@@ -27,16 +30,11 @@ use crate::dataplane::{
 };
 use crate::model::Sequence;
 use crate::packet::{FlowState, Outcome, Reason, Verdict};
-use crate::sys::{Frames, Wake, poll};
+use crate::sys::{Frames, MOST_POLLED, Wake, poll};
 use crate::types::{Nanos, SECOND};
 
 /// Frames that are taken from a port in a round at most.
 const BURST: usize = 256;
-/// Batches that may wait for a worker.
-pub(super) const QUEUE: usize = 64;
-/// Frames for another worker that are kept for when it has room for a batch. Where few frames come at a time a batch holds
-/// few, and a worker that was away for a moment finds its room full.
-const KEPT: usize = 2048;
 /// How often counts are published at least, while there are new ones.
 const PUBLISH: Duration = Duration::from_millis(50);
 /// How long a worker sleeps at most while it holds flow records, which expire.
@@ -79,23 +77,6 @@ pub(super) enum Order {
     Stop,
 }
 
-/// Frames for another worker, copied: they lie in its bytes. The port of an input is the port's number here.
-#[derive(Default)]
-pub(super) struct Handed {
-    bytes: Vec<u8>,
-    inputs: Vec<Input>,
-    from: usize,
-}
-
-/// How other workers are reached.
-#[derive(Clone)]
-pub(super) struct Peer {
-    pub frames: Sender<Handed>,
-    /// Emptied lists come back to who made them.
-    pub back: Sender<Handed>,
-    pub wake: Wake,
-}
-
 /// What all workers share. The packet path itself takes none of these locks: sequence numbers of tunnels that have
 /// them, and ICMP errors.
 #[derive(Default)]
@@ -106,14 +87,12 @@ pub(super) struct Shared {
 
 /// What a worker begins with.
 pub(super) struct Beginning {
-    pub number: usize,
     pub orders: Receiver<Order>,
     pub wake: Wake,
-    pub peers: Vec<Peer>,
-    pub incoming: Receiver<Handed>,
-    pub emptied: Receiver<Handed>,
+    pub others: HandOver,
     pub news: News,
     pub neighbours: Arc<Neighbours>,
+    pub flow_logs: Option<Listener>,
     pub shared: Arc<Shared>,
     pub published: Arc<Mutex<Counts>>,
     pub rounds: Arc<AtomicU64>,
@@ -124,14 +103,9 @@ pub(super) struct Beginning {
 
 /// A worker with everything it owns.
 pub(super) struct Worker {
-    number: usize,
     orders: Receiver<Order>,
     wake: Wake,
-    peers: Vec<Peer>,
-    incoming: Receiver<Handed>,
-    emptied: Receiver<Handed>,
-    /// By worker: frames for it that it had no room for.
-    kept: Vec<Option<Handed>>,
+    others: HandOver,
     news: News,
     /// Some tunnel refuses old sequence numbers.
     strict: bool,
@@ -145,6 +119,8 @@ pub(super) struct Worker {
     sorted: Vec<Vec<Input>>,
     egress: Egress,
     listing: Option<Listing>,
+    /// What is told to who writes flow logs, if anybody does.
+    teller: Option<Teller>,
     /// Captures that are on: hardly ever one.
     taps: Vec<Tap>,
     counts: Counts,
@@ -153,6 +129,8 @@ pub(super) struct Worker {
     rounds: Arc<AtomicU64>,
     publish_at: Instant,
     unpublished: bool,
+    /// A device ended the last sleep, and nothing has come since.
+    woken: bool,
     epoch: Instant,
     stop_at: Option<Instant>,
 }
@@ -177,20 +155,16 @@ fn wall_clock() -> Nanos {
 
 impl Worker {
     pub fn new(with: Beginning) -> Worker {
-        let Beginning { number, orders, wake, peers, incoming, emptied, news, .. } = with;
+        let Beginning { orders, wake, others, news, .. } = with;
         Worker {
-            number,
             orders,
             wake,
-            sorted: vec![Vec::new(); peers.len()],
-            kept: peers.iter().map(|_| None).collect(),
-            peers,
-            incoming,
-            emptied,
+            sorted: vec![Vec::new(); others.workers()],
             strict: is_strict(&news.program),
             news,
             shared: with.shared,
-            shard: Shard::numbered(number, with.hasher),
+            shard: Shard::numbered(others.number(), with.hasher),
+            others,
             received: Received::default(),
             results: Results::default(),
             ports: Vec::new(),
@@ -198,12 +172,14 @@ impl Worker {
             inputs: Vec::new(),
             egress: Egress::new(with.neighbours),
             listing: None,
+            teller: with.flow_logs.map(Teller::new),
             taps: Vec::new(),
             counts: Counts { reasons: vec![0; Reason::ALL.len()], ..Counts::default() },
             published: with.published,
             rounds: with.rounds,
             publish_at: Instant::now(),
             unpublished: true,
+            woken: false,
             epoch: with.epoch,
             stop_at: None,
         }
@@ -212,6 +188,9 @@ impl Worker {
     /// Works until it is told to stop; then everything is counted and published.
     pub fn run(mut self) {
         self.make_room_for_counts();
+        if self.teller.is_some() {
+            self.shard.flows.count_traffic();
+        }
         loop {
             let begin = Instant::now();
             self.rounds.store(1, Ordering::Relaxed);
@@ -224,6 +203,7 @@ impl Worker {
                 self.taps.retain(|tap| !tap.is_over(end));
             }
             if did > 0 {
+                self.woken = false;
                 self.counts.busy += end.duration_since(begin).as_nanos() as u64;
                 self.unpublished = true;
             }
@@ -240,15 +220,18 @@ impl Worker {
             }
         }
         self.egress.give_up(&mut self.counts.ports);
-        for handed in self.kept.iter_mut().filter_map(Option::take) {
-            self.counts.queue_full += handed.inputs.len() as u64;
+        self.others.give_up(&mut self.counts);
+        let end = Instant::now();
+        if let Some(teller) = &mut self.teller {
+            let now = nanos(end.duration_since(self.epoch));
+            teller.tell_all(&mut self.shard, &self.news.program, now, wall_clock());
         }
-        self.publish(Instant::now());
+        self.publish(end);
     }
 
     /// Takes what there is, of all ports and of other workers, and runs it; how many frames that was.
     fn round(&mut self, now: Nanos) -> usize {
-        self.pass_on_kept();
+        self.unpublished |= self.others.give_kept(&mut self.counts);
         let mut did = self.take_incoming(now);
         self.frames.clear();
         self.inputs.clear();
@@ -258,18 +241,23 @@ impl Worker {
         did += self.inputs.len();
         let mut inputs = std::mem::take(&mut self.inputs);
         let frames = std::mem::take(&mut self.frames);
-        if self.peers.len() == 1 {
+        if self.others.workers() == 1 {
             self.run_batch(&frames.bytes, &inputs, true, now);
         } else if !inputs.is_empty() {
             self.share_out(&frames.bytes, &inputs, now);
         }
         inputs.clear();
         (self.inputs, self.frames) = (inputs, frames);
-        self.egress.look(&mut self.ports, &mut self.counts.ports, now);
+        self.unpublished |= self.egress.look(&mut self.ports, &mut self.counts.ports, now);
+        self.flush();
+        did
+    }
+
+    /// Has the devices send what is in the rings.
+    fn flush(&mut self) {
         for port in self.ports.iter_mut().flatten() {
             port.flush();
         }
-        did
     }
 
     /// Takes frames from a port.
@@ -279,9 +267,10 @@ impl Worker {
             return;
         }
         let first = self.frames.list.len();
-        port.receive(&mut self.frames, BURST);
+        let others = port.receive(&mut self.frames, BURST);
         let index = self.news.to_program.get(number).copied().unwrap_or(u16::MAX);
         let Some(counts) = self.counts.ports.get_mut(number) else { return };
+        counts.foreign += others as u64;
         for got in self.frames.list.get(first..).unwrap_or_default() {
             let to = self.frames.bytes.get(got.start as usize..).and_then(|f| f.first_chunk::<6>());
             if to.is_some_and(|to| *to != port.mac && to[0] & 1 == 0) {
@@ -310,10 +299,10 @@ impl Worker {
             sort(&self.news.program, bytes, inputs, &mut sorted);
         }
         for (whose, list) in sorted.iter_mut().enumerate() {
-            if whose == self.number {
+            if whose == self.others.number() {
                 self.run_batch(bytes, list, !self.strict, now);
             } else if !list.is_empty() {
-                self.hand_over(whose, bytes, list);
+                self.others.give(whose, bytes, list, &self.news.from_program, &mut self.counts);
             }
             list.clear();
         }
@@ -342,59 +331,12 @@ impl Worker {
         }
     }
 
-    fn hand_over(&mut self, whose: usize, bytes: &[u8], inputs: &[Input]) {
-        let Some(kept) = self.kept.get_mut(whose) else { return };
-        if kept.as_ref().is_some_and(|kept| kept.inputs.len() + inputs.len() > KEPT) {
-            self.counts.queue_full += inputs.len() as u64;
-            return;
-        }
-        // Behind what is kept, so that the order stays.
-        let mut handed = kept.take().unwrap_or_else(|| self.emptied.try_recv().unwrap_or_default());
-        handed.from = self.number;
-        for input in inputs {
-            let frame = bytes.get(input.start as usize..input.end as usize).unwrap_or_default();
-            // The inner packet begins a cache line if the bytes do.
-            let start = handed.bytes.len().next_multiple_of(64) + 64 - 42;
-            handed.bytes.resize(start, 0);
-            handed.bytes.extend_from_slice(frame);
-            let end = (start + frame.len()) as u32;
-            let port = self.news.from_program.get(usize::from(input.port)).copied().unwrap_or(u16::MAX);
-            handed.inputs.push(Input { start: start as u32, end, port, ..*input });
-        }
-        let slack = handed.bytes.len() + 128;
-        handed.bytes.resize(slack, 0);
-        self.pass_on(whose, handed);
-    }
-
-    /// Gives a batch to another worker, or keeps it.
-    fn pass_on(&mut self, whose: usize, handed: Handed) {
-        let (Some(peer), Some(kept)) = (self.peers.get(whose), self.kept.get_mut(whose)) else { return };
-        let count = handed.inputs.len() as u64;
-        match peer.frames.try_send(handed) {
-            Ok(()) => {
-                self.counts.handed_over += count;
-                peer.wake.wake();
-            }
-            Err(TrySendError::Full(handed)) => *kept = Some(handed),
-            Err(TrySendError::Disconnected(_)) => self.counts.queue_full += count,
-        }
-    }
-
-    fn pass_on_kept(&mut self) {
-        for whose in 0..self.kept.len() {
-            if let Some(handed) = self.kept.get_mut(whose).and_then(Option::take) {
-                self.unpublished = true;
-                self.pass_on(whose, handed);
-            }
-        }
-    }
-
     /// Runs what others have handed over.
     fn take_incoming(&mut self, now: Nanos) -> usize {
         let mut did = 0;
         // Own ports have their turn, too.
         for _ in 0..4 {
-            let Ok(mut handed) = self.incoming.try_recv() else { break };
+            let Some(mut handed) = self.others.take() else { break };
             let to_program = self.news.to_program.clone();
             for input in &mut handed.inputs {
                 // Its program may have been another one.
@@ -403,12 +345,7 @@ impl Worker {
             }
             did += handed.inputs.len();
             self.run_batch(&handed.bytes, &handed.inputs, !self.strict, now);
-            handed.bytes.clear();
-            handed.inputs.clear();
-            if let Some(peer) = self.peers.get(handed.from) {
-                // A list that does not go back is made anew.
-                let _ = peer.back.try_send(handed);
-            }
+            self.others.give_back(handed);
         }
         did
     }
@@ -426,6 +363,12 @@ impl Worker {
         self.counts.batches += 1;
         if !self.taps.is_empty() {
             self.offer_all(bytes, inputs);
+        }
+        if let Some(teller) = &mut self.teller {
+            teller.look(&self.news.program, bytes, inputs, &self.results);
+            if teller.has_much(&self.shard) {
+                teller.tell(&mut self.shard, &self.news.program, now, wall_clock());
+            }
         }
         let mut results = std::mem::take(&mut self.results);
         self.deliver(&mut results, now);
@@ -455,6 +398,8 @@ impl Worker {
         let (mut next_error, mut next_number) = (0, 0);
         let program = self.news.program.clone();
         let shared = self.shared.clone();
+        // Numbers leave in their order, whichever worker draws them: nobody draws any before these have left.
+        let mut numbers = (!results.output.numbered.is_empty()).then(|| lock(&shared.sent));
         for packet in 0..results.done.len() {
             let Some(brief) = results.done.get(packet).copied() else { break };
             let opened = brief.flow == FlowState::New;
@@ -477,9 +422,11 @@ impl Worker {
             let output = &mut results.output;
             while let Some(numbered) = output.numbered.get(next_number).filter(|n| n.frame < end) {
                 next_number += 1;
-                if range.contains(&(numbered.frame as usize)) {
+                if range.contains(&(numbered.frame as usize))
+                    && let Some(numbers) = &mut numbers
+                {
                     let at = numbered.at as usize;
-                    let number = lock(&shared.sent).next(numbered.tunnel, numbered.remote);
+                    let number = numbers.next(numbered.tunnel, numbered.remote);
                     if let Some(place) = output.bytes.get_mut(at..at + 4) {
                         place.copy_from_slice(&number.to_be_bytes());
                     }
@@ -498,6 +445,9 @@ impl Worker {
                     _ => counts.device_down += 1,
                 }
             }
+        }
+        if numbers.is_some() && self.others.workers() > 1 {
+            self.flush();
         }
     }
 
@@ -566,6 +516,7 @@ impl Worker {
             self.shard.tally(&self.news.occupancy).move_to(self.shard.tally(&news.occupancy));
         }
         self.received.keep(&news.program);
+        lock(&self.shared.sent).keep(&news.program);
         change::adopt(&mut self.shard, &news.occupancy, &news.program, &news.affected, now);
         self.strict = is_strict(&news.program);
         self.news = news;
@@ -598,7 +549,7 @@ impl Worker {
 
     /// True if nothing is left to send.
     fn all_sent(&mut self) -> bool {
-        self.kept.iter().all(Option::is_none)
+        !self.others.keeps()
             && self.egress.waiting() == 0
             && self.ports.iter_mut().flatten().all(Opened::flush)
     }
@@ -614,6 +565,7 @@ impl Worker {
     /// Lets others see what was counted.
     fn publish(&mut self, at: Instant) {
         self.count_losses();
+        self.tell_flows(at);
         self.counts.flows = self.shard.flows.len() as u64;
         self.counts.table_bytes = self.shard.memory() as u64;
         lock(&self.published).clone_from(&self.counts);
@@ -621,11 +573,25 @@ impl Worker {
         self.unpublished = false;
     }
 
+    /// Tells who writes flow logs, if anybody does, what has come up.
+    fn tell_flows(&mut self, at: Instant) {
+        if let Some(teller) = &mut self.teller {
+            let now = nanos(at.duration_since(self.epoch));
+            teller.tell(&mut self.shard, &self.news.program, now, wall_clock());
+        }
+    }
+
     /// Waits until there is something to do, or for as long as may be.
     fn sleep(&mut self, now: Nanos, since: Instant) {
         self.shard.reap_some(&self.news.occupancy, now, EXPIRE);
-        if self.unpublished {
+        if self.woken {
+            // What nobody has taken, such as that a device was down for a moment, would wake for ever.
+            self.ports.iter_mut().flatten().for_each(Opened::take_error);
+        }
+        if self.unpublished || self.counts.flows != self.shard.flows.len() as u64 {
             self.publish(since);
+        } else {
+            self.tell_flows(since);
         }
         let holds = !self.shard.flows.is_empty() || self.egress.waiting() > 0 || self.has_unsent();
         // What is left in a ring is tried again soon, all else wakes by itself.
@@ -635,16 +601,17 @@ impl Worker {
             _ => 10 * NAP,
         };
         let mut fds = vec![self.wake.as_fd()];
-        fds.extend(self.ports.iter().flatten().flat_map(Opened::descriptors).take(63));
-        let result = poll(&fds, Some(most));
-        self.wake.clear();
-        if result.is_err() {
-            // Whatever it was, it must not become a busy loop.
+        fds.extend(self.ports.iter().flatten().flat_map(Opened::descriptors).take(MOST_POLLED - 1));
+        // Whatever fails, it must not become a busy loop.
+        let ready = poll(&fds, Some(most)).unwrap_or_else(|_| {
             std::thread::sleep(Duration::from_millis(1));
-        }
+            0
+        });
+        self.woken = ready & !1 != 0;
+        self.wake.clear();
     }
 
     fn has_unsent(&self) -> bool {
-        self.kept.iter().any(Option::is_some) || self.ports.iter().flatten().any(Opened::is_dirty)
+        self.others.keeps() || self.ports.iter().flatten().any(Opened::is_dirty)
     }
 }

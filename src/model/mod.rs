@@ -104,6 +104,10 @@ pub enum Io {
     AfXdp,
     /// AF_PACKET sockets with rings.
     AfPacket,
+    /// The crate pnet: AF_PACKET sockets without rings.
+    Pnet,
+    /// A TAP device, whose other side is the kernel of this machine.
+    Tap,
 }
 
 impl Io {
@@ -113,6 +117,8 @@ impl Io {
             Io::Auto => "auto",
             Io::AfXdp => "af_xdp",
             Io::AfPacket => "af_packet",
+            Io::Pnet => "pnet",
+            Io::Tap => "tap",
         }
     }
 }

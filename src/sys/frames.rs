@@ -59,6 +59,12 @@ impl Frames {
         self.bytes.get(got.start as usize..got.end as usize).unwrap_or_default()
     }
 
+    /// Appends a copy of a frame that was `original` bytes long; false if no more fit.
+    #[inline]
+    pub fn append(&mut self, frame: &[u8], original: u32) -> bool {
+        self.add(frame.len(), original).map(|room| room.copy_from_slice(frame)).is_some()
+    }
+
     /// Appends a frame of `length` bytes that was `original` bytes long, and behind its MAC addresses a VLAN tag that was
     /// taken out of it. `copy` gives its bytes from an offset on. `None` if no more fit.
     #[inline]

@@ -24,6 +24,8 @@ mod prefetch;
 mod receive;
 mod region;
 #[cfg(target_os = "linux")]
+mod tap;
+#[cfg(target_os = "linux")]
 mod thread;
 mod turn;
 mod wide;
@@ -37,16 +39,18 @@ pub use frames::{Frames, Got};
 pub use line::Line;
 pub use lines::Lines;
 #[cfg(target_os = "linux")]
-pub use link::{forbid_merging, index_of};
+pub use link::{forbid_merging, index_of, set_mtu, set_up};
 pub use memory::huge_pages_allowed;
 #[cfg(target_os = "linux")]
-pub use packet::{Filter, Instruction, PacketOptions, PacketSocket, complete_checksum};
+pub use packet::{Filter, Instruction, PacketOptions, PacketSocket, PlainSocket, complete_checksum};
 #[cfg(target_os = "linux")]
-pub use poll::{Wake, poll};
+pub use poll::{MOST as MOST_POLLED, Wake, poll};
 pub use prefetch::{prefetch, prefetch_index, prefetch_two};
 #[cfg(target_os = "linux")]
 pub use receive::{receive_patience, receive_room};
 pub use region::Region;
+#[cfg(target_os = "linux")]
+pub use tap::Tap;
 #[cfg(target_os = "linux")]
 pub use thread::{cores, pin};
 pub use turn::{Blocks, Turned};

@@ -4,6 +4,7 @@
 //! hands over each frame at once, and costs as much per frame where there are many.
 
 mod checksum;
+mod plain;
 mod ring;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use libc::{SOL_PACKET, SOL_SOCKET, c_int};
 
 pub use checksum::complete_checksum;
+pub use plain::PlainSocket;
 use ring::{Map, Ring, Shape};
 
 use super::frames::Frames;
@@ -99,15 +101,7 @@ unsafe impl Send for PacketSocket {}
 impl PacketSocket {
     /// Opens a device, given by its number. Nothing is received that the filter does not let through.
     pub fn open(device: u32, options: &PacketOptions<'_>) -> io::Result<PacketSocket> {
-        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        // With no protocol it receives nothing until it is bound.
-        // SAFETY: the call takes three numbers.
-        let fd = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
-        if fd < 0 {
-            return Err(told("open a packet socket")(io::Error::last_os_error()));
-        }
-        // SAFETY: the descriptor was just made and belongs to nobody else.
-        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        let socket = new_socket()?;
         let fd = socket.as_fd();
 
         let longest = options.longest.clamp(64, 1 << 18);
@@ -345,6 +339,18 @@ impl AsFd for PacketSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// A packet socket that is bound to nothing: with no protocol it receives nothing until it is.
+fn new_socket() -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: the call takes three numbers.
+    let fd = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
+    if fd < 0 {
+        return Err(told("open a packet socket")(io::Error::last_os_error()));
+    }
+    // SAFETY: the descriptor was just made and belongs to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// True for what goes away by itself.

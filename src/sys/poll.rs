@@ -5,14 +5,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What can be waited for at once: each has a bit in the answer.
-const MOST: usize = 64;
+/// What can be waited for at once in [`poll`]: each has a bit in the answer.
+pub const MOST: usize = 128;
 
-/// Waits until one of at most 64 can be read or has failed, for so long at most; `None` waits for ever. Bit `n` of the
+/// Waits until one of at most [`MOST`] can be read or has failed, for so long at most; `None` waits for ever. Bit `n` of the
 /// answer stands for the `n`th. A signal ends the wait with nothing.
-pub fn poll(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<u64> {
+pub fn poll(fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<u128> {
     if fds.len() > MOST {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "more than 64 to wait for"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many to wait for"));
     }
     let mut asked = [libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 }; MOST];
     for (slot, fd) in asked.iter_mut().zip(fds) {
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(poll(&[reader.as_fd()], Some(Duration::ZERO)).unwrap(), 0);
         drop(writer);
         assert_eq!(poll(&[reader.as_fd()], None).unwrap(), 1);
-        assert_eq!(poll(&[reader.as_fd(); 64], None).unwrap(), u64::MAX);
-        assert!(poll(&[reader.as_fd(); 65], None).is_err());
+        assert_eq!(poll(&[reader.as_fd(); MOST], None).unwrap(), u128::MAX);
+        assert!(poll(&[reader.as_fd(); MOST + 1], None).is_err());
     }
 }

@@ -6,6 +6,7 @@ pub mod ethernet;
 pub mod gre;
 pub mod icmp;
 pub mod ip;
+pub mod neighbour;
 
 /// IP protocol numbers.
 pub mod protocol {

@@ -11,6 +11,7 @@ use clearway::dataplane::{Brief, Context, Done, Input, Occupancy, Results, Shard
 use clearway::model::{self, Model};
 use clearway::packet::{FlowState, Outcome, Verdict};
 use clearway::runtime::Finished;
+use clearway::table::records::Phase;
 use clearway::wire::{checksum, ethernet, gre, ip, protocol};
 
 use crate::oracle::Expected;
@@ -57,8 +58,9 @@ pub fn split(mut input: &[u8]) -> Vec<Frame<'_>> {
 pub fn run(bytes: &[u8]) {
     let frames = split(bytes);
     let case = case(&frames);
-    let said = walk(&frames, &case, true);
-    assert_eq!(said, walk(&frames, &case, false));
+    let told = walk(&frames, &case, true);
+    assert_eq!(told, walk(&frames, &case, false));
+    let said = told.0;
     // Workers are threads; starting them takes longer than everything else.
     let number = super::number_of(bytes);
     let expected = case.oracle(&case.packets).records;
@@ -69,13 +71,15 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// The path with everything in one hand: all frames at once, or each told step by step.
-fn walk(frames: &[Frame<'_>], case: &Case, tell: bool) -> Vec<Expected> {
+/// The path with everything in one hand: all frames at once, or each told step by step. What it says of each, and what flow
+/// logs are told.
+fn walk(frames: &[Frame<'_>], case: &Case, tell: bool) -> (Vec<Expected>, Vec<String>) {
     let program = &*PROGRAM;
     let ports: Vec<String> = program.ports.iter().map(|p| p.name.clone()).collect();
     let mut shard = Shard::new(RandomState::with_seeds(1, 2, 3, 4));
     let mut occupancy = Occupancy::default();
     occupancy.grow(program);
+    shard.flows.count_traffic();
     let (mut received, mut sent, mut rate) = (Received::default(), Sent::default(), ErrorRate::default());
     let context = Context { program, occupancy: &occupancy, quoted: None };
     let (mut results, mut bytes, mut inputs) = (Results::default(), Vec::new(), Vec::new());
@@ -145,7 +149,20 @@ fn walk(frames: &[Frame<'_>], case: &Case, tell: bool) -> Vec<Expected> {
     }
     let now = inputs.last().map_or(0, |i| i.now);
     assert!(shard.flows.live(now) <= shard.flows.opened());
-    said
+    (said, flows_told(&mut shard, &occupancy, now))
+}
+
+/// What flow logs are told of all flows until now. A batch is looked at for records that have expired only before it.
+fn flows_told(shard: &mut Shard, occupancy: &Occupancy, now: u64) -> Vec<String> {
+    shard.reap_all(occupancy, now);
+    shard.flows.tell_going_on(1, u32::MAX, now, 0);
+    let (events, lost) = shard.flows.take_events();
+    assert_eq!(lost, 0);
+    let opened = events.iter().filter(|e| e.phase == Phase::Begun).count();
+    assert_eq!(opened as u64, shard.flows.opened());
+    let mut told: Vec<String> = events.iter().map(|e| format!("{e:?}")).collect();
+    told.sort_unstable();
+    told
 }
 
 fn check_outcome(outcome: &Outcome, brief: &Brief, error: bool) {

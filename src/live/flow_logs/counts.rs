@@ -59,6 +59,11 @@ pub struct LogFacts {
 }
 
 impl Counted {
+    /// Events and denied packets found no room.
+    pub fn miss(&self, events: u64) {
+        add(&self.missed, events);
+    }
+
     /// What it says now.
     pub fn facts(&self) -> FlowLogFacts {
         FlowLogFacts { nsg: self.nsg.facts(), vnet: self.vnet.facts(), missed: get(&self.missed) }

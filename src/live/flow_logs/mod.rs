@@ -12,6 +12,7 @@ mod counts;
 mod files;
 mod pending;
 mod resolve;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -21,13 +22,15 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, at, bounded, select};
+use crossbeam_channel::{Receiver, Sender, at, bounded, select};
 
 use self::counts::add;
 pub use self::counts::{Counted, FlowLogFacts, LogCounts, LogFacts};
 use self::files::{Folder, Place};
 use self::pending::{Pending, Whose};
 use self::resolve::{Denial, Endpoint, Walks};
+pub use self::tell::Listener;
+pub(in crate::live) use self::tell::Teller;
 use self::text::{Hour, Tuple};
 use crate::compile::Program;
 use crate::packet::Direction;
@@ -58,8 +61,9 @@ pub struct DeniedPacket {
     pub at: Nanos,
 }
 
-/// Batches that may wait for the writer.
-const QUEUE: usize = 256;
+/// What may wait for the writer: so many times what a worker tells at once, mostly 4,096 events (half a megabyte), and 16
+/// times as many at the very most.
+const QUEUE: usize = 32;
 /// How long the writer may take at the end to write what it holds.
 const LAST: Duration = Duration::from_secs(8);
 
@@ -81,32 +85,6 @@ pub struct Settings {
     pub interval: Duration,
 }
 
-/// Where workers tell of flows.
-#[derive(Clone, Debug)]
-pub struct Feed {
-    told: Sender<Told>,
-    counted: Arc<Counted>,
-}
-
-impl Feed {
-    /// Hands over what there is to tell, without waiting; without room for it, it is counted and lost.
-    pub fn tell(&self, told: Told) {
-        if let Err(TrySendError::Full(lost) | TrySendError::Disconnected(lost)) = self.told.try_send(told) {
-            self.miss((lost.events.len() + lost.denied.len()) as u64);
-        }
-    }
-
-    /// Counts events and denied packets that were lost before they could be told.
-    pub fn miss(&self, events: u64) {
-        add(&self.counted.missed, events);
-    }
-
-    /// What flow logs have counted.
-    pub fn facts(&self) -> FlowLogFacts {
-        self.counted.facts()
-    }
-}
-
 /// The thread that writes.
 pub struct FlowLogs {
     thread: JoinHandle<()>,
@@ -114,19 +92,19 @@ pub struct FlowLogs {
 }
 
 impl FlowLogs {
-    /// Begins to write; what is told comes in by the feed.
+    /// Begins to write what the listener is told.
     ///
     /// # Errors
     /// A sentence that says why a folder cannot be written.
-    pub fn start(settings: Settings) -> Result<(FlowLogs, Feed), String> {
+    pub fn start(settings: Settings) -> Result<(FlowLogs, Listener), String> {
         let counted = Arc::new(Counted::default());
         let mut writer = Writer::new(&settings, counted.clone())?;
-        let (told, receiver) = bounded(QUEUE);
+        let (queue, receiver) = bounded(QUEUE);
         let (stop, stopped) = bounded(1);
         let work = move || writer.run(&receiver, &stopped, settings.interval);
         let thread = thread::Builder::new().name("flow-logs".to_owned()).spawn(work);
         let thread = thread.map_err(|e| format!("flow logs cannot be written: {e}"))?;
-        Ok((FlowLogs { thread, stop }, Feed { told, counted }))
+        Ok((FlowLogs { thread, stop }, Listener { queue, counted }))
     }
 
     /// Writes what was told until now, and ends; false if that takes too long.

@@ -24,7 +24,13 @@ const ROLES: [(&str, Role); 4] = [
     ("services", Role::Services),
 ];
 
-const IOS: [(&str, Io); 3] = [("auto", Io::Auto), ("af_xdp", Io::AfXdp), ("af_packet", Io::AfPacket)];
+const IOS: [(&str, Io); 5] = [
+    ("auto", Io::Auto),
+    ("af_xdp", Io::AfXdp),
+    ("af_packet", Io::AfPacket),
+    ("pnet", Io::Pnet),
+    ("tap", Io::Tap),
+];
 
 /// The ports as read, found by name.
 #[derive(Default)]

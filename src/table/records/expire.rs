@@ -143,7 +143,7 @@ impl Records {
         owners.into_iter().for_each(&mut *gone);
         self.index.remove_at(wide, place, hash, slot);
         self.index.remove_at(wide, partners_place, partners_hash, partner);
-        if !self.slab.give_back_two(slot, partner) {
+        if self.counts_traffic() || !self.slab.give_back_two(slot, partner) {
             self.give_back(slot);
             self.give_back(partner);
         }
@@ -200,6 +200,7 @@ impl Records {
     /// Frees the slot of a record that is no longer in the index.
     #[inline(always)]
     fn give_back(&mut self, slot: u32) {
+        self.tell_ended(slot);
         let record = self.record(slot);
         if record.flags & WIDE != 0 {
             self.slab.give_back_pair(record.local);

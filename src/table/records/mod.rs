@@ -25,7 +25,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ahash::RandomState;
 
-pub use self::account::{FlowEvent, Phase, Traffic};
+use self::account::Accounts;
+pub use self::account::{FlowEvent, MOST_EVENTS, Phase, Traffic};
 use self::index::{Index, finish};
 pub use self::index::{NONE, REVERSED};
 pub use self::key::{ENDED, FlowKey, FlowV4, Opening, Owner};
@@ -99,6 +100,8 @@ pub struct Records {
     /// The VNet of each endpoint that has a number.
     vnets: Vec<u32>,
     opened: u64,
+    /// What flows carry, if it is counted.
+    accounts: Option<Box<Accounts>>,
 }
 
 /// A key, taken apart.
@@ -131,6 +134,7 @@ impl Records {
             timers: Timers::new(),
             vnets: Vec::new(),
             opened: 0,
+            accounts: None,
         }
     }
 
@@ -571,7 +575,7 @@ impl Records {
     /// Bytes held from the system.
     pub fn memory(&self) -> usize {
         let vnets = self.vnets.capacity() * size_of::<u32>();
-        self.slab.bytes() + self.index.bytes() + self.timers.bytes() + vnets
+        self.slab.bytes() + self.index.bytes() + self.timers.bytes() + vnets + self.account_bytes()
     }
 
     /// True if huge pages back records and index, as they do once the table is not small and if the system gives them.

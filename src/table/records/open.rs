@@ -61,6 +61,7 @@ impl Records {
         self.slab.prefetch_next();
         self.note_vnet(owner);
         self.opened += 1;
+        self.tell_begun(slot);
         Some(slot)
     }
 
@@ -105,6 +106,8 @@ impl Records {
         self.note_vnet(source.flow.owner);
         self.note_vnet(destination.flow.owner);
         self.opened += 2;
+        self.tell_begun(a);
+        self.tell_begun(b);
         Some([a, b])
     }
 

@@ -610,3 +610,70 @@ fn a_million_records_take_less_than_96_bytes_each() {
     }
     assert!(calls <= 1_000_000 / 256 * 14 / 12, "{calls} calls, most of them in full");
 }
+
+#[test]
+fn traffic_is_told_when_flows_begin_go_on_and_end() {
+    let mut records = Records::new(seed(7));
+    let open = |records: &mut Records, n: u64, at: Nanos| {
+        records.open(&key(n), at, 4, n as u32, Direction::Outbound).unwrap()
+    };
+    // Nobody asks yet.
+    let early = open(&mut records, 1, START);
+    records.charge([Some(early), None], 100, START);
+    assert_eq!((records.events(), records.take_events().0.len()), (0, 0));
+    records.count_traffic();
+    let [a, b] = [2, 4].map(|n| open(&mut records, n, START));
+    records.link(a, b);
+    records.charge_way(a, false, 100, START + 1);
+    records.charge_way(a, false, 200, START + 2);
+    records.charge([Some(b), Some(a)], 40, START + 3);
+    records.charge([None, Some(early)], 60, START + 4);
+    let said = |records: &mut Records| -> Vec<_> {
+        let (events, lost) = records.take_events();
+        assert_eq!(lost, 0);
+        events.iter().map(|e| (e.rule, e.phase, e.at - START, e.sent, e.received)).collect()
+    };
+    let (none, traffic) = (Traffic::default(), |packets, bytes| Traffic { packets, bytes });
+    assert_eq!(said(&mut records), [(2, Phase::Begun, 0, none, none), (4, Phase::Begun, 0, none, none)]);
+    // What was told of a moment ago waits; nobody knows when the first one was.
+    assert_eq!(records.tell_going_on(1, 100, START + SECOND, MINUTE), 4);
+    assert_eq!(said(&mut records), [(1, Phase::GoesOn, SECOND, none, traffic(1, 60))]);
+    records.tell_going_on(1, 100, START + MINUTE, MINUTE);
+    let (up, down) = (traffic(2, 300), traffic(1, 40));
+    let at = MINUTE;
+    assert_eq!(
+        said(&mut records),
+        [
+            (1, Phase::GoesOn, at, none, traffic(1, 60)),
+            (2, Phase::GoesOn, at, up, down),
+            (4, Phase::GoesOn, at, down, up)
+        ]
+    );
+    records.tell_going_on(1, 100, START + 3 * MINUTE, MINUTE);
+    assert_eq!(said(&mut records), []);
+    // The end is told of with what came since, as of the last packet.
+    records.charge_way(a, false, 50, START + MINUTE);
+    records.reap_all(START + 60 * MINUTE, |_| ());
+    let mut ends = said(&mut records);
+    ends.sort_by_key(|e| e.0);
+    assert_eq!(
+        ends[1..],
+        [(2, Phase::Ended, MINUTE, traffic(1, 50), none), (4, Phase::Ended, MINUTE, none, traffic(1, 50))]
+    );
+    assert_eq!(ends[0].0, 1);
+}
+
+#[test]
+fn events_that_nobody_takes_are_bounded_and_counted() {
+    let mut records = Records::new(seed(8));
+    records.count_traffic();
+    let most = MOST_EVENTS as u64;
+    for n in 0..most + 5 {
+        let mut key = key(2);
+        (key.ports, key.protocol) = ((n as u16, (n >> 16) as u16), 6);
+        records.open(&key, START, 4, 1, Direction::Inbound).unwrap();
+    }
+    assert_eq!(records.events(), MOST_EVENTS);
+    let (events, lost) = records.take_events();
+    assert_eq!((events.len(), lost, records.take_events().1), (MOST_EVENTS, 5, 0));
+}

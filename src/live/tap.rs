@@ -1,0 +1,150 @@
+//! A port whose device is a TAP: its cable ends here, and the kernel of this machine is the only neighbour.
+//!
+//! The MAC address of the device is the kernel's; Clearway's end has another, and answers for it when the kernel asks who
+//! has the port's address. What the kernel sends besides tunnels and what is to be routed (its multicast, mostly) is left
+//! alone and counted.
+
+use std::fs::File;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::{io, str};
+
+use tracing::{info, warn};
+
+use crate::sys::bpf::Ours;
+use crate::sys::{Frames, Tap, index_of, set_mtu, set_up};
+use crate::wire::{ethernet, neighbour};
+
+/// A TAP device that we hold, so that it stays while workers come and go.
+pub(super) struct Held {
+    end: Tap,
+    /// The device was not there before, and goes with this.
+    made: bool,
+    /// What it was told to carry.
+    mtu: u32,
+}
+
+impl Held {
+    /// Holds the device of this name and mtu that is wanted, and no other; it is made if it is not there.
+    pub fn keep(held: &mut Option<Held>, wanted: Option<(&str, u32)>) -> Result<(), String> {
+        let name = held.as_ref().and_then(|held| held.end.name());
+        let Some((device, mtu)) = wanted else {
+            *held = None;
+            return Ok(());
+        };
+        if name.as_deref() != Some(device) {
+            // Before another is made: it may have the same name.
+            *held = None;
+            let made = index_of(device).is_err();
+            let end =
+                Tap::open(device).map_err(|e| format!("{device} cannot be had as a TAP device: {e}"))?;
+            let what = if made { "TAP device made" } else { "TAP device taken" };
+            info!(device, "{what}");
+            *held = Some(Held { end, made, mtu: 0 });
+        }
+        if let Some(held) = held.as_mut().filter(|held| held.made && held.mtu != mtu) {
+            held.mtu = mtu;
+            if let Err(e) = set_mtu(device, mtu) {
+                warn!("{device} does not take an mtu of {mtu}: {e}");
+            }
+            if let Err(e) = set_up(device) {
+                warn!("{device} cannot be taken up: {e}");
+            }
+        }
+        Ok(())
+    }
+
+    /// True if the device is ours alone.
+    pub fn is_made(&self) -> bool {
+        self.made
+    }
+
+    /// The end that a worker has, for frames of up to so many bytes.
+    pub fn end(&self, name: &str, longest: usize, ours: &Ours) -> io::Result<End> {
+        let lost = File::open(format!("/sys/class/net/{name}/statistics/tx_dropped")).ok();
+        let mut end = End { tap: self.end.another(longest)?, ours: ours.clone(), lost, before: 0 };
+        end.before = end.dropped();
+        Ok(end)
+    }
+}
+
+/// False if the device is there and is something else than a TAP.
+pub(super) fn may_be_tap(device: &str) -> bool {
+    let about = format!("/sys/class/net/{device}");
+    let flags = std::fs::read_to_string(format!("{about}/tun_flags"));
+    let tap = flags.is_ok_and(|flags| {
+        u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).is_ok_and(|flags| flags & 2 != 0)
+    });
+    tap || !std::path::Path::new(&about).exists()
+}
+
+/// The MAC address of Clearway's end: made of the port's address, so that it is the same after a restart, and not that of
+/// the kernel's end.
+pub(super) fn own_mac(address: IpAddr, kernel: [u8; 6]) -> [u8; 6] {
+    let mut mac = ethernet::mac_of(address);
+    if mac == kernel {
+        mac[1] ^= 1;
+    }
+    mac
+}
+
+/// A worker's end of a TAP device.
+pub(super) struct End {
+    tap: Tap,
+    ours: Ours,
+    /// How many frames the kernel has dropped as nobody had read those before.
+    lost: Option<File>,
+    before: u64,
+}
+
+impl End {
+    /// Appends received frames that are ours, and answers who asks for our MAC address; how many others there were. At
+    /// most so many are read.
+    pub fn receive(&mut self, into: &mut Frames, most: usize, mac: [u8; 6]) -> usize {
+        let first = into.list.len();
+        self.tap.receive(into, most);
+        let (mut number, mut others) = (0, 0);
+        let Frames { bytes, list } = into;
+        list.retain(|got| {
+            number += 1;
+            if number <= first {
+                return true;
+            }
+            let frame = bytes.get(got.start as usize..got.end as usize).unwrap_or_default();
+            if let Some(answer) = neighbour::answer(frame, self.ours.address, mac) {
+                // One that is lost is asked for again.
+                self.tap.send(&answer);
+                return false;
+            }
+            let is_ours = self.ours.is_ours(frame);
+            others += usize::from(!is_ours);
+            is_ours
+        });
+        others
+    }
+
+    /// Has the kernel receive a frame; false if it does not take it.
+    #[inline]
+    pub fn send(&mut self, frame: &[u8]) -> bool {
+        self.tap.send(frame)
+    }
+
+    /// Frames that were lost since it was opened, because too many waited to be read.
+    pub fn losses(&self) -> u64 {
+        self.dropped().saturating_sub(self.before)
+    }
+
+    fn dropped(&self) -> u64 {
+        let mut text = [0; 24];
+        let read = self.lost.as_ref().and_then(|file| file.read_at(&mut text, 0).ok()).unwrap_or(0);
+        let text = text.get(..read).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    }
+}
+
+impl AsFd for End {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.tap.as_fd()
+    }
+}
