@@ -111,7 +111,7 @@ impl Walks {
         let context = Context { program, occupancy: &self.occupancy, quoted: None };
         let (mut out, mut trace) = (Output::default(), Trace::on());
         let done = forward(context, &mut self.shard, &arrival, frame, *at, &mut out, &mut trace);
-        if !self.shard.flows.is_empty() || self.shard.fragments.len() > 0 {
+        if !self.shard.flows.is_empty() || !self.shard.fragments.is_empty() {
             *self = Walks::new();
         }
         let denied = trace.into_parts().1.denied?;
