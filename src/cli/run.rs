@@ -72,8 +72,8 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
 }
 
 /// Begins flow logs, if any are asked for.
-fn flow_logs(args: &RunArgs) -> Result<Option<(FlowLogs, flow_logs::Listener)>, Refused> {
-    let args = &args.flow_logs;
+fn flow_logs(all: &RunArgs) -> Result<Option<(FlowLogs, flow_logs::Listener)>, Refused> {
+    let args = &all.flow_logs;
     if !args.any() {
         return Ok(None);
     }
@@ -83,7 +83,20 @@ fn flow_logs(args: &RunArgs) -> Result<Option<(FlowLogs, flow_logs::Listener)>, 
         limit: args.flow_logs_limit.0,
         interval: args.interval(),
     };
-    Ok(Some(FlowLogs::start(settings)?))
+    let started = FlowLogs::start(settings)?;
+    let watched = std::fs::canonicalize(folder_of(&all.config)).ok().filter(|_| all.watch);
+    let folders = [&args.nsg_flow_logs, &args.vnet_flow_logs].into_iter().flatten();
+    for folder in folders {
+        let inside = |w: &PathBuf| std::fs::canonicalize(folder).is_ok_and(|f| f.starts_with(w));
+        if let Some(watched) = watched.as_ref().filter(|w| inside(w)) {
+            return Err(Refused::from(format!(
+                "{}: every flow log that is written there would be a change that --watch sees; choose a folder outside of {}",
+                folder.display(),
+                watched.display()
+            )));
+        }
+    }
+    Ok(Some(started))
 }
 
 /// Workers: as asked for; else one for each core but one, which is left to the kernel.
@@ -145,13 +158,17 @@ struct Watched {
     settling: bool,
 }
 
+/// The folder that a configuration stands in.
+fn folder_of(config: &Path) -> &Path {
+    config.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Files that are looked at, at most.
 const FILES: usize = 4096;
 
 impl Watched {
     fn new(config: &Path) -> Watched {
-        let folder = config.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut watched = Watched { folder: folder.to_owned(), seen: Vec::new(), settling: false };
+        let mut watched = Watched { folder: folder_of(config).to_owned(), seen: Vec::new(), settling: false };
         watched.seen = watched.look();
         watched
     }
