@@ -179,6 +179,7 @@ fn ports(counters: &Counters, style: Style) -> Table {
         let causes = [
             ("ring-full", lost.ring_full),
             ("send-full", lost.send_full),
+            ("too-long", lost.too_long),
             ("device-down", lost.device_down),
             ("no-neighbour", lost.no_neighbour),
         ];

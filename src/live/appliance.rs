@@ -33,6 +33,8 @@ use crate::sys::{Wake, cores, pin};
 const ANSWER: Duration = Duration::from_secs(2);
 /// How long workers may take to put a program in force.
 const IN_FORCE: Duration = Duration::from_secs(10);
+/// How long a port that is opened anew waits until it is closed; after that it is tried again with the next round.
+const CLOSING: Duration = Duration::from_millis(200);
 /// How long workers may take to stop.
 const STOP: Duration = Duration::from_secs(2);
 
@@ -241,13 +243,19 @@ impl Appliance {
     fn sync_ports(&self, control: &mut Control) -> Vec<String> {
         let (_, devices) = self.kernel.devices().snapshot();
         let mut failed = Vec::new();
-        for change in control.ports.changes(&devices, self.workers.len(), &mut failed) {
-            let (worker, order) = change;
-            if let Some(hand) = self.workers.get(worker) {
-                hand.tell(order);
+        let until = Instant::now() + CLOSING;
+        loop {
+            failed.clear();
+            for (worker, order) in control.ports.changes(&devices, self.workers.len(), &mut failed) {
+                if let Some(hand) = self.workers.get(worker) {
+                    hand.tell(order);
+                }
             }
+            if !control.ports.are_closing() || Instant::now() > until {
+                return failed;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
-        failed
     }
 
     fn try_reload(&self, control: &mut Control) -> Result<Reloaded, Vec<String>> {

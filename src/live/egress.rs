@@ -186,6 +186,8 @@ fn put(port: &mut Opened, mac: [u8; 6], frame: &mut [u8], counts: &mut PortCount
     }
     if !port.up {
         counts.device_down += 1;
+    } else if !port.takes(frame.len()) {
+        counts.too_long += 1;
     } else if port.send(frame) {
         counts.out_frames += 1;
         counts.out_bytes += frame.len() as u64;

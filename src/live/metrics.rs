@@ -90,6 +90,7 @@ const OF_PORTS: &[Of<PortCounts>] = &[
         &[
             ("ring-full", |p| p.ring_full),
             ("send-full", |p| p.send_full),
+            ("too-long", |p| p.too_long),
             ("device-down", |p| p.device_down),
             ("no-neighbour", |p| p.no_neighbour),
         ],

@@ -111,6 +111,9 @@ pub struct Lost {
     pub ring_full: u64,
     /// The device did not take them in time.
     pub send_full: u64,
+    /// They are longer than the device takes.
+    #[serde(default)]
+    pub too_long: u64,
     /// The device is down or gone.
     pub device_down: u64,
     /// The neighbour's address did not become known.
@@ -212,6 +215,7 @@ fn port(facts: &PortFacts, counts: PortCounts) -> Port {
         out_frames,
         out_bytes,
         send_full,
+        too_long,
         device_down,
         no_neighbour,
     } = counts;
@@ -226,7 +230,7 @@ fn port(facts: &PortFacts, counts: PortCounts) -> Port {
         received: Frames { frames: in_frames, bytes: in_bytes },
         sent: Frames { frames: out_frames, bytes: out_bytes },
         foreign,
-        lost: Lost { ring_full, send_full, device_down, no_neighbour },
+        lost: Lost { ring_full, send_full, too_long, device_down, no_neighbour },
     }
 }
 
@@ -249,7 +253,7 @@ fn worker(counts: &Counts) -> Worker {
 impl Lost {
     /// All of them.
     pub fn sum(&self) -> u64 {
-        self.ring_full + self.send_full + self.device_down + self.no_neighbour
+        self.ring_full + self.send_full + self.too_long + self.device_down + self.no_neighbour
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ahash::RandomState;
 use crossbeam_channel::{Receiver, Sender};
+use tracing::warn;
 
 use super::capture::{Offered, Tap};
 use super::count::{Counts, PortCounts, VnetCounts};
@@ -30,6 +31,7 @@ use crate::dataplane::{
 };
 use crate::model::Sequence;
 use crate::packet::{FlowState, Outcome, Reason, Verdict};
+use crate::sys::bpf::Ours;
 use crate::sys::{Frames, MOST_POLLED, Wake, poll};
 use crate::types::{Nanos, SECOND};
 
@@ -67,6 +69,8 @@ pub(super) enum Order {
     Open(usize, Box<Opened>),
     /// Stop using this port.
     Close(usize),
+    /// Other frames of this port are ours from now on.
+    Ours(usize, Ours),
     /// The device of this port is up or down, and has this MAC address.
     Device(usize, bool, [u8; 6]),
     /// Say which flow records there are.
@@ -220,6 +224,8 @@ impl Worker {
             }
         }
         self.egress.give_up(&mut self.counts.ports);
+        (0..self.ports.len()).for_each(|number| self.abandon(number));
+        self.ports.clear();
         self.others.give_up(&mut self.counts);
         let end = Instant::now();
         if let Some(teller) = &mut self.teller {
@@ -483,23 +489,28 @@ impl Worker {
                     if self.ports.len() <= number {
                         self.ports.resize_with(number + 1, || None);
                     }
-                    if let Some(place) = self.ports.get_mut(number) {
-                        *place = Some(*port);
-                    }
                     self.make_room_for_counts();
+                    if let Some(place) = self.ports.get_mut(number) {
+                        let former = place.take();
+                        place.insert(*port).take_over(former);
+                    }
                 }
                 Order::Close(number) => {
-                    self.count_losses();
+                    self.abandon(number);
                     if let Some(place) = self.ports.get_mut(number) {
                         *place = None;
                     }
                 }
+                Order::Ours(number, ours) => {
+                    if let Some(Some(port)) = self.ports.get_mut(number)
+                        && !port.set_ours(&ours)
+                    {
+                        warn!("port {number}: its filter cannot be changed; it stays as it is");
+                    }
+                }
                 Order::Device(number, up, mac) => {
                     if let Some(Some(port)) = self.ports.get_mut(number) {
-                        let lost = port.set_device(up, mac) as u64;
-                        if let Some(counts) = self.counts.ports.get_mut(number) {
-                            counts.device_down += lost;
-                        }
+                        port.set_device(up, mac);
                     }
                 }
                 Order::Flows(wanted, answer) => self.listing = Some(Listing::new(wanted, answer)),
@@ -556,9 +567,27 @@ impl Worker {
 
     fn count_losses(&mut self) {
         for (port, counts) in self.ports.iter_mut().zip(&mut self.counts.ports) {
-            if let Some(port) = port.as_mut().filter(|p| p.receives) {
+            let Some(port) = port else { continue };
+            if port.receives {
                 counts.ring_full += port.new_losses();
             }
+            let (unsent, refused) = (port.take_unsent(), port.new_refused());
+            counts.device_down += unsent;
+            counts.too_long += refused;
+            counts.out_frames -= (unsent + refused).min(counts.out_frames);
+        }
+    }
+
+    /// Counts what a port that is closed will not send any more.
+    fn abandon(&mut self, number: usize) {
+        self.count_losses();
+        if let (Some(Some(port)), Some(counts)) =
+            (self.ports.get_mut(number), self.counts.ports.get_mut(number))
+        {
+            port.flush();
+            let pending = port.pending() as u64;
+            counts.device_down += pending;
+            counts.out_frames -= pending.min(counts.out_frames);
         }
     }
 
@@ -568,7 +597,13 @@ impl Worker {
         self.tell_flows(at);
         self.counts.flows = self.shard.flows.len() as u64;
         self.counts.table_bytes = self.shard.memory() as u64;
-        lock(&self.published).clone_from(&self.counts);
+        let mut published = lock(&self.published);
+        published.clone_from(&self.counts);
+        // What still waits in a ring has not been sent.
+        for (port, counts) in self.ports.iter().zip(&mut published.ports) {
+            counts.out_frames -= port.as_ref().map_or(0, |p| p.pending() as u64).min(counts.out_frames);
+        }
+        drop(published);
         self.publish_at = at + PUBLISH;
         self.unpublished = false;
     }
