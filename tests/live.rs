@@ -57,6 +57,11 @@ fn devices_come_and_go() {
 }
 
 #[test]
+fn ports_change_without_a_gap() {
+    run("reopen.sh");
+}
+
+#[test]
 fn reloads_lose_nothing_and_mix_nothing() {
     run("reload.sh");
 }

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::pnet::PnetSocket;
 use super::tap::{End, Held, own_mac};
 use crate::model::Io;
-use crate::sys::bpf::{Attached, Ours, Program, load_filter};
+use crate::sys::bpf::{Attached, Ours, Program, load_filter, load_nothing};
 use crate::sys::xdp::{XdpSocket, takes_zero_copy};
 use crate::sys::{Filter, Frames, Instruction, PacketOptions, PacketSocket};
 
@@ -35,6 +35,8 @@ pub(super) struct Opened {
     losses_before: u64,
     /// Lets through what is ours, once this takes over from the socket before it.
     filter: Option<Program>,
+    /// Lets through nothing, once another takes over from this. Made in time: that takes longer than attaching it.
+    nothing: Option<Program>,
     /// What it has taken over from, as long as something is left in its rings.
     former: Option<Box<Opened>>,
     /// Frames that were taken to be sent and never will be.
@@ -92,9 +94,9 @@ impl Opened {
             Io::Auto | Io::AfPacket => Socket::Packet(open_packet(opening)?),
         };
         let &Opening { device, mac, up, receives, .. } = opening;
-        let filter = match &socket {
-            Socket::Packet(_) if receives => filter(opening),
-            _ => None,
+        let (filter, nothing) = match &socket {
+            Socket::Packet(_) if receives => (filter(opening), load_nothing().ok()),
+            _ => (None, None),
         };
         let mut opened = Opened {
             device,
@@ -108,6 +110,7 @@ impl Opened {
             losses: 0,
             losses_before: 0,
             filter,
+            nothing,
             former: None,
             unsent: 0,
         };
@@ -147,7 +150,10 @@ impl Opened {
         }
         let Some(mut former) = former else { return };
         if let Socket::Packet(socket) = &former.socket {
-            let _ = socket.attach_classic(NOTHING);
+            let done = former.nothing.as_ref().map(|program| socket.attach_filter(program.as_fd()));
+            if !matches!(done, Some(Ok(()))) {
+                let _ = socket.attach_classic(NOTHING);
+            }
         }
         if self.receives {
             self.former = Some(Box::new(former));
