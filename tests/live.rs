@@ -85,3 +85,8 @@ fn faults_do_what_they_are_said_to_do() {
 fn captures_have_what_was_asked_for_with_its_verdicts() {
     run("capture.sh");
 }
+
+#[test]
+fn flow_logs_say_what_the_hosts_saw() {
+    run("flow_logs.sh");
+}

@@ -1,5 +1,6 @@
 //! What the user typed. Only this, `args/` and `manual` know clap.
 
+mod flow_logs;
 #[cfg(target_os = "linux")]
 mod running;
 
@@ -9,6 +10,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use flow_logs::FlowLogArgs;
 #[cfg(target_os = "linux")]
 pub use running::{CaptureArgs, ControlArgs, CountersArgs, FlowsArgs, ReloadArgs, TopArgs};
 
@@ -150,8 +152,14 @@ SIGHUP, `clearway reload`, or with --watch a change of the files, puts the confi
 again, without a lost packet; one that is refused changes nothing and says why. SIGTERM drains
 and ends. It needs root, or CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF.
 
+Flow logs are files as Azure's storage holds them, one for each NSG or VNet, MAC address and hour,
+below a folder for each customer: FOLDER/CUSTOMER/insights-logs-.../PT1H.json. They tell of flows
+of endpoints that have an NSG: NSG flow logs of TCP and UDP, VNet flow logs of every protocol.
+What was lost, for want of room or time, is counted at /metrics and by `clearway counters --json`.
+
 Example:
   clearway run /etc/clearway/config.yaml --metrics 127.0.0.1:9469
+  clearway run config.yaml --nsg-flow-logs /var/log/clearway --flow-logs-limit 20G
 
 Exit status: 0 stopped by a signal, 1 a worker failed (the log says why; start it anew),
 2 unusable configuration or device.";
@@ -339,6 +347,8 @@ pub struct RunArgs {
     /// Serve /metrics, /healthz and /readyz there
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    pub flow_logs: FlowLogArgs,
     /// Reload when a file in the folder of the configuration, or below it, has changed
     #[arg(long)]
     pub watch: bool,

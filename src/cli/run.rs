@@ -11,6 +11,7 @@ use tracing::{error, info};
 use super::args::RunArgs;
 use super::terminal::Terminal;
 use super::{Exit, Refused, load};
+use crate::live::flow_logs::{self, FlowLogs};
 use crate::live::handle::Handle;
 use crate::live::service::{self, LogFormat, Signal, Signals};
 use crate::live::{Appliance, Settings, control, http};
@@ -30,7 +31,9 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
         TcpListener::bind(address).map_err(|e| format!("--metrics {address}: cannot listen there: {e}"))
     });
     let metrics = metrics.transpose()?;
-    let settings = Settings { configuration: args.config.clone(), workers: workers(args), flow_logs: None };
+    let (logs, listener) = flow_logs(args)?.unzip();
+    let settings =
+        Settings { configuration: args.config.clone(), workers: workers(args), flow_logs: listener };
     let appliance = Appliance::start(model, settings).map_err(Refused)?;
     let handle: Arc<dyn Handle> = appliance.clone();
     let socket = args.control.clone().or_else(control::path_to_serve);
@@ -50,6 +53,9 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
     service::stopping();
     drop((socket, server));
     let drained = appliance.stop();
+    if !logs.is_none_or(FlowLogs::stop) {
+        error!("flow logs could not be written in time; the last of them are lost");
+    }
     let counts = appliance.snapshot().total;
     info!(packets = counts.packets, forwarded = counts.forwarded, "stopped");
     if !drained {
@@ -63,6 +69,21 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
             Ok(Exit::No)
         }
     }
+}
+
+/// Begins flow logs, if any are asked for.
+fn flow_logs(args: &RunArgs) -> Result<Option<(FlowLogs, flow_logs::Listener)>, Refused> {
+    let args = &args.flow_logs;
+    if !args.any() {
+        return Ok(None);
+    }
+    let settings = flow_logs::Settings {
+        nsg: args.nsg_flow_logs.clone(),
+        vnet: args.vnet_flow_logs.clone(),
+        limit: args.flow_logs_limit.0,
+        interval: args.interval(),
+    };
+    Ok(Some(FlowLogs::start(settings)?))
 }
 
 /// Workers: as asked for; else one for each core but one, which is left to the kernel.

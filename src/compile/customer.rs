@@ -215,6 +215,7 @@ impl<'a> Work<'a> {
         Vnet {
             customer: self.id,
             id,
+            resource: vnet.id.as_deref().map(Into::into),
             flow_timeout_minutes: vnet.flow_timeout_minutes,
             max_flows: vnet.max_flows,
             around: self.around(index),

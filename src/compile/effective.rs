@@ -286,6 +286,7 @@ mod tests {
         let prefixes = |list: &[&str]| list.iter().map(|p| p.parse().unwrap()).collect();
         let vnet = Vnet {
             name: "v".into(),
+            id: None,
             address_space: prefixes(space),
             subnets: vec![],
             peerings: vec![],

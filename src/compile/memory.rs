@@ -57,6 +57,7 @@ fn once<T: Copy>(seen: &mut Seen, table: &Arc<Lpm<T>>) -> usize {
 impl Vnet {
     fn memory(&self, seen: &mut Seen) -> usize {
         let mut bytes = size_of::<Vnet>()
+            + self.resource.as_ref().map_or(0, |r| r.len())
             + self.around.memory()
             + listed::<Ways>(&self.ways)
             + self.ways.iter().map(|w| listed(&w.ways)).sum::<usize>()
@@ -93,7 +94,8 @@ fn fib(fib: &Arc<Fib>, seen: &mut Seen) -> usize {
 fn rules(group: Option<&Arc<Group>>, seen: &mut Seen) -> usize {
     let Some(group) = group.filter(|g| seen.insert(Arc::as_ptr(g).addr())) else { return 0 };
     let directions = [Direction::Inbound, Direction::Outbound];
-    size_of::<Group>() + directions.map(|d| group.rules(d).memory()).iter().sum::<usize>()
+    let id = group.resource.as_ref().map_or(0, |r| r.len());
+    size_of::<Group>() + id + directions.map(|d| group.rules(d).memory()).iter().sum::<usize>()
 }
 
 impl Names {

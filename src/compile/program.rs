@@ -158,6 +158,8 @@ pub struct Vnet {
     pub customer: u32,
     /// Its number: where it stands in [`Program::vnets`].
     pub id: u32,
+    /// Its id in Azure, if the configuration says it.
+    pub resource: Option<Box<str>>,
     /// How long a flow may be idle, in minutes.
     pub flow_timeout_minutes: u32,
     /// Flow records at most.
@@ -461,6 +463,7 @@ impl Vnet {
         Vnet {
             customer: VACANT,
             id: VACANT,
+            resource: None,
             flow_timeout_minutes: 0,
             max_flows: VACANT,
             around: Lpm::default(),

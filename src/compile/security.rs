@@ -414,6 +414,8 @@ impl Rules {
 pub struct Group {
     /// Its name.
     pub name: String,
+    /// Its id in Azure, if the configuration says it.
+    pub resource: Option<Box<str>>,
     /// `flushConnection`.
     pub flush: bool,
     inbound: Rules,
@@ -435,6 +437,7 @@ impl Group {
         let mut sides = Sides { customer, tags, scope, load_balancer, made, of_asgs };
         Group {
             name: nsg.name.clone(),
+            resource: nsg.id.as_deref().map(Into::into),
             flush: nsg.flush_connection,
             inbound: Rules::new(&inbound.0, inbound.1, &mut sides, names),
             outbound: Rules::new(&outbound.0, outbound.1, &mut sides, names),

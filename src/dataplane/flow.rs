@@ -250,7 +250,7 @@ fn judge(
             applying,
         );
         if take(&mut said, group, decision, direction, names, trace) {
-            trace.keep(|facts| facts.denied = Some(denied(endpoint, group, direction)));
+            trace.keep(|facts| facts.denied = Some(denied(endpoint, group, direction, false)));
             break;
         }
     }
@@ -258,9 +258,10 @@ fn judge(
 }
 
 /// Where a packet was denied.
-fn denied(endpoint: &Endpoint<'_>, group: &Group, direction: Direction) -> Denied {
+fn denied(endpoint: &Endpoint<'_>, group: &Group, direction: Direction, platform: bool) -> Denied {
     let subnet = endpoint.subnet.name.clone();
-    Denied { group: group.name.clone(), direction, vnet: endpoint.vnet.id, subnet }
+    let owner = endpoint.owner();
+    Denied { group: group.name.clone(), direction, vnet: endpoint.vnet.id, subnet, owner, platform }
 }
 
 /// For packets from or to a platform address: only rules that name a platform tag are asked; no record is kept.
@@ -271,6 +272,7 @@ fn ask_platform(endpoint: &Endpoint<'_>, asked: Asked<'_>, names: &Names, trace:
         let decision =
             group.rules(direction).ask_platform(inner.source, inner.destination, inner.protocol, inner.ports);
         if decision.is_some() && take(&mut said, group, decision, direction, names, trace) {
+            trace.keep(|facts| facts.denied = Some(denied(endpoint, group, direction, true)));
             break;
         }
     }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::packet::Direction;
+use crate::table::records::Owner;
 
 /// One thing that was found or decided on the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,10 @@ pub struct Denied {
     pub vnet: u32,
     /// The endpoint's subnet.
     pub subnet: String,
+    /// Whose records the endpoint's are.
+    pub owner: Owner,
+    /// The packet goes to or comes from a platform address, for which only rules are asked that name it.
+    pub platform: bool,
 }
 
 /// Where a walk is written down, if anywhere.

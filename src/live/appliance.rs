@@ -310,6 +310,7 @@ impl Handle for Appliance {
             workers,
             total,
             program_bytes: control.program.memory() as u64,
+            flow_logs: self.settings.flow_logs.as_ref().map(|l| l.counted.facts()).unwrap_or_default(),
         }
     }
 

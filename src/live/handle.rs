@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::capture::{CaptureWanted, Capturing};
 use super::count::Counts;
+use super::flow_logs::FlowLogFacts;
 use crate::packet::Direction;
 
 /// The appliance at one instant.
@@ -28,6 +29,8 @@ pub struct Snapshot {
     pub total: Counts,
     /// Bytes of the program in force.
     pub program_bytes: u64,
+    /// What flow logs have counted; zeros if there are none.
+    pub flow_logs: FlowLogFacts,
 }
 
 /// A port of the running appliance.

@@ -11,6 +11,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::count::{Counts, PortCounts, VnetCounts};
+use super::flow_logs::{FlowLogFacts, LogFacts};
 use super::handle::{PortFacts, Snapshot};
 use super::process;
 use crate::packet::{Generated, Reason};
@@ -25,6 +26,7 @@ pub fn render(snapshot: &Snapshot, ready: bool) -> String {
     ports(snapshot, &mut families);
     vnets(snapshot, &mut families);
     flows(&snapshot.total, &mut families);
+    flow_logs(&snapshot.flow_logs, &mut families);
     workers(&snapshot.workers, &mut families);
     program(snapshot, ready, &mut families);
     let mut registry = Registry::default();
@@ -162,6 +164,42 @@ fn flows(total: &Counts, families: &mut Families) {
     families.counter("clearway_flows_opened", "Flow records opened.").add([], total.opened);
     let help = "Bytes of the tables that hold flow records.";
     families.gauge("clearway_flow_table_bytes", help).add([], total.table_bytes);
+}
+
+const OF_FLOW_LOGS: &[Of<LogFacts>] = &[
+    ("clearway_flow_log_records", "Records written to a flow log.", &[("", |l| l.records)]),
+    ("clearway_flow_log_tuples", "Flow tuples written to a flow log.", &[("", |l| l.tuples)]),
+    (
+        "clearway_flow_log_lost_tuples",
+        "Flow tuples lost: not-written for want of a folder or of room, unknown belonged to nothing any more.",
+        &[("not-written", |l| l.unwritten), ("unknown", |l| l.unknown)],
+    ),
+    (
+        "clearway_flow_log_removed_bytes",
+        "Bytes of a flow log that were removed to keep to its limit.",
+        &[("", |l| l.removed_bytes)],
+    ),
+];
+
+fn flow_logs(facts: &FlowLogFacts, families: &mut Families) {
+    let logs = [("nsg", &facts.nsg), ("vnet", &facts.vnet)];
+    for (name, help, counts) in OF_FLOW_LOGS {
+        let family = families.counter(name, help);
+        for (log, facts) in logs {
+            for (cause, count) in *counts {
+                let mut labels = vec![("log", log.to_owned())];
+                if !cause.is_empty() {
+                    labels.push(("cause", (*cause).to_owned()));
+                }
+                family.add_owned(labels, Value::Count(count(facts)));
+            }
+        }
+    }
+    let help = "Bytes that a flow log takes, as its limit counts them.";
+    let bytes = families.gauge("clearway_flow_log_bytes", help);
+    logs.into_iter().for_each(|(log, facts)| bytes.add([("log", log)], facts.bytes));
+    let help = "Events and denied packets that no flow log tells of because its writer was too far behind.";
+    families.counter("clearway_flow_log_missed_events", help).add([], facts.missed);
 }
 
 fn workers(workers: &[Counts], families: &mut Families) {
@@ -329,6 +367,11 @@ pub(crate) mod tests {
             workers: vec![one, idle],
             total,
             program_bytes: 4096,
+            flow_logs: FlowLogFacts {
+                nsg: LogFacts { records: 4, tuples: 9, unwritten: 2, unknown: 1, ..LogFacts::default() },
+                vnet: LogFacts { removed_bytes: 512, bytes: 8192, ..LogFacts::default() },
+                missed: 3,
+            },
         }
     }
 
@@ -382,6 +425,11 @@ pub(crate) mod tests {
             ("clearway_worker_busy_seconds_total{worker=\"0\"}", "1.5"),
             ("clearway_worker_queue_full_frames_total{worker=\"1\"}", "0"),
             ("clearway_reloads_total{result=\"refused\"}", "1"),
+            ("clearway_flow_log_tuples_total{log=\"nsg\"}", "9"),
+            ("clearway_flow_log_lost_tuples_total{log=\"nsg\",cause=\"not-written\"}", "2"),
+            ("clearway_flow_log_lost_tuples_total{log=\"vnet\",cause=\"unknown\"}", "0"),
+            ("clearway_flow_log_bytes{log=\"vnet\"}", "8192"),
+            ("clearway_flow_log_missed_events_total", "3"),
             ("clearway_configuration_generation", "3"),
             ("clearway_uptime_seconds", "2.5"),
             (&version, "1"),

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::count::{Counts, PortCounts, VnetCounts};
+use super::flow_logs::LogFacts;
 use super::handle::{FlowFacts, PortFacts, Reloaded, Snapshot};
 use super::hex;
 use crate::packet::{Generated, Reason};
@@ -48,6 +49,36 @@ pub struct Counters {
     pub reloads: Reloads,
     /// Bytes of the compiled configuration.
     pub program_bytes: u64,
+    /// Flow logs; zeros if there are none.
+    #[serde(default)]
+    pub flow_logs: FlowLogs,
+}
+
+/// What was counted of flow logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FlowLogs {
+    /// The NSG flow log.
+    pub nsg: FlowLog,
+    /// The VNet flow log.
+    pub vnet: FlowLog,
+    /// Events and denied packets that no log tells of because the writer was too far behind.
+    pub missed: u64,
+}
+
+/// What was counted of one flow log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FlowLog {
+    /// Records written.
+    pub records: u64,
+    /// Flow tuples written.
+    pub written: u64,
+    /// Flow tuples lost.
+    pub lost: u64,
+    /// Bytes removed to keep to the limit.
+    pub removed_bytes: u64,
+    /// Bytes of the log now, as the limit counts them.
+    pub bytes: u64,
 }
 
 /// Flow records of all workers.
@@ -176,6 +207,7 @@ impl Counters {
             workers,
             total,
             program_bytes,
+            flow_logs,
         } = snapshot;
         let reasons = |punts: bool| {
             let of = Reason::ALL.iter().filter(|r| r.is_punt() == punts);
@@ -202,6 +234,11 @@ impl Counters {
             workers: workers.iter().map(worker).collect(),
             reloads: Reloads { done: reloads.0, refused: reloads.1 },
             program_bytes: *program_bytes,
+            flow_logs: FlowLogs {
+                nsg: flow_log(flow_logs.nsg),
+                vnet: flow_log(flow_logs.vnet),
+                missed: flow_logs.missed,
+            },
         }
     }
 }
@@ -232,6 +269,11 @@ fn port(facts: &PortFacts, counts: PortCounts) -> Port {
         foreign,
         lost: Lost { ring_full, send_full, too_long, device_down, no_neighbour },
     }
+}
+
+fn flow_log(facts: LogFacts) -> FlowLog {
+    let LogFacts { records, tuples, unwritten, unknown, removed_bytes, bytes } = facts;
+    FlowLog { records, written: tuples, lost: unwritten + unknown, removed_bytes, bytes }
 }
 
 fn vnet((customer, vnet): &(String, String), counts: VnetCounts) -> Vnet {
@@ -393,6 +435,10 @@ mod tests {
         assert_eq!(value["ports"][0]["lost"]["ring-full"], 3);
         assert_eq!(value["virtualNetworks"][0]["forwarded"], 80);
         assert_eq!(value["workers"][0]["busySeconds"], 1.5);
+        assert_eq!(
+            (&value["flowLogs"]["nsg"]["written"], &value["flowLogs"]["nsg"]["lost"]),
+            (&9.into(), &3.into())
+        );
         let ended = counters.dropped.values().chain(counters.punted.values()).sum::<u64>();
         assert_eq!(counters.packets, counters.forwarded + ended);
     }

@@ -159,6 +159,8 @@ pub struct Customer {
 pub struct Vnet {
     /// Its name.
     pub name: String,
+    /// Its id in Azure, if a whole one is said.
+    pub id: Option<String>,
     /// Its ranges.
     pub address_space: Vec<Prefix>,
     /// Its subnets.
@@ -222,6 +224,8 @@ pub struct Peering {
 pub struct Nsg {
     /// Its name.
     pub name: String,
+    /// Its id in Azure, if a whole one is said.
+    pub id: Option<String>,
     /// Live flows are judged again when the configuration changes.
     pub flush_connection: bool,
     /// Its rules, in the order of the file; priorities are unique per direction.

@@ -67,6 +67,10 @@ pub struct Fields {
 
 /// The rules of the group that denied a packet which would have allowed it but for one field.
 pub fn nearly(model: &Model, program: &Program, denied: &Denied, packet: Fields) -> Vec<String> {
+    // What other rules say does not matter there.
+    if denied.platform {
+        return Vec::new();
+    }
     let Some(at) = subnet(model, program, denied.vnet, &denied.subnet) else { return Vec::new() };
     let Some(nsg) = at.customer.nsgs.iter().find(|n| n.name == denied.group) else { return Vec::new() };
     let space = at.customer.vnets.get(at.vnet).map_or(&[][..], |v| &v.address_space);

@@ -59,6 +59,7 @@ impl Handle for Fake {
             workers: vec![total.clone()],
             total,
             program_bytes: 1024,
+            flow_logs: Default::default(),
         }
     }
 

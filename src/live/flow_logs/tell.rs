@@ -2,11 +2,10 @@
 //! writes the logs: what finds no room is lost, and counted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_channel::{Sender, TrySendError};
 
-use super::{DeniedPacket, Told};
+use super::{Counted, DeniedPacket, Told};
 use crate::compile::Program;
 use crate::dataplane::ingress::ingress;
 use crate::dataplane::{Input, Results, Shard};
@@ -31,8 +30,8 @@ const REMEMBERED: usize = 1 << 14;
 pub struct Listener {
     /// Who writes.
     pub queue: Sender<Told>,
-    /// Events and denied packets that found no room.
-    pub lost: Arc<AtomicU64>,
+    /// What is counted, also of what found no room.
+    pub counted: Arc<Counted>,
 }
 
 /// One worker's part.
@@ -117,7 +116,7 @@ impl Teller {
             }
         }
         if self.lost > 0 {
-            self.to.lost.fetch_add(std::mem::take(&mut self.lost), Ordering::Relaxed);
+            self.to.counted.miss(std::mem::take(&mut self.lost));
         }
     }
 }

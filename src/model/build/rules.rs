@@ -78,6 +78,7 @@ pub fn read<'a>(cx: &mut Cx<'_, 'a>, item: &'a Item) -> NsgDraft<'a> {
         node: &item.body,
         nsg: Nsg {
             name: item.name.clone(),
+            id: item.whole_id(),
             flush_connection: fields.flag(cx.report, "flushConnection", false).unwrap_or(false),
             rules: Vec::new(),
         },

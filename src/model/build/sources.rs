@@ -10,6 +10,8 @@ use crate::model::node::{Entry, Kind, Mark, Node};
 
 /// Longest name of a resource; of a virtual network it is less.
 const MAX_NAME: usize = 80;
+/// Bytes of an id that is kept; Azure's are shorter.
+const MAX_ID: usize = 1024;
 /// Longest name of a virtual network.
 const MAX_VNET_NAME: usize = 64;
 
@@ -34,6 +36,14 @@ pub struct Item {
     pub body: Node,
     /// It comes from an export.
     exported: bool,
+}
+
+impl Item {
+    /// Its id, if that is whole: templates leave the subscription and the resource group open.
+    pub fn whole_id(&self) -> Option<String> {
+        let id = self.id.as_ref().filter(|id| id.len() <= MAX_ID && !id.contains(['{', '[']))?;
+        id.to_ascii_lowercase().starts_with("/subscriptions/").then(|| id.clone())
+    }
 }
 
 /// The resources of one customer.

@@ -38,6 +38,8 @@ const SERVICES: [(&str, &str); 10] = [
 pub struct VnetDraft<'a> {
     /// Its name.
     pub name: &'a str,
+    /// Its id in Azure.
+    id: Option<String>,
     /// Its map.
     pub node: &'a Node,
     /// Its ranges, each with where it stands.
@@ -87,6 +89,7 @@ impl VnetDraft<'_> {
         Vnet {
             name: self.name.to_string(),
             address_space: self.space(),
+            id: self.id,
             subnets: self.subnets.into_iter().map(|s| s.subnet).collect(),
             peerings: self.peerings.into_iter().map(|p| p.peering).collect(),
             flow_timeout_minutes: self.flow_timeout_minutes,
@@ -103,6 +106,7 @@ pub fn read<'a>(cx: &mut Cx<'_, 'a>, item: &'a Item) -> VnetDraft<'a> {
     let (ranges, whole) = read_space(cx.report, &fields);
     let mut vnet = VnetDraft {
         name: &item.name,
+        id: item.whole_id(),
         node: &item.body,
         ranges,
         whole,

@@ -105,6 +105,7 @@ fn virtual_network(network: &Network, vnet: u32, flows: u32) -> Vnet {
     };
     Vnet {
         name: format!("vnet-{vnet}"),
+        id: None,
         address_space: vec![network.space(vnet)],
         subnets: (0..SUBNETS).map(subnet).chain([gateway]).collect(),
         peerings: Vec::new(),
@@ -229,7 +230,7 @@ fn group(network: &Network, vnet: u32, number: u32, change: u64) -> Nsg {
         let count = network.rules_in(direction == Direction::Outbound);
         (0..count).map(move |n| rule(network, vnet, number, direction, n, if n == 0 { change } else { 0 }))
     });
-    Nsg { name: name.to_owned(), flush_connection: false, rules: rules.collect() }
+    Nsg { name: name.to_owned(), id: None, flush_connection: false, rules: rules.collect() }
 }
 
 /// Every third rule allows a service, as long as there are any; those between match no traffic.

@@ -183,7 +183,7 @@ impl Records {
     }
 
     /// Tells of the flows among so many slots from `first` on that have carried something and were not told of for `every`;
-    /// the slot to go on from.
+    /// the slot to go on from. With an `every` of 0 also of those that have ended and are not yet removed.
     pub fn tell_going_on(&mut self, first: u32, count: u32, now: Nanos, every: Nanos) -> u32 {
         let Some(accounts) = &self.accounts else { return 1 };
         let all = (accounts.of.len() as u32).min(self.slab.records.len() as u32);
@@ -193,8 +193,12 @@ impl Records {
             let Some(accounts) = &self.accounts else { break };
             let Account { sent, received, told, .. } = *accounts.of.get(slot as usize);
             let is_due = now.saturating_sub(told) >= every && sent.packets + received.packets > 0;
-            if is_due && self.record(slot).is_used() && !self.record(slot).ended() {
-                self.tell(slot, Phase::GoesOn, now);
+            let (used, ended) = (self.record(slot).is_used(), self.record(slot).ended());
+            // One that has ended is told of when it is removed, but for when all there is is to be told.
+            match ended {
+                false if is_due && used => self.tell(slot, Phase::GoesOn, now),
+                true if is_due && used && every == 0 => self.tell(slot, Phase::Ended, now),
+                _ => {}
             }
         }
         end

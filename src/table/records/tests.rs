@@ -657,6 +657,29 @@ fn traffic_is_told_when_flows_begin_go_on_and_end() {
 }
 
 #[test]
+fn at_the_end_flows_that_have_ended_are_told_of_too() {
+    let mut records = Records::new(seed(9));
+    records.count_traffic();
+    let [a, b] = [2, 4].map(|n| records.open(&key(n), START, 4, n as u32, Direction::Outbound).unwrap());
+    for slot in [a, b] {
+        records.charge([Some(slot), None], 100, START + 1);
+    }
+    records.end(a, START + 1);
+    records.take_events();
+    let phases = |records: &mut Records| -> Vec<_> {
+        records.take_events().0.iter().map(|e| (e.rule, e.phase, e.at, e.sent.bytes)).collect()
+    };
+    records.tell_going_on(1, 100, START + MINUTE, MINUTE);
+    assert_eq!(phases(&mut records), [(4, Phase::GoesOn, START + MINUTE, 100)]);
+    records.charge([Some(b), None], 10, START + MINUTE);
+    records.tell_going_on(1, 100, START + MINUTE + 1, 0);
+    let end = START + MINUTE + 1;
+    assert_eq!(phases(&mut records), [(2, Phase::Ended, START + 1, 100), (4, Phase::GoesOn, end, 10)]);
+    records.tell_going_on(1, 100, end, 0);
+    assert_eq!(phases(&mut records), []);
+}
+
+#[test]
 fn events_that_nobody_takes_are_bounded_and_counted() {
     let mut records = Records::new(seed(8));
     records.count_traffic();
