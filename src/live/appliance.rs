@@ -162,10 +162,10 @@ impl Appliance {
     }
 
     /// To be called when devices have changed, and every second or so: follows the devices, frees what is no longer used,
-    /// and looks whether all workers are alive.
+    /// and looks whether all threads are alive.
     ///
     /// # Errors
-    /// A worker has ended on its own: what it says.
+    /// One has ended on its own: what it says.
     pub fn look_after(&self) -> Result<(), String> {
         let mut control = lock(&self.control);
         for sentence in self.sync_ports(&mut control) {
@@ -183,7 +183,10 @@ impl Appliance {
             };
             return Err(format!("worker {number} stopped: {why}"));
         }
-        Ok(())
+        match self.kernel.ended() {
+            Some(name) => Err(format!("the thread '{name}' stopped: devices and neighbours are not followed")),
+            None => Ok(()),
+        }
     }
 
     /// True if every worker has come round since this was last asked: a worker that has nothing to do comes round every

@@ -106,6 +106,12 @@ impl Kernel {
         &self.board
     }
 
+    /// A thread of this that has ended on its own: from then on nothing is followed any more.
+    pub fn ended(&self) -> Option<&str> {
+        let ended = self.threads.iter().find(|thread| thread.is_finished());
+        ended.map(|thread| thread.thread().name().unwrap_or_default())
+    }
+
     /// How often events of the kernel were lost, and everything was asked for anew.
     pub fn overruns(&self) -> u64 {
         self.events.overruns()
