@@ -141,7 +141,7 @@ impl Appliance {
         let news = news(&program, &occupancy, Vec::new(), &ports);
 
         let logs = settings.flow_logs.as_ref();
-        let (workers, threads) = start_workers(count, &wakes, &news, &neighbours, logs, begun);
+        let (workers, threads) = start_workers(count, &wakes, &news, &neighbours, logs, begun)?;
         let control =
             Control { model, names, program, former: Vec::new(), occupancy, ports, reloads: (0, 0), threads };
         let appliance = Arc::new(Appliance {
@@ -184,7 +184,9 @@ impl Appliance {
             return Err(format!("worker {number} stopped: {why}"));
         }
         match self.kernel.ended() {
-            Some(name) => Err(format!("the thread '{name}' stopped: devices and neighbours are not followed")),
+            Some(name) => {
+                Err(format!("the thread '{name}' stopped: devices and neighbours are not followed"))
+            }
             None => Ok(()),
         }
     }
@@ -348,7 +350,7 @@ fn news(program: &Arc<Program>, occupancy: &Arc<Occupancy>, affected: Vec<u32>, 
     }
 }
 
-/// Starts the workers, each on a core of its own if there are enough.
+/// Starts the workers, each on a core of its own if there are enough; all of them, or none goes on.
 fn start_workers(
     count: usize,
     wakes: &[Wake],
@@ -356,7 +358,7 @@ fn start_workers(
     neighbours: &Arc<Neighbours>,
     flow_logs: Option<&Listener>,
     epoch: Instant,
-) -> (Vec<Hand>, Vec<Option<JoinHandle<()>>>) {
+) -> Result<(Vec<Hand>, Vec<Option<JoinHandle<()>>>), Vec<String>> {
     let (shared, hasher, cores) = (Arc::new(Shared::default()), RandomState::new(), cores());
     let (mut hands, mut threads) = (Vec::new(), Vec::new());
     for (number, (others, wake)) in handover::connect(wakes).into_iter().zip(wakes).enumerate() {
@@ -389,9 +391,12 @@ fn start_workers(
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(work);
         match thread {
             Ok(thread) => threads.push(Some(thread)),
-            Err(e) => error!("worker {number} cannot be started: {e}"),
+            Err(e) => {
+                hands.iter().for_each(|hand: &Hand| hand.tell(Order::Stop));
+                return Err(vec![format!("worker {number} of {count} cannot be started: {e}")]);
+            }
         }
         hands.push(Hand { orders, wake: wake.clone(), published, rounds });
     }
-    (hands, threads)
+    Ok((hands, threads))
 }
