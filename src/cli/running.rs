@@ -65,9 +65,12 @@ pub fn flows(args: &FlowsArgs, terminal: &mut Terminal) -> Result<Exit, Refused>
     }
     if flows.flows.is_empty() {
         terminal.line("no flow record");
-        return Ok(Exit::Done);
+    } else {
+        terminal.print(flows_table(&flows, terminal.style));
     }
-    terminal.print(flows_table(&flows, terminal.style));
+    if !flows.complete {
+        terminal.line("and perhaps more: a worker had too much to do to say which it holds");
+    }
     if flows.more {
         terminal
             .line(format_args!("and more; --limit lists as many as you say, up to {}", control::MOST_FLOWS));

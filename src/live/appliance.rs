@@ -16,9 +16,10 @@ use tracing::{error, info, warn};
 use super::capture::{self, CaptureWanted, Capturing};
 use super::count::Counts;
 use super::flow_logs::Listener;
-use super::handle::{FlowFacts, FlowsWanted, Handle, Reloaded, Snapshot};
+use super::handle::{FlowsFound, FlowsWanted, Handle, Reloaded, Snapshot};
 use super::handover;
 use super::kernel::{self, Devices, Kernel};
+use super::list::{Chosen, Listing};
 use super::neighbours::Neighbours;
 use super::ports::Ports;
 use super::worker::{Beginning, News, Order, Shared, Worker, lock};
@@ -287,18 +288,22 @@ impl Handle for Appliance {
         }
     }
 
-    fn flows(&self, wanted: &FlowsWanted) -> Vec<FlowFacts> {
+    fn flows(&self, wanted: &FlowsWanted) -> FlowsFound {
+        let chosen = Arc::new(Chosen::new(wanted, &lock(&self.control).program.names));
         let (answer, answers) = unbounded();
-        self.tell_all(|| Order::Flows(wanted.clone(), answer.clone()));
-        drop(answer);
+        let listing = Listing::new(chosen.clone(), answer);
+        self.tell_all(|| Order::Flows(listing.clone()));
+        drop(listing);
         let until = Instant::now() + ANSWER;
-        let mut all = Vec::new();
-        for _ in &self.workers {
-            let Ok(more) = answers.recv_deadline(until) else { break };
-            all.extend(more);
+        let (mut flows, mut answered) = (Vec::new(), 0);
+        while answered < self.workers.len()
+            && let Ok(more) = answers.recv_deadline(until)
+        {
+            flows.extend(more);
+            answered += 1;
         }
-        all.truncate(wanted.most);
-        all
+        chosen.end();
+        FlowsFound { flows, complete: answered == self.workers.len() }
     }
 
     fn capture(&self, wanted: CaptureWanted) -> Capturing {

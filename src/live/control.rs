@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! {"command": "counters"}                              {"counters": {...}}
-//! {"command": "flows", "vnet": "hub", "limit": 10}     {"flows": {"flows": [...], "more": true}}
+//! {"command": "flows", "vnet": "hub", "limit": 10}     {"flows": {"flows": [...], "more": true, "complete": true}}
 //! {"command": "reload"}                                {"reload": {"accepted": true, "generation": 2, ...}}
 //! {"command": "ready"}                                 {"ready": true}
 //! {"command": "capture", "reason": "nsg-deny"}         {"capture": {"ports": [...]}}, then for each packet
@@ -18,6 +18,7 @@
 //! Who may open the socket may ask everything, so only its owner (and root) may.
 
 mod capture;
+mod names;
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, BufReader, ErrorKind, Read, Take, Write};
@@ -31,7 +32,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::handle::{FlowsWanted, Handle};
+use super::handle::{FlowsFound, FlowsWanted, Handle};
 use super::listen::{Pool, Timed};
 use super::process;
 use super::report::{CaptureBegun, CaptureCounts, CapturedPacket, Counters, Flow, Flows, Reload};
@@ -275,10 +276,19 @@ fn reply(request: Request, handle: &dyn Handle) -> Reply {
         Request::Counters => Reply::Counters(Box::new(Counters::of(&handle.snapshot(), handle.is_ready()))),
         Request::Flows { customer, vnet, address, limit } => {
             let limit = limit.min(MOST_FLOWS);
-            let mut flows = handle.flows(&FlowsWanted { customer, vnet, address, most: limit + 1 });
+            let named = match (&customer, &vnet) {
+                (None, None) => Ok((None, None)),
+                _ => names::customer_and_vnet(&customer, &vnet, &handle.snapshot()),
+            };
+            let (customer, vnet) = match named {
+                Ok(named) => named,
+                Err(sentence) => return Reply::Error(sentence),
+            };
+            let found = handle.flows(&FlowsWanted { customer, vnet, address, most: limit + 1 });
+            let FlowsFound { mut flows, complete } = found;
             let more = flows.len() > limit;
             flows.truncate(limit);
-            Reply::Flows(Flows { flows: flows.into_iter().map(Flow::from).collect(), more })
+            Reply::Flows(Flows { flows: flows.into_iter().map(Flow::from).collect(), more, complete })
         }
         Request::Reload => Reply::Reload(handle.reload().into()),
         Request::Ready => Reply::Ready(handle.is_ready()),

@@ -260,6 +260,8 @@ pub struct Flows {
     pub flows: Vec<Flow>,
     /// There are more than were asked for.
     pub more: bool,
+    /// Every worker has answered in time; else there may be more, too.
+    pub complete: bool,
 }
 
 /// A flow record.
