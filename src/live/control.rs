@@ -326,7 +326,12 @@ fn line(stream: &mut impl Read, read: &mut Vec<u8>, most: usize) -> io::Result<O
 
 /// Asks the appliance that listens at this path; the error is a sentence.
 pub fn ask(path: &Path, request: &Request) -> Result<Reply, String> {
-    Conversation::begin(path, request)?.hear()
+    ask_within(path, request, ANSWERED)
+}
+
+/// Asks, and waits for the reply no longer than that.
+pub fn ask_within(path: &Path, request: &Request, within: Duration) -> Result<Reply, String> {
+    Conversation::begin_within(path, request, within)?.hear()
 }
 
 /// A request to a running appliance, and the replies to it.
@@ -334,11 +339,16 @@ pub fn ask(path: &Path, request: &Request) -> Result<Reply, String> {
 pub struct Conversation {
     reader: BufReader<Take<UnixStream>>,
     at: String,
+    within: Duration,
 }
 
 impl Conversation {
     /// Asks the appliance that listens at this path; the error is a sentence, as everywhere here.
     pub fn begin(path: &Path, request: &Request) -> Result<Conversation, String> {
+        Conversation::begin_within(path, request, ANSWERED)
+    }
+
+    fn begin_within(path: &Path, request: &Request, within: Duration) -> Result<Conversation, String> {
         let at = path.display().to_string();
         let mut stream = UnixStream::connect(path).map_err(|e| match e.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory => {
@@ -351,10 +361,10 @@ impl Conversation {
             }
             _ => format!("{at}: {e}"),
         })?;
-        let limits = stream.set_read_timeout(Some(ANSWERED)).and(stream.set_write_timeout(Some(PATIENCE)));
+        let limits = stream.set_read_timeout(Some(within)).and(stream.set_write_timeout(Some(PATIENCE)));
         let asked = limits.and_then(|()| stream.write_all(format!("{}\n", json::line(request)).as_bytes()));
-        asked.map_err(|e| lost(&at, &e))?;
-        Ok(Conversation { reader: BufReader::new(stream.take(REPLY)), at })
+        asked.map_err(|e| lost(&at, within, &e))?;
+        Ok(Conversation { reader: BufReader::new(stream.take(REPLY)), at, within })
     }
 
     /// The next reply.
@@ -362,7 +372,7 @@ impl Conversation {
         let at = &self.at;
         let mut text = Vec::new();
         self.reader.get_mut().set_limit(REPLY);
-        io::BufRead::read_until(&mut self.reader, b'\n', &mut text).map_err(|e| lost(at, &e))?;
+        io::BufRead::read_until(&mut self.reader, b'\n', &mut text).map_err(|e| lost(at, self.within, &e))?;
         match serde_json::from_slice(&text) {
             Ok(Reply::Error(sentence)) => Err(format!("{at}: {sentence}")),
             Ok(reply) => Ok(reply),
@@ -378,7 +388,7 @@ impl Conversation {
 
     /// What ends the conversation, for another thread: [`hear`](Conversation::hear) has then what has come until then.
     pub fn ender(&self) -> Result<impl FnOnce() + Send + use<>, String> {
-        let stream = self.reader.get_ref().get_ref().try_clone().map_err(|e| lost(&self.at, &e))?;
+        let stream = self.reader.get_ref().get_ref().try_clone().map_err(|e| lost(&self.at, self.within, &e))?;
         Ok(move || {
             // Who has hung up already needs no end.
             let _ = stream.shutdown(Shutdown::Both);
@@ -386,10 +396,10 @@ impl Conversation {
     }
 }
 
-fn lost(at: &str, error: &io::Error) -> String {
+fn lost(at: &str, within: Duration, error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-            format!("the clearway that listens at {at} does not answer within {} s", ANSWERED.as_secs())
+            format!("the clearway that listens at {at} does not answer within {} s", within.as_secs())
         }
         _ => format!("the clearway that listens at {at} hung up: {error}"),
     }

@@ -73,6 +73,15 @@ fn a_list_that_lacks_a_worker_says_so() {
 }
 
 #[test]
+fn who_does_not_answer_is_not_waited_for_longer_than_was_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let silent = folder.path().join("silent.sock");
+    let _listener = UnixListener::bind(&silent).unwrap();
+    let sentence = ask_within(&silent, &Request::Counters, Duration::from_secs(1)).unwrap_err();
+    assert!(sentence.ends_with("silent.sock does not answer within 1 s"), "{sentence}");
+}
+
+#[test]
 fn a_refused_reload_says_why() {
     let served = served(Fake { refusal: vec!["a\nb".into(), "c".into()], ..Fake::default() });
     let Reply::Reload(refused) = served.ask(&Request::Reload) else { panic!() };
