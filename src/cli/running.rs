@@ -143,6 +143,14 @@ fn print_counters(counters: &Counters, terminal: &mut Terminal) {
         terminal.line("");
     }
     terminal.print(workers(counters, terminal.style));
+    if counters.kernel_overruns > 0 {
+        terminal.line("");
+        terminal.line(format_args!(
+            "the kernel told more of devices, routes and neighbours than could be read, {} times; \
+             each time it was asked for everything",
+            counters.kernel_overruns
+        ));
+    }
 }
 
 fn packets(counters: &Counters, style: Style) -> Table {

@@ -285,6 +285,7 @@ impl Handle for Appliance {
             workers,
             total,
             program_bytes: control.program.memory() as u64,
+            kernel_overruns: self.kernel.overruns(),
         }
     }
 

@@ -388,7 +388,8 @@ impl Conversation {
 
     /// What ends the conversation, for another thread: [`hear`](Conversation::hear) has then what has come until then.
     pub fn ender(&self) -> Result<impl FnOnce() + Send + use<>, String> {
-        let stream = self.reader.get_ref().get_ref().try_clone().map_err(|e| lost(&self.at, self.within, &e))?;
+        let stream =
+            self.reader.get_ref().get_ref().try_clone().map_err(|e| lost(&self.at, self.within, &e))?;
         Ok(move || {
             // Who has hung up already needs no end.
             let _ = stream.shutdown(Shutdown::Both);

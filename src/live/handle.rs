@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub total: Counts,
     /// Bytes of the program in force.
     pub program_bytes: u64,
+    /// How often the kernel told more of devices, routes and neighbours than could be read; then it was asked for all.
+    pub kernel_overruns: u64,
 }
 
 /// A port of the running appliance.

@@ -199,6 +199,8 @@ fn program(snapshot: &Snapshot, ready: bool, families: &mut Families) {
     let reloads = families.counter("clearway_reloads", "Reloads of the configuration, by result.");
     reloads.add([("result", "done")], done);
     reloads.add([("result", "refused")], refused);
+    let help = "Times that the kernel told more of devices, routes and neighbours than could be read.";
+    families.counter("clearway_kernel_overruns", help).add([], snapshot.kernel_overruns);
     let generation = u64::from(snapshot.generation);
     for (name, help, value) in [
         ("clearway_configuration_generation", "One more with each reload that was put in force.", generation),
@@ -328,6 +330,7 @@ pub(crate) mod tests {
             workers: vec![one, idle],
             total,
             program_bytes: 4096,
+            kernel_overruns: 5,
         }
     }
 
@@ -381,6 +384,7 @@ pub(crate) mod tests {
             ("clearway_worker_busy_seconds_total{worker=\"0\"}", "1.5"),
             ("clearway_worker_queue_full_frames_total{worker=\"1\"}", "0"),
             ("clearway_reloads_total{result=\"refused\"}", "1"),
+            ("clearway_kernel_overruns_total", "5"),
             ("clearway_configuration_generation", "3"),
             ("clearway_uptime_seconds", "2.5"),
             (&version, "1"),

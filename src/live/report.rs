@@ -48,6 +48,9 @@ pub struct Counters {
     pub reloads: Reloads,
     /// Bytes of the compiled configuration.
     pub program_bytes: u64,
+    /// How often the kernel told more of devices, routes and neighbours than could be read; then it was asked for all.
+    #[serde(default)]
+    pub kernel_overruns: u64,
 }
 
 /// Flow records of all workers.
@@ -173,6 +176,7 @@ impl Counters {
             workers,
             total,
             program_bytes,
+            kernel_overruns,
         } = snapshot;
         let reasons = |punts: bool| {
             let of = Reason::ALL.iter().filter(|r| r.is_punt() == punts);
@@ -199,6 +203,7 @@ impl Counters {
             workers: workers.iter().map(worker).collect(),
             reloads: Reloads { done: reloads.0, refused: reloads.1 },
             program_bytes: *program_bytes,
+            kernel_overruns: *kernel_overruns,
         }
     }
 }
@@ -391,6 +396,7 @@ mod tests {
         assert_eq!(value["ports"][0]["lost"]["ring-full"], 3);
         assert_eq!(value["virtualNetworks"][0]["forwarded"], 80);
         assert_eq!(value["workers"][0]["busySeconds"], 1.5);
+        assert_eq!(value["kernelOverruns"], 5);
         let ended = counters.dropped.values().chain(counters.punted.values()).sum::<u64>();
         assert_eq!(counters.packets, counters.forwarded + ended);
     }
