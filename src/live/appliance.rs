@@ -16,9 +16,10 @@ use tracing::{error, info, warn};
 use super::capture::{self, CaptureWanted, Capturing};
 use super::count::Counts;
 use super::flow_logs::Listener;
-use super::handle::{FlowFacts, FlowsWanted, Handle, Reloaded, Snapshot};
+use super::handle::{FlowsFound, FlowsWanted, Handle, Reloaded, Snapshot};
 use super::handover;
 use super::kernel::{self, Devices, Kernel};
+use super::list::{Chosen, Listing};
 use super::neighbours::Neighbours;
 use super::ports::Ports;
 use super::tap::may_be_tap;
@@ -166,7 +167,7 @@ impl Appliance {
         let news = news(&program, &occupancy, Vec::new(), &ports);
 
         let logs = settings.flow_logs.as_ref();
-        let (workers, threads) = start_workers(count, &wakes, &news, &neighbours, logs, begun);
+        let (workers, threads) = start_workers(count, &wakes, &news, &neighbours, logs, begun)?;
         let control =
             Control { model, names, program, former: Vec::new(), occupancy, ports, reloads: (0, 0), threads };
         let appliance = Arc::new(Appliance {
@@ -187,10 +188,10 @@ impl Appliance {
     }
 
     /// To be called when devices have changed, and every second or so: follows the devices, frees what is no longer used,
-    /// and looks whether all workers are alive.
+    /// and looks whether all threads are alive.
     ///
     /// # Errors
-    /// A worker has ended on its own: what it says.
+    /// One has ended on its own: what it says.
     pub fn look_after(&self) -> Result<(), String> {
         let mut control = lock(&self.control);
         for sentence in self.sync_ports(&mut control) {
@@ -208,7 +209,12 @@ impl Appliance {
             };
             return Err(format!("worker {number} stopped: {why}"));
         }
-        Ok(())
+        match self.kernel.ended() {
+            Some(name) => {
+                Err(format!("the thread '{name}' stopped: devices and neighbours are not followed"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// True if every worker has come round since this was last asked: a worker that has nothing to do comes round every
@@ -311,21 +317,26 @@ impl Handle for Appliance {
             total,
             program_bytes: control.program.memory() as u64,
             flow_logs: self.settings.flow_logs.as_ref().map(|l| l.counted.facts()).unwrap_or_default(),
+            kernel_overruns: self.kernel.overruns(),
         }
     }
 
-    fn flows(&self, wanted: &FlowsWanted) -> Vec<FlowFacts> {
+    fn flows(&self, wanted: &FlowsWanted) -> FlowsFound {
+        let chosen = Arc::new(Chosen::new(wanted, &lock(&self.control).program.names));
         let (answer, answers) = unbounded();
-        self.tell_all(|| Order::Flows(wanted.clone(), answer.clone()));
-        drop(answer);
+        let listing = Listing::new(chosen.clone(), answer);
+        self.tell_all(|| Order::Flows(listing.clone()));
+        drop(listing);
         let until = Instant::now() + ANSWER;
-        let mut all = Vec::new();
-        for _ in &self.workers {
-            let Ok(more) = answers.recv_deadline(until) else { break };
-            all.extend(more);
+        let (mut flows, mut answered) = (Vec::new(), 0);
+        while answered < self.workers.len()
+            && let Ok(more) = answers.recv_deadline(until)
+        {
+            flows.extend(more);
+            answered += 1;
         }
-        all.truncate(wanted.most);
-        all
+        chosen.end();
+        FlowsFound { flows, complete: answered == self.workers.len() }
     }
 
     fn capture(&self, wanted: CaptureWanted) -> Capturing {
@@ -377,7 +388,7 @@ fn news(program: &Arc<Program>, occupancy: &Arc<Occupancy>, affected: Vec<u32>, 
     }
 }
 
-/// Starts the workers, each on a core of its own if there are enough.
+/// Starts the workers, each on a core of its own if there are enough; all of them, or none goes on.
 fn start_workers(
     count: usize,
     wakes: &[Wake],
@@ -385,7 +396,7 @@ fn start_workers(
     neighbours: &Arc<Neighbours>,
     flow_logs: Option<&Listener>,
     epoch: Instant,
-) -> (Vec<Hand>, Vec<Option<JoinHandle<()>>>) {
+) -> Result<(Vec<Hand>, Vec<Option<JoinHandle<()>>>), Vec<String>> {
     let (shared, hasher, cores) = (Arc::new(Shared::default()), RandomState::new(), cores());
     let (mut hands, mut threads) = (Vec::new(), Vec::new());
     for (number, (others, wake)) in handover::connect(wakes).into_iter().zip(wakes).enumerate() {
@@ -418,9 +429,12 @@ fn start_workers(
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(work);
         match thread {
             Ok(thread) => threads.push(Some(thread)),
-            Err(e) => error!("worker {number} cannot be started: {e}"),
+            Err(e) => {
+                hands.iter().for_each(|hand: &Hand| hand.tell(Order::Stop));
+                return Err(vec![format!("worker {number} of {count} cannot be started: {e}")]);
+            }
         }
         hands.push(Hand { orders, wake: wake.clone(), published, rounds });
     }
-    (hands, threads)
+    Ok((hands, threads))
 }

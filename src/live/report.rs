@@ -49,6 +49,9 @@ pub struct Counters {
     pub reloads: Reloads,
     /// Bytes of the compiled configuration.
     pub program_bytes: u64,
+    /// How often the kernel told more of devices, routes and neighbours than could be read; then it was asked for all.
+    #[serde(default)]
+    pub kernel_overruns: u64,
     /// Flow logs; zeros if there are none.
     #[serde(default)]
     pub flow_logs: FlowLogs,
@@ -208,6 +211,7 @@ impl Counters {
             total,
             program_bytes,
             flow_logs,
+            kernel_overruns,
         } = snapshot;
         let reasons = |punts: bool| {
             let of = Reason::ALL.iter().filter(|r| r.is_punt() == punts);
@@ -239,6 +243,7 @@ impl Counters {
                 vnet: flow_log(flow_logs.vnet),
                 missed: flow_logs.missed,
             },
+            kernel_overruns: *kernel_overruns,
         }
     }
 }
@@ -306,6 +311,8 @@ pub struct Flows {
     pub flows: Vec<Flow>,
     /// There are more than were asked for.
     pub more: bool,
+    /// Every worker has answered in time; else there may be more, too.
+    pub complete: bool,
 }
 
 /// A flow record.
@@ -439,6 +446,7 @@ mod tests {
             (&value["flowLogs"]["nsg"]["written"], &value["flowLogs"]["nsg"]["lost"]),
             (&9.into(), &3.into())
         );
+        assert_eq!(value["kernelOverruns"], 5);
         let ended = counters.dropped.values().chain(counters.punted.values()).sum::<u64>();
         assert_eq!(counters.packets, counters.forwarded + ended);
     }

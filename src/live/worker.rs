@@ -5,6 +5,7 @@
 //! sees one program from its first packet to its last. It works as long as there is something, then sleeps until a
 //! device, another worker or an order wakes it.
 
+use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,6 @@ use super::capture::{Offered, Tap};
 use super::count::{Counts, PortCounts, VnetCounts};
 use super::egress::Egress;
 use super::flow_logs::{Listener, Teller};
-use super::handle::{FlowFacts, FlowsWanted};
 use super::handover::HandOver;
 use super::list::Listing;
 use super::neighbours::Neighbours;
@@ -74,7 +74,7 @@ pub(super) enum Order {
     /// The device of this port is up or down, and has this MAC address.
     Device(usize, bool, [u8; 6]),
     /// Say which flow records there are.
-    Flows(FlowsWanted, Sender<Vec<FlowFacts>>),
+    Flows(Listing),
     /// Offer packets to who captures, from now on until that one has enough.
     Capture(Tap),
     /// Take what has been received, send what is to be sent, and end.
@@ -122,7 +122,7 @@ pub(super) struct Worker {
     inputs: Vec<Input>,
     sorted: Vec<Vec<Input>>,
     egress: Egress,
-    listing: Option<Listing>,
+    listings: VecDeque<Listing>,
     /// What is told to who writes flow logs, if anybody does.
     teller: Option<Teller>,
     /// Captures that are on: hardly ever one.
@@ -175,7 +175,7 @@ impl Worker {
             frames: Frames::default(),
             inputs: Vec::new(),
             egress: Egress::new(with.neighbours),
-            listing: None,
+            listings: VecDeque::new(),
             teller: with.flow_logs.map(Teller::new),
             taps: Vec::new(),
             counts: Counts { reasons: vec![0; Reason::ALL.len()], ..Counts::default() },
@@ -216,7 +216,7 @@ impl Worker {
                     break;
                 }
                 std::thread::yield_now();
-            } else if did == 0 && self.listing.is_none() {
+            } else if did == 0 && self.listings.is_empty() {
                 self.sleep(now, end);
             }
             if self.unpublished && end >= self.publish_at {
@@ -513,7 +513,7 @@ impl Worker {
                         port.set_device(up, mac);
                     }
                 }
-                Order::Flows(wanted, answer) => self.listing = Some(Listing::new(wanted, answer)),
+                Order::Flows(listing) => self.listings.push_back(listing),
                 Order::Capture(tap) => self.taps.push(tap),
                 Order::Stop => self.stop_at = Some(begin + DRAIN),
             }
@@ -549,12 +549,12 @@ impl Worker {
         }
     }
 
-    /// Goes on with a list of flow records, if somebody has asked for one.
+    /// Goes on with the first list of flow records, if somebody has asked for one.
     fn list_flows(&mut self, now: Nanos) {
-        if let Some(listing) = &mut self.listing
+        if let Some(listing) = self.listings.front_mut()
             && listing.go_on(&self.shard.flows, &self.news.program, now)
         {
-            self.listing = None;
+            self.listings.pop_front();
         }
     }
 
