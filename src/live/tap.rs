@@ -4,10 +4,11 @@
 //! has the port's address. What the kernel sends besides tunnels and what is to be routed (its multicast, mostly) is left
 //! alone and counted.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::{io, str};
 
 use tracing::{info, warn};
@@ -61,22 +62,28 @@ impl Held {
     }
 
     /// The end that a worker has, for frames of up to so many bytes.
-    pub fn end(&self, name: &str, longest: usize, ours: &Ours) -> io::Result<End> {
-        let lost = File::open(format!("/sys/class/net/{name}/statistics/tx_dropped")).ok();
+    pub fn end(&self, name: &str, index: u32, longest: usize, ours: &Ours) -> io::Result<End> {
+        let lost = about(name, index).and_then(|about| File::open(about.join("statistics/tx_dropped")).ok());
         let mut end = End { tap: self.end.another(longest)?, ours: ours.clone(), lost, before: 0 };
         end.before = end.dropped();
         Ok(end)
     }
 }
 
-/// False if the device is there and is something else than a TAP.
-pub(super) fn may_be_tap(device: &str) -> bool {
-    let about = format!("/sys/class/net/{device}");
-    let flags = std::fs::read_to_string(format!("{about}/tun_flags"));
-    let tap = flags.is_ok_and(|flags| {
-        u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).is_ok_and(|flags| flags & 2 != 0)
-    });
-    tap || !std::path::Path::new(&about).exists()
+/// Where sysfs tells of a device, if it does: it may be that of another network namespace.
+fn about(name: &str, index: u32) -> Option<PathBuf> {
+    let about = Path::new("/sys/class/net").join(name);
+    let said = fs::read_to_string(about.join("ifindex")).ok()?;
+    (said.trim().parse() == Ok(index)).then_some(about)
+}
+
+/// False if a device is known to be something else than a TAP.
+pub(super) fn may_be_tap(name: &str, index: u32) -> bool {
+    const TAP: u32 = 2;
+    let Some(about) = about(name, index) else { return true };
+    let flags = fs::read_to_string(about.join("tun_flags")).unwrap_or_default();
+    let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16);
+    flags.is_ok_and(|flags| flags & TAP != 0)
 }
 
 /// The MAC address of Clearway's end: made of the port's address, so that it is the same after a restart, and not that of
@@ -154,7 +161,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::sys::bpf::tests::{WIRE, Wire, ethernet, ip, ipv4, own_namespace};
+    use crate::sys::bpf::tests::{WIRE, Wire, ethernet, has_taps, ip, ipv4, own_namespace};
     use crate::sys::poll;
 
     const OURS: [u8; 6] = [2, 0, 198, 51, 100, 2];
@@ -168,7 +175,7 @@ mod tests {
 
     #[test]
     fn the_device_that_is_wanted_is_held_and_no_other() {
-        if !own_namespace() || !std::path::Path::new("/dev/net/tun").exists() {
+        if !own_namespace() || !has_taps() {
             return;
         }
         let is_there = |name| index_of(name).ok();
@@ -197,7 +204,7 @@ mod tests {
 
     #[test]
     fn what_is_ours_comes_who_asks_is_answered_and_the_rest_is_counted() {
-        if !own_namespace() || !std::path::Path::new("/dev/net/tun").exists() {
+        if !own_namespace() || !has_taps() {
             return;
         }
         _ = std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
@@ -205,7 +212,8 @@ mod tests {
         Held::keep(&mut held, Some(("t0", 1600))).unwrap();
         let address = [198, 51, 100, 2].into();
         let ours = Ours { address: IpAddr::V4(address), plain: false, local: Vec::new() };
-        let mut end = held.as_ref().unwrap().end("t0", 1622, &ours).unwrap();
+        let index = index_of("t0").unwrap();
+        let mut end = held.as_ref().unwrap().end("t0", index, 1622, &ours).unwrap();
         let kernel = Wire::new("t0");
         let sender = [2, 0, 0, 0, 0, 9];
         let frame =

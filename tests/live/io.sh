@@ -92,6 +92,19 @@ check "tap: TCP to the kernel" tcp web 192.0.2.80 80
 check "tap: whole packets" on web ping -c 2 -i 0.1 -W 2 -M do -s 1372 192.0.2.80
 rate web 192.0.2.80
 
+# What finds no room while nobody reads is counted; newer kernels hold it back instead.
+kill -STOP $APPLIANCE
+on cw python3 -c "
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('203.0.113.1', 0))
+for n in range(3000): s.sendto(b'x', ('10.1.0.4', 9))"
+kill -CONT $APPLIANCE
+dropped=$(on cw cat /sys/class/net/$tap/statistics/tx_dropped)
+lost() { [ "$(ask counters --json | python3 -c "
+import json, sys
+print([p['lost']['ring-full'] for p in json.load(sys.stdin)['ports'] if p['name'] == 'internet'][0])")" = "$dropped" ]; }
+check "tap: $dropped frames that found no room are counted" wait_for 5 lost
+
 cp "$WORK/config.yaml" "$WORK/other.yaml"
 refused "a second clearway at the same device" "tapi cannot be had as a TAP device: another program has its other end"
 
