@@ -82,6 +82,11 @@ fn faults_do_what_they_are_said_to_do() {
 }
 
 #[test]
+fn pnet_and_taps_carry_what_the_others_do() {
+    run("io.sh");
+}
+
+#[test]
 fn captures_have_what_was_asked_for_with_its_verdicts() {
     run("capture.sh");
 }

@@ -95,7 +95,7 @@ fn no_device(port: &str, device: &str, devices: &Devices) -> String {
 fn no_tap(port: &Port, device: &str, devices: &Devices) -> Vec<String> {
     let (name, address) = (&port.name, port.address);
     let mut sentences = Vec::new();
-    if devices.by_name.contains_key(device) && !may_be_tap(device) {
+    if devices.by_name.get(device).is_some_and(|found| !may_be_tap(device, found.index)) {
         sentences.push(format!(
             "port '{name}': {device} is no TAP device; io: tap makes one, or takes one that ip tuntap has made"
         ));

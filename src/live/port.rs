@@ -347,7 +347,7 @@ fn open_pnet(opening: &Opening<'_>) -> io::Result<PnetSocket> {
 
 fn open_tap(opening: &Opening<'_>) -> io::Result<End> {
     let held = opening.held.ok_or_else(|| io::Error::other("it is not held"))?;
-    held.end(opening.name, opening.mtu + LINK, opening.ours)
+    held.end(opening.name, opening.device, opening.mtu + LINK, opening.ours)
 }
 
 fn open_xdp(opening: &Opening<'_>) -> io::Result<Vec<XdpSocket>> {
