@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crossbeam_channel::{never, select, tick};
+use crossbeam_channel::{never, select_biased, tick};
 use tracing::{error, info};
 
 use super::args::RunArgs;
 use super::terminal::Terminal;
 use super::{Exit, Refused, load};
 use crate::live::handle::Handle;
-use crate::live::service::{self, LogFormat, Signal, Signals};
+use crate::live::service::{self, LogFormat, Signals};
 use crate::live::{Appliance, Settings, control, http};
 
 /// How often devices and workers are looked after, besides when the kernel says that something has changed.
@@ -87,12 +87,10 @@ fn wait(args: &RunArgs, appliance: &Arc<Appliance>, signals: &Signals) -> Result
     let watchdog = service::watchdog().map_or_else(never, tick);
     let mut watched = args.watch.then(|| Watched::new(&args.config));
     loop {
-        select! {
-            recv(signals.received()) -> signal => match signal {
-                Ok(Signal::Reload) => reload(appliance),
-                Ok(Signal::Stop) | Err(_) => return Ok(()),
-            },
-            recv(appliance.devices_changed()) -> _ => appliance.look_after()?,
+        // In this order, so that a stop is never behind others. Each of those before the last comes now and then only.
+        select_biased! {
+            recv(signals.stop()) -> _ => return Ok(()),
+            recv(signals.reload()) -> _ => reload(appliance),
             recv(rounds) -> _ => {
                 appliance.look_after()?;
                 if watched.as_mut().is_some_and(Watched::changed) {
@@ -105,6 +103,7 @@ fn wait(args: &RunArgs, appliance: &Arc<Appliance>, signals: &Signals) -> Result
                     service::kick();
                 }
             }
+            recv(appliance.devices_changed()) -> _ => appliance.look_after()?,
         }
     }
 }
