@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{never, select_biased, tick};
@@ -46,7 +47,7 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
         args.config.display()
     );
     service::ready(&status(&appliance));
-    let ended = wait(args, &appliance, &signals);
+    let ended = reloads(args, &appliance, &signals).and_then(|reloads| wait(&reloads, &appliance, &signals));
     service::stopping();
     drop((socket, server));
     let drained = appliance.stop();
@@ -81,26 +82,25 @@ fn status(appliance: &Appliance) -> String {
     )
 }
 
-/// Does what signals, devices and files ask for.
-fn wait(args: &RunArgs, appliance: &Arc<Appliance>, signals: &Signals) -> Result<(), String> {
+/// Looks after devices and workers until a signal says stop. Nothing here takes long, so that the watchdog is kicked in
+/// time: reloads have a thread of their own.
+fn wait(reloads: &JoinHandle<()>, appliance: &Appliance, signals: &Signals) -> Result<(), String> {
     let rounds = tick(ROUND);
     let watchdog = service::watchdog().map_or_else(never, tick);
-    let mut watched = args.watch.then(|| Watched::new(&args.config));
     loop {
-        // In this order, so that a stop is never behind others. Each of those before the last comes now and then only.
+        // In this order, so that a stop is never behind others. The ticks come now and then only.
         select_biased! {
             recv(signals.stop()) -> _ => return Ok(()),
-            recv(signals.reload()) -> _ => reload(appliance),
-            recv(rounds) -> _ => {
-                appliance.look_after()?;
-                if watched.as_mut().is_some_and(Watched::changed) {
-                    reload(appliance);
-                }
-            }
             recv(watchdog) -> _ => {
                 // A worker that stands still is not kicked for.
                 if appliance.is_alive() {
                     service::kick();
+                }
+            }
+            recv(rounds) -> _ => {
+                appliance.look_after()?;
+                if reloads.is_finished() {
+                    return Err("the thread that reloads has ended".to_owned());
                 }
             }
             recv(appliance.devices_changed()) -> _ => appliance.look_after()?,
@@ -108,7 +108,31 @@ fn wait(args: &RunArgs, appliance: &Arc<Appliance>, signals: &Signals) -> Result
     }
 }
 
-fn reload(appliance: &Arc<Appliance>) {
+/// The thread that reloads, one at a time, when a signal or a changed file asks for it.
+fn reloads(args: &RunArgs, appliance: &Arc<Appliance>, signals: &Signals) -> Result<JoinHandle<()>, String> {
+    let (appliance, asked) = (appliance.clone(), signals.reload().clone());
+    let looks = if args.watch { tick(ROUND) } else { never() };
+    let mut watched = Watched::new(&args.config);
+    let work = move || {
+        loop {
+            select_biased! {
+                recv(asked) -> message => match message {
+                    Ok(()) => reload(&appliance),
+                    Err(_) => return,
+                },
+                recv(looks) -> _ => {
+                    if watched.changed() {
+                        reload(&appliance);
+                    }
+                }
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("reloads".to_owned()).spawn(work);
+    thread.map_err(|e| format!("no thread for reloads: {e}"))
+}
+
+fn reload(appliance: &Appliance) {
     service::reloading();
     // What came of it is in the log.
     let _ = appliance.reload();

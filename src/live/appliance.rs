@@ -55,17 +55,20 @@ struct Hand {
     rounds: Arc<AtomicU64>,
 }
 
-/// What only one at a time may change.
+/// What only one at a time may change. It is held for moments: nothing is read, compiled or waited for meanwhile.
 struct Control {
-    model: Model,
-    names: Names,
+    model: Arc<Model>,
     program: Arc<Program>,
     /// Those before it that a worker may still hold: they are freed here, not there.
     former: Vec<Arc<Program>>,
     occupancy: Arc<Occupancy>,
     ports: Ports,
+    /// What was last said of ports that cannot be opened, so that it is said once.
+    failed: Vec<String>,
     reloads: (u64, u64),
     threads: Vec<Option<JoinHandle<()>>>,
+    /// No port is opened any more.
+    stopped: bool,
 }
 
 /// A running appliance.
@@ -75,6 +78,10 @@ pub struct Appliance {
     workers: Vec<Hand>,
     kernel: Kernel,
     devices_changed: Receiver<()>,
+    /// Held for as long as a reload takes, so that there is one at a time; before `control`, if both are.
+    names: Mutex<Names>,
+    /// Held by who asks the workers for flow records, as they make one list at a time.
+    listing: Mutex<()>,
     control: Mutex<Control>,
 }
 
@@ -142,14 +149,25 @@ impl Appliance {
 
         let logs = settings.flow_logs.as_ref();
         let (workers, threads) = start_workers(count, &wakes, &news, &neighbours, logs, begun);
-        let control =
-            Control { model, names, program, former: Vec::new(), occupancy, ports, reloads: (0, 0), threads };
+        let control = Control {
+            model: Arc::new(model),
+            program,
+            former: Vec::new(),
+            occupancy,
+            ports,
+            failed: Vec::new(),
+            reloads: (0, 0),
+            threads,
+            stopped: false,
+        };
         let appliance = Arc::new(Appliance {
             settings,
             begun,
             workers,
             kernel,
             devices_changed,
+            names: Mutex::new(names),
+            listing: Mutex::new(()),
             control: Mutex::new(control),
         });
         let failed = appliance.sync_ports(&mut lock(&appliance.control));
@@ -168,9 +186,7 @@ impl Appliance {
     /// A worker has ended on its own: what it says.
     pub fn look_after(&self) -> Result<(), String> {
         let mut control = lock(&self.control);
-        for sentence in self.sync_ports(&mut control) {
-            warn!("{sentence}");
-        }
+        self.follow_ports(&mut control);
         control.former.retain(|program| Arc::strong_count(program) > 1);
         for (number, thread) in control.threads.iter_mut().enumerate() {
             let Some(ended) = thread.take_if(|t| t.is_finished()) else { continue };
@@ -195,6 +211,7 @@ impl Appliance {
     /// Has the workers take what was received, send what is to be sent, and end; true if all did in time.
     pub fn stop(&self) -> bool {
         let mut control = lock(&self.control);
+        control.stopped = true;
         self.tell_all(|| Order::Stop);
         let until = Instant::now() + STOP;
         let mut all = true;
@@ -216,6 +233,9 @@ impl Appliance {
 
     /// Opens, closes and renews ports as their devices and the configuration have it; what went wrong.
     fn sync_ports(&self, control: &mut Control) -> Vec<String> {
+        if control.stopped {
+            return Vec::new();
+        }
         let (_, devices) = self.kernel.devices().snapshot();
         let mut failed = Vec::new();
         for change in control.ports.changes(&devices, self.workers.len(), &mut failed) {
@@ -227,34 +247,54 @@ impl Appliance {
         failed
     }
 
-    fn try_reload(&self, control: &mut Control) -> Result<Reloaded, Vec<String>> {
+    /// The same, and what went wrong is in the log, once for as long as it is the same.
+    fn follow_ports(&self, control: &mut Control) {
+        let failed = self.sync_ports(control);
+        failed.iter().filter(|sentence| !control.failed.contains(sentence)).for_each(|s| warn!("{s}"));
+        control.failed = failed;
+    }
+
+    /// Reads, compiles and puts in force. Everybody else goes on meanwhile: `control` is taken to look, to swap, and to
+    /// let ports follow.
+    fn try_reload(&self, names: &mut Names) -> Result<Reloaded, Vec<String>> {
         let begin = Instant::now();
         let faults = |faults: Vec<model::Fault>| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
         let model = model::load(&self.settings.configuration).map_err(faults)?;
         check_ports(&model, &self.kernel.devices().snapshot().1)?;
-        let program = Arc::new(recompile(&control.program, &control.model, &model, &mut control.names));
-        let affected = change::affected(&control.program, &program);
-        if control.occupancy.is_too_small(&program) {
-            control.occupancy = Arc::new(control.occupancy.successor(&program));
+        // Only reloads change these, and there is no other now.
+        let (before, mut occupancy, old) = {
+            let control = lock(&self.control);
+            (control.model.clone(), control.occupancy.clone(), control.program.clone())
+        };
+        let program = Arc::new(recompile(&old, &before, &model, names));
+        let affected = change::affected(&old, &program);
+        if occupancy.is_too_small(&program) {
+            occupancy = Arc::new(occupancy.successor(&program));
         }
-        control.ports.want(&model.ports);
-        let mut news = news(&program, &control.occupancy, affected, &control.ports);
+        let (generation, warnings) = (program.generation, model.warnings.len());
         let (done, in_force) = bounded(self.workers.len());
-        news.done = Some(done);
-        let warnings = model.warnings.len();
-        control.former.push(std::mem::replace(&mut control.program, program));
-        control.model = model;
-        self.tell_all(|| Order::Adopt(news.clone()));
-        drop(news);
-        let until = begin + IN_FORCE;
+        let ports = model.ports.clone();
+        {
+            let control = &mut *lock(&self.control);
+            // New ports get their numbers. Ports follow the old configuration until every worker has left its program.
+            control.ports.want(&ports);
+            let mut news = news(&program, &occupancy, affected, &control.ports);
+            news.done = Some(done);
+            control.ports.want(&before.ports);
+            control.former.push(std::mem::replace(&mut control.program, program));
+            control.occupancy = occupancy;
+            control.model = Arc::new(model);
+            self.tell_all(|| Order::Adopt(news.clone()));
+        }
+        let until = Instant::now() + IN_FORCE;
         for _ in &self.workers {
             // A worker that does not answer is seen elsewhere.
             let _ = in_force.recv_deadline(until);
         }
-        for sentence in self.sync_ports(control) {
-            warn!("{sentence}");
-        }
-        Ok(Reloaded { generation: control.program.generation, took: begin.elapsed(), warnings })
+        let mut control = lock(&self.control);
+        control.ports.want(&ports);
+        self.follow_ports(&mut control);
+        Ok(Reloaded { generation, took: begin.elapsed(), warnings })
     }
 }
 
@@ -283,6 +323,7 @@ impl Handle for Appliance {
     }
 
     fn flows(&self, wanted: &FlowsWanted) -> Vec<FlowFacts> {
+        let _one = lock(&self.listing);
         let (answer, answers) = unbounded();
         self.tell_all(|| Order::Flows(wanted.clone(), answer.clone()));
         drop(answer);
@@ -303,15 +344,16 @@ impl Handle for Appliance {
     }
 
     fn reload(&self) -> Result<Reloaded, Vec<String>> {
-        let mut control = lock(&self.control);
-        let result = self.try_reload(&mut control);
+        let mut names = lock(&self.names);
+        let result = self.try_reload(&mut names);
+        let reloads = &mut lock(&self.control).reloads;
         match &result {
             Ok(Reloaded { generation, took, .. }) => {
-                control.reloads.0 += 1;
+                reloads.0 += 1;
                 info!(generation, took_ms = took.as_millis() as u64, "configuration in force");
             }
             Err(sentences) => {
-                control.reloads.1 += 1;
+                reloads.1 += 1;
                 error!(faults = sentences.len(), "configuration refused; the old one stays in force");
                 sentences.iter().for_each(|s| error!("{s}"));
             }
@@ -392,3 +434,6 @@ fn start_workers(
     }
     (hands, threads)
 }
+
+#[cfg(test)]
+mod tests;
