@@ -339,7 +339,7 @@ pub struct RunArgs {
     /// Serve /metrics, /healthz and /readyz there
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
-    /// Reload when a file in the folder of the configuration, or below it, has changed
+    /// Reload when the configuration, or a file that it names, has changed and stays as it is
     #[arg(long)]
     pub watch: bool,
     /// error, warn, info, debug or trace

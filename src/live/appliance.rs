@@ -25,7 +25,7 @@ use super::worker::{Beginning, News, Order, Shared, Worker, lock};
 use crate::compile::names::Names;
 use crate::compile::{Program, compile, recompile};
 use crate::dataplane::{Occupancy, change};
-use crate::model::{self, Model};
+use crate::model::{self, Files, Model};
 use crate::sys::{Wake, cores, pin};
 
 /// How long others wait for an answer of a worker.
@@ -40,6 +40,8 @@ const STOP: Duration = Duration::from_secs(2);
 pub struct Settings {
     /// The configuration, read again on a reload.
     pub configuration: PathBuf,
+    /// The files that it was read from.
+    pub files: Files,
     /// Workers; each has a core of its own if there are so many.
     pub workers: usize,
     /// Who writes flow logs, if anybody does.
@@ -80,6 +82,8 @@ pub struct Appliance {
     devices_changed: Receiver<()>,
     /// Held for as long as a reload takes, so that there is one at a time; before `control`, if both are.
     names: Mutex<Names>,
+    /// The files that were read last, for good or for nothing.
+    files: Mutex<Files>,
     /// Held by who asks the workers for flow records, as they make one list at a time.
     listing: Mutex<()>,
     control: Mutex<Control>,
@@ -160,6 +164,7 @@ impl Appliance {
             threads,
             stopped: false,
         };
+        let files = settings.files.clone();
         let appliance = Arc::new(Appliance {
             settings,
             begun,
@@ -167,6 +172,7 @@ impl Appliance {
             kernel,
             devices_changed,
             names: Mutex::new(names),
+            files: Mutex::new(files),
             listing: Mutex::new(()),
             control: Mutex::new(control),
         });
@@ -200,6 +206,11 @@ impl Appliance {
             return Err(format!("worker {number} stopped: {why}"));
         }
         Ok(())
+    }
+
+    /// The files that the configuration was read from last, also if that was refused.
+    pub fn files_read(&self) -> Files {
+        lock(&self.files).clone()
     }
 
     /// True if every worker has come round since this was last asked: a worker that has nothing to do comes round every
@@ -259,7 +270,10 @@ impl Appliance {
     fn try_reload(&self, names: &mut Names) -> Result<Reloaded, Vec<String>> {
         let begin = Instant::now();
         let faults = |faults: Vec<model::Fault>| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let model = model::load(&self.settings.configuration).map_err(faults)?;
+        let mut files = Files::default();
+        let model = model::load_files(&self.settings.configuration, &mut files);
+        *lock(&self.files) = files;
+        let model = model.map_err(faults)?;
         check_ports(&model, &self.kernel.devices().snapshot().1)?;
         // Only reloads change these, and there is no other now.
         let (before, mut occupancy, old) = {

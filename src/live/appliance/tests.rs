@@ -6,7 +6,7 @@ use std::process::Command;
 use super::*;
 
 fn appliance(configuration: PathBuf) -> Arc<Appliance> {
-    let settings = Settings { configuration, workers: 2, flow_logs: None };
+    let settings = Settings { configuration, files: Files::default(), workers: 2, flow_logs: None };
     Appliance::start(Model::default(), settings).unwrap()
 }
 
