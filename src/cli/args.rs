@@ -48,7 +48,8 @@ Files:
 Exit status:
   0   done; the packet is forwarded; everything is as expected
   1   the answer is no: `explain`: dropped or punted; `replay --expect`: a difference; `bench`: a
-      packet was lost or misjudged; `reload`: refused
+      packet was lost or misjudged; `reload`: refused; `run`: a worker failed, or the machine
+      does not let it run now
   2   unusable input or configuration, with sentences on standard error, nothing half-written";
 
 /// What to do.
@@ -153,8 +154,11 @@ and ends. It needs root, or CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF.
 Example:
   clearway run /etc/clearway/config.yaml --metrics 127.0.0.1:9469
 
-Exit status: 0 stopped by a signal, 1 a worker failed (the log says why; start it anew),
-2 unusable configuration or device.";
+A device that is not there yet is waited for: /readyz and `clearway counters` say that it is
+not ready until every port has its device.
+
+Exit status: 0 stopped by a signal, 1 a worker failed, or the machine does not let it run now (a
+device or address that another has, no privilege): start it anew, 2 unusable configuration.";
 
 const ROUTES: &str = "\
 Azure's columns: source, state, address prefix, next hop type, next hop; Invalid routes with what

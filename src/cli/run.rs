@@ -11,10 +11,12 @@ use tracing::{error, info};
 use super::args::RunArgs;
 use super::terminal::Terminal;
 use super::{Exit, Refused, load_files};
+use crate::live::control::Control;
 use crate::live::handle::Handle;
+use crate::live::http::Server;
 use crate::live::service::{self, LogFormat, Signals};
-use crate::live::{Appliance, Settings, control, http};
-use crate::model::Files;
+use crate::live::{Appliance, NoStart, Settings, control, http};
+use crate::model::{Files, Model};
 
 /// How often devices and workers are looked after, besides when the kernel says that something has changed.
 const ROUND: Duration = Duration::from_millis(500);
@@ -26,20 +28,14 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
     let model = load_files(&args.config, &mut files, terminal)?;
     let format = if args.json_logs() { LogFormat::Json } else { LogFormat::Text };
     service::init_logs(format, &args.log_level)?;
-    let signals = Signals::listen().map_err(|e| format!("signals cannot be received: {e}"))?;
-    // Sockets that others ask are opened first: what is refused there stops nothing that already runs.
-    let metrics = args.metrics.map(|address| {
-        TcpListener::bind(address).map_err(|e| format!("--metrics {address}: cannot listen there: {e}"))
-    });
-    let metrics = metrics.transpose()?;
-    let settings =
-        Settings { configuration: args.config.clone(), files, workers: workers(args), flow_logs: None };
-    let appliance = Appliance::start(model, settings).map_err(Refused)?;
-    let handle: Arc<dyn Handle> = appliance.clone();
-    let socket = args.control.clone().or_else(control::path_to_serve);
-    let socket = socket.map(|path| control::serve(&path, handle.clone())).transpose()?;
-    let server = metrics.map(|listener| http::serve(listener, handle)).transpose();
-    let server = server.map_err(|e| format!("--metrics: {e}"))?;
+    let Running { appliance, signals, socket, server } = match start(args, model, files) {
+        Ok(running) => running,
+        Err(NoStart::Configuration(sentences)) => return Err(Refused(sentences)),
+        Err(NoStart::Machine(sentences)) => {
+            sentences.iter().for_each(|sentence| terminal.error(sentence));
+            return Ok(Exit::No);
+        }
+    };
     info!(
         workers = workers(args),
         took_ms = begun.elapsed().as_millis() as u64,
@@ -66,6 +62,33 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
             Ok(Exit::No)
         }
     }
+}
+
+/// What runs, besides the thread that waits.
+struct Running {
+    appliance: Arc<Appliance>,
+    signals: Signals,
+    socket: Option<Control>,
+    server: Option<Server>,
+}
+
+fn start(args: &RunArgs, model: Model, files: Files) -> Result<Running, NoStart> {
+    let now = |sentence: String| NoStart::Machine(vec![sentence]);
+    let signals = Signals::listen().map_err(|e| now(format!("signals cannot be received: {e}")))?;
+    // Sockets that others ask are opened first: what is refused there stops nothing that already runs.
+    let metrics = args.metrics.map(|address| {
+        TcpListener::bind(address).map_err(|e| now(format!("--metrics {address}: cannot listen there: {e}")))
+    });
+    let metrics = metrics.transpose()?;
+    let settings =
+        Settings { configuration: args.config.clone(), files, workers: workers(args), flow_logs: None };
+    let appliance = Appliance::start(model, settings)?;
+    let handle: Arc<dyn Handle> = appliance.clone();
+    let socket = args.control.clone().or_else(control::path_to_serve);
+    let socket = socket.map(|path| control::serve(&path, handle.clone())).transpose().map_err(now)?;
+    let server = metrics.map(|listener| http::serve(listener, handle)).transpose();
+    let server = server.map_err(|e| now(format!("--metrics: {e}")))?;
+    Ok(Running { appliance, signals, socket, server })
 }
 
 /// Workers: as asked for; else one for each core but one, which is left to the kernel.

@@ -25,7 +25,7 @@ use super::worker::{Beginning, News, Order, Shared, Worker, lock};
 use crate::compile::names::Names;
 use crate::compile::{Program, compile, recompile};
 use crate::dataplane::{Occupancy, change};
-use crate::model::{self, Files, Model};
+use crate::model::{self, Files, Model, Port};
 use crate::sys::{Wake, cores, pin};
 
 /// How long others wait for an answer of a worker.
@@ -97,14 +97,31 @@ fn no_device(port: &str, device: &str, devices: &Devices) -> String {
     format!("port '{port}': there is no network device '{device}' here; there is {known}")
 }
 
-/// Checks what only matters when live: every port has a device that is there.
-fn check_ports(model: &Model, devices: &Devices) -> Result<(), Vec<String>> {
+/// Why an appliance does not start.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NoStart {
+    /// The configuration is at fault: it is the same the next time.
+    Configuration(Vec<String>),
+    /// The machine is, as it is now: the next time it may be otherwise.
+    Machine(Vec<String>),
+}
+
+/// Checks what only matters when live: every port has a device, which is there, or of which `may_come` says that it may
+/// still come.
+fn check_ports(
+    model: &Model,
+    devices: &Devices,
+    may_come: impl Fn(&Port) -> bool,
+) -> Result<(), Vec<String>> {
     let mut sentences = Vec::new();
     for port in &model.ports {
         match &port.device {
             None => sentences
                 .push(format!("port '{}' has no device; to run live, say which: device: eth1", port.name)),
             Some(device) => match devices.by_name.get(device) {
+                None if may_come(port) => {
+                    warn!("{}; the port is opened when it comes", no_device(&port.name, device, devices))
+                }
                 None => sentences.push(no_device(&port.name, device, devices)),
                 Some(found) if found.mtu < port.mtu => warn!(
                     "port '{}': mtu {} is more than {device} carries ({}); larger packets will not leave",
@@ -118,17 +135,18 @@ fn check_ports(model: &Model, devices: &Devices) -> Result<(), Vec<String>> {
 }
 
 impl Appliance {
-    /// Compiles the configuration, opens the devices and starts the workers.
+    /// Compiles the configuration, opens the devices and starts the workers. A device that is not there is opened when it
+    /// comes, as one that has gone is: at boot some are late.
     ///
     /// # Errors
-    /// Sentences that say why it cannot run here.
-    pub fn start(model: Model, settings: Settings) -> Result<Arc<Appliance>, Vec<String>> {
+    /// Sentences that say why it cannot run here, and whose fault that is.
+    pub fn start(model: Model, settings: Settings) -> Result<Arc<Appliance>, NoStart> {
         let begun = Instant::now();
         let count = settings.workers.clamp(1, 64);
         let wakes: Vec<Wake> = (0..count)
             .map(|_| Wake::new())
             .collect::<Result<_, _>>()
-            .map_err(|e| vec![format!("no event descriptor: {e}")])?;
+            .map_err(|e| NoStart::Machine(vec![format!("no event descriptor: {e}")]))?;
         let (neighbours, asked) = Neighbours::new();
         let (say, devices_changed) = bounded(1);
         let to_wake = wakes.clone();
@@ -137,10 +155,11 @@ impl Appliance {
             let _ = say.try_send(());
             to_wake.iter().for_each(|w| w.wake());
         });
+        let no_netlink = |e| format!("the kernel does not tell of its devices (netlink): {e}");
         let kernel = kernel::start(neighbours.clone(), asked, changed)
-            .map_err(|e| vec![format!("the kernel does not tell of its devices (netlink): {e}")])?;
+            .map_err(|e| NoStart::Machine(vec![no_netlink(e)]))?;
         let (_, devices) = kernel.devices().snapshot();
-        check_ports(&model, &devices)?;
+        check_ports(&model, &devices, |_| true).map_err(NoStart::Configuration)?;
 
         let mut names = Names::default();
         let program = Arc::new(compile(&model, &mut names));
@@ -177,7 +196,7 @@ impl Appliance {
             control: Mutex::new(control),
         });
         let failed = appliance.sync_ports(&mut lock(&appliance.control));
-        if failed.is_empty() { Ok(appliance) } else { Err(failed) }
+        if failed.is_empty() { Ok(appliance) } else { Err(NoStart::Machine(failed)) }
     }
 
     /// Something comes out of here when devices, their addresses or neighbours have changed.
@@ -274,12 +293,15 @@ impl Appliance {
         let model = model::load_files(&self.settings.configuration, &mut files);
         *lock(&self.files) = files;
         let model = model.map_err(faults)?;
-        check_ports(&model, &self.kernel.devices().snapshot().1)?;
         // Only reloads change these, and there is no other now.
         let (before, mut occupancy, old) = {
             let control = lock(&self.control);
             (control.model.clone(), control.occupancy.clone(), control.program.clone())
         };
+        // A device that the port has already may be away; one that a change names is more likely misspelt.
+        let has_it =
+            |port: &Port| before.ports.iter().any(|p| p.name == port.name && p.device == port.device);
+        check_ports(&model, &self.kernel.devices().snapshot().1, has_it)?;
         let program = Arc::new(recompile(&old, &before, &model, names));
         let affected = change::affected(&old, &program);
         if occupancy.is_too_small(&program) {

@@ -32,4 +32,4 @@ pub mod report;
 pub mod service;
 mod worker;
 
-pub use appliance::{Appliance, Settings};
+pub use appliance::{Appliance, NoStart, Settings};
