@@ -247,8 +247,7 @@ fn connection(stream: UnixStream, handle: &dyn Handle, captures: &Captures) {
         let (reply, last) = match line(&mut stream, &mut read, REQUEST) {
             Ok(Some(line)) => match serde_json::from_slice(&line) {
                 Ok(Request::Capture(request)) => match captures.stream(&request, handle, &mut stream) {
-                    // With the appliance ends the connection, too.
-                    Ok(last) => (last, captures.are_ended()),
+                    Ok(last) => (last, false),
                     Err(_) => break,
                 },
                 Ok(request) => (reply(request, handle), false),
@@ -264,7 +263,8 @@ fn connection(stream: UnixStream, handle: &dyn Handle, captures: &Captures) {
         if written.is_err() {
             break;
         }
-        if last {
+        // With the appliance ends the connection, too, whoever keeps asking.
+        if last || captures.are_ended() {
             stream.finish(Duration::from_millis(250));
             break;
         }

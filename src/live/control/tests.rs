@@ -144,6 +144,36 @@ fn the_socket_is_its_owners_and_goes_with_it() {
 }
 
 #[test]
+fn who_keeps_asking_does_not_keep_the_socket() {
+    let Served { control, folder: _folder, .. } = served(Fake::default());
+    let mut stream = UnixStream::connect(control.path()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut replies = BufReader::new(stream.try_clone().unwrap());
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let asker = thread::spawn(move || {
+        let mut reply = String::new();
+        let mut asked = 0_u64;
+        while stream.write_all(b"{\"command\":\"ready\"}\n").is_ok()
+            && matches!(replies.read_line(&mut reply), Ok(n) if n > 0)
+        {
+            asked += 1;
+            let _ = begun.send(());
+            reply.clear();
+        }
+        asked
+    });
+    has_begun.recv().unwrap();
+    // Another says nothing at all, for longer than anybody waits for him.
+    let silent = UnixStream::connect(control.path()).unwrap();
+    let began = Instant::now();
+    drop(control);
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    // He hears no more, after the request that was being answered.
+    assert!(asker.join().unwrap() > 0);
+    drop(silent);
+}
+
+#[test]
 fn a_living_socket_is_refused_and_a_dead_one_replaced() {
     let Served { control, folder, .. } = served(Fake::default());
     let path = control.path().to_owned();
