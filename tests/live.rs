@@ -57,6 +57,11 @@ fn devices_come_and_go() {
 }
 
 #[test]
+fn ports_change_without_a_gap() {
+    run("reopen.sh");
+}
+
+#[test]
 fn reloads_lose_nothing_and_mix_nothing() {
     run("reload.sh");
 }
@@ -74,6 +79,11 @@ fn ipv6_goes_inside_and_outside() {
 #[test]
 fn faults_do_what_they_are_said_to_do() {
     run("faults.sh");
+}
+
+#[test]
+fn pnet_and_taps_carry_what_the_others_do() {
+    run("io.sh");
 }
 
 #[test]

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!  rate flood DEVICE DESTINATION-MAC SECONDS FLOWS [FRAMES-PER-SECOND]
-//!  rate forward IN OUT SECONDS af_packet|af_xdp
+//!  rate forward IN OUT SECONDS af_packet|af_xdp|pnet|tap
 //!  rate latency OUT IN DESTINATION-MAC SECONDS FRAMES-PER-SECOND
 //! ```
 //!
 //! `flood` sends frames as the host 198.51.100.11 does to the port 198.51.100.2 under key 0xa01: 64 bytes inside, UDP from
 //! 10.1.0.4 to 192.168.9.1, from as many ports as there are to be flows. `forward` reads frames of one device, swaps their
-//! MAC addresses, and writes them to another, with the same rings as the appliance: what the machine can do at most.
+//! MAC addresses, and writes them to another, with the same sockets as the appliance: what the machine can do at most.
 //! `latency` floods one device and says how long frames took until they came back by the other, in microseconds: median,
 //! 99th and 99.9th percentile, and how many of those sent came.
 
@@ -17,9 +17,10 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clearway::live::pnet::PnetSocket;
 use clearway::sys::bpf::{Attached, Ours, attach_ingress, load_filter};
 use clearway::sys::xdp::XdpSocket;
-use clearway::sys::{Filter, Frames, PacketOptions, PacketSocket, index_of, poll};
+use clearway::sys::{Filter, Frames, PacketOptions, PacketSocket, Tap, index_of, poll, set_up};
 use clearway::wire::build::{Transport, gre_frame, ip_packet};
 
 fn main() -> ExitCode {
@@ -91,15 +92,22 @@ fn flood(device: &str, mac: &str, seconds: &str, flows: &str, rate: &str) -> Res
     Ok((sent - socket.pending() as u64).to_string())
 }
 
-/// A device's frames, by either kind of socket.
+/// A device's frames, by any kind of socket.
 enum Socket {
     Packet(PacketSocket),
     Xdp(Box<XdpSocket>),
+    Pnet(PnetSocket),
+    Tap(Tap),
 }
 
 impl Socket {
     /// As the appliance opens it: the kernel's stack does not see what is ours.
     fn open(device: &str, io: &str, ours: &Ours) -> Result<(Socket, Option<Attached>), Error> {
+        if io == "tap" {
+            let end = Tap::open(device)?.another(1622)?;
+            set_up(device)?;
+            return Ok((Socket::Tap(end), None));
+        }
         let index = index_of(device)?;
         if io == "af_xdp" {
             let sockets = XdpSocket::open(index, 1, 1622, ours)?;
@@ -107,14 +115,21 @@ impl Socket {
             return Ok((Socket::Xdp(Box::new(first)), None));
         }
         let program = load_filter(ours)?;
-        let options = PacketOptions { filter: Filter::Program(program.as_fd()), ..PacketOptions::new(1600) };
+        let filter = Filter::Program(program.as_fd());
+        if io == "pnet" {
+            let socket = PnetSocket::open(device, index, [0; 6], 1622, filter, 16 << 20)?;
+            return Ok((Socket::Pnet(socket), Some(attach_ingress(index, ours)?)));
+        }
+        let options = PacketOptions { filter, ..PacketOptions::new(1600) };
         Ok((Socket::Packet(PacketSocket::open(index, &options)?), Some(attach_ingress(index, ours)?)))
     }
 
-    fn receive(&mut self, frames: &mut Frames) -> usize {
+    fn receive(&mut self, frames: &mut Frames) {
         match self {
-            Socket::Packet(socket) => socket.receive(frames, BURST),
-            Socket::Xdp(socket) => socket.receive(frames, BURST),
+            Socket::Packet(socket) => _ = socket.receive(frames, BURST),
+            Socket::Xdp(socket) => _ = socket.receive(frames, BURST),
+            Socket::Pnet(socket) => socket.receive(frames, BURST),
+            Socket::Tap(end) => end.receive(frames, BURST),
         }
     }
 
@@ -122,6 +137,8 @@ impl Socket {
         match self {
             Socket::Packet(socket) => socket.send(frame),
             Socket::Xdp(socket) => socket.send(frame),
+            Socket::Pnet(socket) => socket.send(frame),
+            Socket::Tap(end) => end.send(frame),
         }
     }
 
@@ -129,6 +146,7 @@ impl Socket {
         Ok(match self {
             Socket::Packet(socket) => socket.flush()?,
             Socket::Xdp(socket) => socket.flush()?,
+            Socket::Pnet(_) | Socket::Tap(_) => true,
         })
     }
 
@@ -136,6 +154,8 @@ impl Socket {
         let descriptor = match self {
             Socket::Packet(socket) => socket.as_fd(),
             Socket::Xdp(socket) => socket.as_fd(),
+            Socket::Pnet(socket) => socket.as_fd(),
+            Socket::Tap(end) => end.as_fd(),
         };
         poll(&[descriptor], Some(Duration::from_millis(10)))?;
         Ok(())
@@ -151,7 +171,8 @@ fn forward(from: &str, to: &str, seconds: &str, io: &str) -> Result<String, Erro
     let (mut frames, mut count) = (Frames::default(), 0_u64);
     while Instant::now() < until {
         frames.clear();
-        if input.receive(&mut frames) == 0 {
+        input.receive(&mut frames);
+        if frames.list.is_empty() {
             output.flush()?;
             input.wait()?;
             continue;
@@ -160,7 +181,7 @@ fn forward(from: &str, to: &str, seconds: &str, io: &str) -> Result<String, Erro
             let frame = &mut frames.bytes[got.start as usize..got.end as usize];
             let (destination, source) = frame.split_at_mut(6);
             destination.swap_with_slice(&mut source[..6]);
-            while !output.send(frame) {
+            while !output.send(frame) && Instant::now() < until {
                 output.flush()?;
             }
             count += 1;

@@ -50,7 +50,8 @@ Files:
 Exit status:
   0   done; the packet is forwarded; everything is as expected
   1   the answer is no: `explain`: dropped or punted; `replay --expect`: a difference; `bench`: a
-      packet was lost or misjudged; `reload`: refused
+      packet was lost or misjudged; `reload`: refused; `run`: a worker failed, or the machine
+      does not let it run now
   2   unusable input or configuration, with sentences on standard error, nothing half-written";
 
 /// What to do.
@@ -161,8 +162,11 @@ Example:
   clearway run /etc/clearway/config.yaml --metrics 127.0.0.1:9469
   clearway run config.yaml --nsg-flow-logs /var/log/clearway --flow-logs-limit 20G
 
-Exit status: 0 stopped by a signal, 1 a worker failed (the log says why; start it anew),
-2 unusable configuration or device.";
+A device that is not there yet is waited for: /readyz and `clearway counters` say that it is
+not ready until every port has its device.
+
+Exit status: 0 stopped by a signal, 1 a worker failed, or the machine does not let it run now (a
+device or address that another has, no privilege): start it anew, 2 unusable configuration.";
 
 const ROUTES: &str = "\
 Azure's columns: source, state, address prefix, next hop type, next hop; Invalid routes with what
@@ -349,7 +353,7 @@ pub struct RunArgs {
     pub metrics: Option<SocketAddr>,
     #[command(flatten)]
     pub flow_logs: FlowLogArgs,
-    /// Reload when a file in the folder of the configuration, or below it, has changed
+    /// Reload when the configuration, or a file that it names, has changed and stays as it is
     #[arg(long)]
     pub watch: bool,
     /// error, warn, info, debug or trace

@@ -31,12 +31,12 @@ pub fn run(args: &CaptureArgs, terminal: &mut Terminal) -> Result<Exit, Refused>
     let end = conversation.ender()?;
     let tell = stopped.clone();
     thread::spawn(move || {
-        if signals.received().recv().is_ok() {
+        if signals.wait() {
             tell.store(true, Ordering::Release);
             end();
         }
         // Who writes may stand still, because nobody reads: then the second signal ends it.
-        if signals.received().recv().is_ok() {
+        if signals.wait() {
             std::process::exit(130);
         }
     });

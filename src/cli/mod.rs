@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use args::Command;
 use terminal::Terminal;
 
-use crate::model::{self, Fault, Model};
+use crate::model::{self, Fault, Files, Model};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,12 @@ pub fn run() -> ExitCode {
 
 /// Reads a configuration; its faults and warnings go to standard error.
 fn load(path: &Path, terminal: &mut Terminal) -> Result<Model, Refused> {
-    let loaded = model::load(path);
+    load_files(path, &mut Files::default(), terminal)
+}
+
+/// The same, and which files were read.
+fn load_files(path: &Path, files: &mut Files, terminal: &mut Terminal) -> Result<Model, Refused> {
+    let loaded = model::load_files(path, files);
     let faults = loaded.as_ref().map_or_else(Vec::as_slice, |m| &m.warnings);
     tell(faults, terminal);
     loaded.map_err(|faults| Refused(vec![refusal(path, &faults)]))

@@ -65,9 +65,12 @@ pub fn flows(args: &FlowsArgs, terminal: &mut Terminal) -> Result<Exit, Refused>
     }
     if flows.flows.is_empty() {
         terminal.line("no flow record");
-        return Ok(Exit::Done);
+    } else {
+        terminal.print(flows_table(&flows, terminal.style));
     }
-    terminal.print(flows_table(&flows, terminal.style));
+    if !flows.complete {
+        terminal.line("and perhaps more: a worker had too much to do to say which it holds");
+    }
     if flows.more {
         terminal
             .line(format_args!("and more; --limit lists as many as you say, up to {}", control::MOST_FLOWS));
@@ -140,6 +143,14 @@ fn print_counters(counters: &Counters, terminal: &mut Terminal) {
         terminal.line("");
     }
     terminal.print(workers(counters, terminal.style));
+    if counters.kernel_overruns > 0 {
+        terminal.line("");
+        terminal.line(format_args!(
+            "the kernel told more of devices, routes and neighbours than could be read, {} times; \
+             each time it was asked for everything",
+            counters.kernel_overruns
+        ));
+    }
 }
 
 fn packets(counters: &Counters, style: Style) -> Table {
@@ -179,6 +190,7 @@ fn ports(counters: &Counters, style: Style) -> Table {
         let causes = [
             ("ring-full", lost.ring_full),
             ("send-full", lost.send_full),
+            ("too-long", lost.too_long),
             ("device-down", lost.device_down),
             ("no-neighbour", lost.no_neighbour),
         ];

@@ -27,6 +27,9 @@ const GAP: u16 = 3;
 /// How far readings lie apart.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// How long a reading is waited for: no key is heard meanwhile.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Shows rates until the user has seen enough, or once.
 pub fn run(args: &TopArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
     let path = args.at.path();
@@ -56,7 +59,7 @@ pub fn run(args: &TopArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
 }
 
 fn read(path: &Path) -> Result<Counters, Refused> {
-    match control::ask(path, &Request::Counters)? {
+    match control::ask_within(path, &Request::Counters, PATIENCE)? {
         Reply::Counters(counters) => Ok(*counters),
         _ => Err(astray()),
     }

@@ -16,9 +16,10 @@ use tracing::{error, info, warn};
 use super::capture::{self, CaptureWanted, Capturing};
 use super::count::Counts;
 use super::flow_logs::Listener;
-use super::handle::{FlowFacts, FlowsWanted, Handle, Reloaded, Snapshot};
+use super::handle::{FlowsFound, FlowsWanted, Handle, Reloaded, Snapshot};
 use super::handover;
 use super::kernel::{self, Devices, Kernel};
+use super::list::{Chosen, Listing};
 use super::neighbours::Neighbours;
 use super::ports::Ports;
 use super::tap::may_be_tap;
@@ -26,13 +27,15 @@ use super::worker::{Beginning, News, Order, Shared, Worker, lock};
 use crate::compile::names::Names;
 use crate::compile::{Program, compile, recompile};
 use crate::dataplane::{Occupancy, change};
-use crate::model::{self, Io, Model, Port};
+use crate::model::{self, Files, Io, Model, Port};
 use crate::sys::{Wake, cores, pin};
 
 /// How long others wait for an answer of a worker.
 const ANSWER: Duration = Duration::from_secs(2);
 /// How long workers may take to put a program in force.
 const IN_FORCE: Duration = Duration::from_secs(10);
+/// How long a port that is opened anew waits until it is closed; after that it is tried again with the next round.
+const CLOSING: Duration = Duration::from_millis(200);
 /// How long workers may take to stop.
 const STOP: Duration = Duration::from_secs(2);
 
@@ -41,6 +44,8 @@ const STOP: Duration = Duration::from_secs(2);
 pub struct Settings {
     /// The configuration, read again on a reload.
     pub configuration: PathBuf,
+    /// The files that it was read from.
+    pub files: Files,
     /// Workers; each has a core of its own if there are so many.
     pub workers: usize,
     /// Who writes flow logs, if anybody does.
@@ -56,17 +61,20 @@ struct Hand {
     rounds: Arc<AtomicU64>,
 }
 
-/// What only one at a time may change.
+/// What only one at a time may change. It is held for moments: nothing is read, compiled or waited for meanwhile.
 struct Control {
-    model: Model,
-    names: Names,
+    model: Arc<Model>,
     program: Arc<Program>,
     /// Those before it that a worker may still hold: they are freed here, not there.
     former: Vec<Arc<Program>>,
     occupancy: Arc<Occupancy>,
     ports: Ports,
+    /// What was last said of ports that cannot be opened, so that it is said once.
+    failed: Vec<String>,
     reloads: (u64, u64),
     threads: Vec<Option<JoinHandle<()>>>,
+    /// No port is opened any more.
+    stopped: bool,
 }
 
 /// A running appliance.
@@ -76,6 +84,10 @@ pub struct Appliance {
     workers: Vec<Hand>,
     kernel: Kernel,
     devices_changed: Receiver<()>,
+    /// Held for as long as a reload takes, so that there is one at a time; before `control`, if both are.
+    names: Mutex<Names>,
+    /// The files that were read last, for good or for nothing.
+    files: Mutex<Files>,
     control: Mutex<Control>,
 }
 
@@ -92,7 +104,7 @@ fn no_device(port: &str, device: &str, devices: &Devices) -> String {
 fn no_tap(port: &Port, device: &str, devices: &Devices) -> Vec<String> {
     let (name, address) = (&port.name, port.address);
     let mut sentences = Vec::new();
-    if devices.by_name.contains_key(device) && !may_be_tap(device) {
+    if devices.by_name.get(device).is_some_and(|found| !may_be_tap(device, found.index)) {
         sentences.push(format!(
             "port '{name}': {device} is no TAP device; io: tap makes one, or takes one that ip tuntap has made"
         ));
@@ -108,8 +120,22 @@ fn no_tap(port: &Port, device: &str, devices: &Devices) -> Vec<String> {
     sentences
 }
 
-/// Checks what only matters when live: every port has a device that is there.
-fn check_ports(model: &Model, devices: &Devices) -> Result<(), Vec<String>> {
+/// Why an appliance does not start.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NoStart {
+    /// The configuration is at fault: it is the same the next time.
+    Configuration(Vec<String>),
+    /// The machine is, as it is now: the next time it may be otherwise.
+    Machine(Vec<String>),
+}
+
+/// Checks what only matters when live: every port has a device, which is there, or of which `may_come` says that it may
+/// still come.
+fn check_ports(
+    model: &Model,
+    devices: &Devices,
+    may_come: impl Fn(&Port) -> bool,
+) -> Result<(), Vec<String>> {
     let mut sentences = Vec::new();
     for port in &model.ports {
         match &port.device {
@@ -117,6 +143,9 @@ fn check_ports(model: &Model, devices: &Devices) -> Result<(), Vec<String>> {
                 .push(format!("port '{}' has no device; to run live, say which: device: eth1", port.name)),
             Some(device) if port.io == Io::Tap => sentences.extend(no_tap(port, device, devices)),
             Some(device) => match devices.by_name.get(device) {
+                None if may_come(port) => {
+                    warn!("{}; the port is opened when it comes", no_device(&port.name, device, devices))
+                }
                 None => sentences.push(no_device(&port.name, device, devices)),
                 Some(found) if found.mtu < port.mtu => warn!(
                     "port '{}': mtu {} is more than {device} carries ({}); larger packets will not leave",
@@ -130,17 +159,18 @@ fn check_ports(model: &Model, devices: &Devices) -> Result<(), Vec<String>> {
 }
 
 impl Appliance {
-    /// Compiles the configuration, opens the devices and starts the workers.
+    /// Compiles the configuration, opens the devices and starts the workers. A device that is not there is opened when it
+    /// comes, as one that has gone is: at boot some are late.
     ///
     /// # Errors
-    /// Sentences that say why it cannot run here.
-    pub fn start(model: Model, settings: Settings) -> Result<Arc<Appliance>, Vec<String>> {
+    /// Sentences that say why it cannot run here, and whose fault that is.
+    pub fn start(model: Model, settings: Settings) -> Result<Arc<Appliance>, NoStart> {
         let begun = Instant::now();
         let count = settings.workers.clamp(1, 64);
         let wakes: Vec<Wake> = (0..count)
             .map(|_| Wake::new())
             .collect::<Result<_, _>>()
-            .map_err(|e| vec![format!("no event descriptor: {e}")])?;
+            .map_err(|e| NoStart::Machine(vec![format!("no event descriptor: {e}")]))?;
         let (neighbours, asked) = Neighbours::new();
         let (say, devices_changed) = bounded(1);
         let to_wake = wakes.clone();
@@ -149,10 +179,11 @@ impl Appliance {
             let _ = say.try_send(());
             to_wake.iter().for_each(|w| w.wake());
         });
+        let no_netlink = |e| format!("the kernel does not tell of its devices (netlink): {e}");
         let kernel = kernel::start(neighbours.clone(), asked, changed)
-            .map_err(|e| vec![format!("the kernel does not tell of its devices (netlink): {e}")])?;
+            .map_err(|e| NoStart::Machine(vec![no_netlink(e)]))?;
         let (_, devices) = kernel.devices().snapshot();
-        check_ports(&model, &devices)?;
+        check_ports(&model, &devices, |_| true).map_err(NoStart::Configuration)?;
 
         let mut names = Names::default();
         let program = Arc::new(compile(&model, &mut names));
@@ -164,19 +195,32 @@ impl Appliance {
         let news = news(&program, &occupancy, Vec::new(), &ports);
 
         let logs = settings.flow_logs.as_ref();
-        let (workers, threads) = start_workers(count, &wakes, &news, &neighbours, logs, begun);
-        let control =
-            Control { model, names, program, former: Vec::new(), occupancy, ports, reloads: (0, 0), threads };
+        let (workers, threads) =
+            start_workers(count, &wakes, &news, &neighbours, logs, begun).map_err(NoStart::Machine)?;
+        let control = Control {
+            model: Arc::new(model),
+            program,
+            former: Vec::new(),
+            occupancy,
+            ports,
+            failed: Vec::new(),
+            reloads: (0, 0),
+            threads,
+            stopped: false,
+        };
+        let files = settings.files.clone();
         let appliance = Arc::new(Appliance {
             settings,
             begun,
             workers,
             kernel,
             devices_changed,
+            names: Mutex::new(names),
+            files: Mutex::new(files),
             control: Mutex::new(control),
         });
         let failed = appliance.sync_ports(&mut lock(&appliance.control));
-        if failed.is_empty() { Ok(appliance) } else { Err(failed) }
+        if failed.is_empty() { Ok(appliance) } else { Err(NoStart::Machine(failed)) }
     }
 
     /// Something comes out of here when devices, their addresses or neighbours have changed.
@@ -185,15 +229,13 @@ impl Appliance {
     }
 
     /// To be called when devices have changed, and every second or so: follows the devices, frees what is no longer used,
-    /// and looks whether all workers are alive.
+    /// and looks whether all threads are alive.
     ///
     /// # Errors
-    /// A worker has ended on its own: what it says.
+    /// One has ended on its own: what it says.
     pub fn look_after(&self) -> Result<(), String> {
         let mut control = lock(&self.control);
-        for sentence in self.sync_ports(&mut control) {
-            warn!("{sentence}");
-        }
+        self.follow_ports(&mut control);
         control.former.retain(|program| Arc::strong_count(program) > 1);
         for (number, thread) in control.threads.iter_mut().enumerate() {
             let Some(ended) = thread.take_if(|t| t.is_finished()) else { continue };
@@ -206,7 +248,17 @@ impl Appliance {
             };
             return Err(format!("worker {number} stopped: {why}"));
         }
-        Ok(())
+        match self.kernel.ended() {
+            Some(name) => {
+                Err(format!("the thread '{name}' stopped: devices and neighbours are not followed"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The files that the configuration was read from last, also if that was refused.
+    pub fn files_read(&self) -> Files {
+        lock(&self.files).clone()
     }
 
     /// True if every worker has come round since this was last asked: a worker that has nothing to do comes round every
@@ -218,6 +270,7 @@ impl Appliance {
     /// Has the workers take what was received, send what is to be sent, and end; true if all did in time.
     pub fn stop(&self) -> bool {
         let mut control = lock(&self.control);
+        control.stopped = true;
         self.tell_all(|| Order::Stop);
         let until = Instant::now() + STOP;
         let mut all = true;
@@ -239,45 +292,80 @@ impl Appliance {
 
     /// Opens, closes and renews ports as their devices and the configuration have it; what went wrong.
     fn sync_ports(&self, control: &mut Control) -> Vec<String> {
+        if control.stopped {
+            return Vec::new();
+        }
         let (_, devices) = self.kernel.devices().snapshot();
         let mut failed = Vec::new();
-        for change in control.ports.changes(&devices, self.workers.len(), &mut failed) {
-            let (worker, order) = change;
-            if let Some(hand) = self.workers.get(worker) {
-                hand.tell(order);
+        let until = Instant::now() + CLOSING;
+        loop {
+            failed.clear();
+            for (worker, order) in control.ports.changes(&devices, self.workers.len(), &mut failed) {
+                if let Some(hand) = self.workers.get(worker) {
+                    hand.tell(order);
+                }
             }
+            if !control.ports.are_closing() || Instant::now() > until {
+                return failed;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
-        failed
     }
 
-    fn try_reload(&self, control: &mut Control) -> Result<Reloaded, Vec<String>> {
+    /// The same, and what went wrong is in the log, once for as long as it is the same.
+    fn follow_ports(&self, control: &mut Control) {
+        let failed = self.sync_ports(control);
+        failed.iter().filter(|sentence| !control.failed.contains(sentence)).for_each(|s| warn!("{s}"));
+        control.failed = failed;
+    }
+
+    /// Reads, compiles and puts in force. Everybody else goes on meanwhile: `control` is taken to look, to swap, and to
+    /// let ports follow.
+    fn try_reload(&self, names: &mut Names) -> Result<Reloaded, Vec<String>> {
         let begin = Instant::now();
         let faults = |faults: Vec<model::Fault>| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let model = model::load(&self.settings.configuration).map_err(faults)?;
-        check_ports(&model, &self.kernel.devices().snapshot().1)?;
-        let program = Arc::new(recompile(&control.program, &control.model, &model, &mut control.names));
-        let affected = change::affected(&control.program, &program);
-        if control.occupancy.is_too_small(&program) {
-            control.occupancy = Arc::new(control.occupancy.successor(&program));
+        let mut files = Files::default();
+        let model = model::load_files(&self.settings.configuration, &mut files);
+        *lock(&self.files) = files;
+        let model = model.map_err(faults)?;
+        // Only reloads change these, and there is no other now.
+        let (before, mut occupancy, old) = {
+            let control = lock(&self.control);
+            (control.model.clone(), control.occupancy.clone(), control.program.clone())
+        };
+        // A device that the port has already may be away; one that a change names is more likely misspelt.
+        let has_it =
+            |port: &Port| before.ports.iter().any(|p| p.name == port.name && p.device == port.device);
+        check_ports(&model, &self.kernel.devices().snapshot().1, has_it)?;
+        let program = Arc::new(recompile(&old, &before, &model, names));
+        let affected = change::affected(&old, &program);
+        if occupancy.is_too_small(&program) {
+            occupancy = Arc::new(occupancy.successor(&program));
         }
-        control.ports.want(&model.ports);
-        let mut news = news(&program, &control.occupancy, affected, &control.ports);
+        let (generation, warnings) = (program.generation, model.warnings.len());
         let (done, in_force) = bounded(self.workers.len());
-        news.done = Some(done);
-        let warnings = model.warnings.len();
-        control.former.push(std::mem::replace(&mut control.program, program));
-        control.model = model;
-        self.tell_all(|| Order::Adopt(news.clone()));
-        drop(news);
-        let until = begin + IN_FORCE;
+        let ports = model.ports.clone();
+        {
+            let control = &mut *lock(&self.control);
+            // New ports get their numbers. Ports follow the old configuration until every worker has left its program.
+            control.ports.want(&ports);
+            let mut news = news(&program, &occupancy, affected, &control.ports);
+            news.done = Some(done);
+            control.ports.want(&before.ports);
+            control.former.push(std::mem::replace(&mut control.program, program));
+            control.occupancy = occupancy;
+            control.model = Arc::new(model);
+            self.tell_all(|| Order::Adopt(news.clone()));
+        }
+        let until = Instant::now() + IN_FORCE;
         for _ in &self.workers {
             // A worker that does not answer is seen elsewhere.
             let _ = in_force.recv_deadline(until);
         }
-        for sentence in self.sync_ports(control) {
-            warn!("{sentence}");
-        }
-        Ok(Reloaded { generation: control.program.generation, took: begin.elapsed(), warnings })
+        let mut control = lock(&self.control);
+        control.ports.want(&ports);
+        self.follow_ports(&mut control);
+        Ok(Reloaded { generation, took: begin.elapsed(), warnings })
     }
 }
 
@@ -303,21 +391,26 @@ impl Handle for Appliance {
             total,
             program_bytes: control.program.memory() as u64,
             flow_logs: self.settings.flow_logs.as_ref().map(|l| l.counted.facts()).unwrap_or_default(),
+            kernel_overruns: self.kernel.overruns(),
         }
     }
 
-    fn flows(&self, wanted: &FlowsWanted) -> Vec<FlowFacts> {
+    fn flows(&self, wanted: &FlowsWanted) -> FlowsFound {
+        let chosen = Arc::new(Chosen::new(wanted, &lock(&self.control).program.names));
         let (answer, answers) = unbounded();
-        self.tell_all(|| Order::Flows(wanted.clone(), answer.clone()));
-        drop(answer);
+        let listing = Listing::new(chosen.clone(), answer);
+        self.tell_all(|| Order::Flows(listing.clone()));
+        drop(listing);
         let until = Instant::now() + ANSWER;
-        let mut all = Vec::new();
-        for _ in &self.workers {
-            let Ok(more) = answers.recv_deadline(until) else { break };
-            all.extend(more);
+        let (mut flows, mut answered) = (Vec::new(), 0);
+        while answered < self.workers.len()
+            && let Ok(more) = answers.recv_deadline(until)
+        {
+            flows.extend(more);
+            answered += 1;
         }
-        all.truncate(wanted.most);
-        all
+        chosen.end();
+        FlowsFound { flows, complete: answered == self.workers.len() }
     }
 
     fn capture(&self, wanted: CaptureWanted) -> Capturing {
@@ -327,15 +420,16 @@ impl Handle for Appliance {
     }
 
     fn reload(&self) -> Result<Reloaded, Vec<String>> {
-        let mut control = lock(&self.control);
-        let result = self.try_reload(&mut control);
+        let mut names = lock(&self.names);
+        let result = self.try_reload(&mut names);
+        let reloads = &mut lock(&self.control).reloads;
         match &result {
             Ok(Reloaded { generation, took, .. }) => {
-                control.reloads.0 += 1;
+                reloads.0 += 1;
                 info!(generation, took_ms = took.as_millis() as u64, "configuration in force");
             }
             Err(sentences) => {
-                control.reloads.1 += 1;
+                reloads.1 += 1;
                 error!(faults = sentences.len(), "configuration refused; the old one stays in force");
                 sentences.iter().for_each(|s| error!("{s}"));
             }
@@ -369,7 +463,7 @@ fn news(program: &Arc<Program>, occupancy: &Arc<Occupancy>, affected: Vec<u32>, 
     }
 }
 
-/// Starts the workers, each on a core of its own if there are enough.
+/// Starts the workers, each on a core of its own if there are enough; all of them, or none goes on.
 fn start_workers(
     count: usize,
     wakes: &[Wake],
@@ -377,7 +471,7 @@ fn start_workers(
     neighbours: &Arc<Neighbours>,
     flow_logs: Option<&Listener>,
     epoch: Instant,
-) -> (Vec<Hand>, Vec<Option<JoinHandle<()>>>) {
+) -> Result<(Vec<Hand>, Vec<Option<JoinHandle<()>>>), Vec<String>> {
     let (shared, hasher, cores) = (Arc::new(Shared::default()), RandomState::new(), cores());
     let (mut hands, mut threads) = (Vec::new(), Vec::new());
     for (number, (others, wake)) in handover::connect(wakes).into_iter().zip(wakes).enumerate() {
@@ -410,9 +504,15 @@ fn start_workers(
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(work);
         match thread {
             Ok(thread) => threads.push(Some(thread)),
-            Err(e) => error!("worker {number} cannot be started: {e}"),
+            Err(e) => {
+                hands.iter().for_each(|hand: &Hand| hand.tell(Order::Stop));
+                return Err(vec![format!("worker {number} of {count} cannot be started: {e}")]);
+            }
         }
         hands.push(Hand { orders, wake: wake.clone(), published, rounds });
     }
-    (hands, threads)
+    Ok((hands, threads))
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! {"command": "counters"}                              {"counters": {...}}
-//! {"command": "flows", "vnet": "hub", "limit": 10}     {"flows": {"flows": [...], "more": true}}
+//! {"command": "flows", "vnet": "hub", "limit": 10}     {"flows": {"flows": [...], "more": true, "complete": true}}
 //! {"command": "reload"}                                {"reload": {"accepted": true, "generation": 2, ...}}
 //! {"command": "ready"}                                 {"ready": true}
 //! {"command": "capture", "reason": "nsg-deny"}         {"capture": {"ports": [...]}}, then for each packet
@@ -18,6 +18,7 @@
 //! Who may open the socket may ask everything, so only its owner (and root) may.
 
 mod capture;
+mod names;
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, BufReader, ErrorKind, Read, Take, Write};
@@ -31,7 +32,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::handle::{FlowsWanted, Handle};
+use super::handle::{FlowsFound, FlowsWanted, Handle};
 use super::listen::{Pool, Timed};
 use super::process;
 use super::report::{CaptureBegun, CaptureCounts, CapturedPacket, Counters, Flow, Flows, Reload};
@@ -246,8 +247,7 @@ fn connection(stream: UnixStream, handle: &dyn Handle, captures: &Captures) {
         let (reply, last) = match line(&mut stream, &mut read, REQUEST) {
             Ok(Some(line)) => match serde_json::from_slice(&line) {
                 Ok(Request::Capture(request)) => match captures.stream(&request, handle, &mut stream) {
-                    // With the appliance ends the connection, too.
-                    Ok(last) => (last, captures.are_ended()),
+                    Ok(last) => (last, false),
                     Err(_) => break,
                 },
                 Ok(request) => (reply(request, handle), false),
@@ -263,7 +263,8 @@ fn connection(stream: UnixStream, handle: &dyn Handle, captures: &Captures) {
         if written.is_err() {
             break;
         }
-        if last {
+        // With the appliance ends the connection, too, whoever keeps asking.
+        if last || captures.are_ended() {
             stream.finish(Duration::from_millis(250));
             break;
         }
@@ -275,10 +276,19 @@ fn reply(request: Request, handle: &dyn Handle) -> Reply {
         Request::Counters => Reply::Counters(Box::new(Counters::of(&handle.snapshot(), handle.is_ready()))),
         Request::Flows { customer, vnet, address, limit } => {
             let limit = limit.min(MOST_FLOWS);
-            let mut flows = handle.flows(&FlowsWanted { customer, vnet, address, most: limit + 1 });
+            let named = match (&customer, &vnet) {
+                (None, None) => Ok((None, None)),
+                _ => names::customer_and_vnet(&customer, &vnet, &handle.snapshot()),
+            };
+            let (customer, vnet) = match named {
+                Ok(named) => named,
+                Err(sentence) => return Reply::Error(sentence),
+            };
+            let found = handle.flows(&FlowsWanted { customer, vnet, address, most: limit + 1 });
+            let FlowsFound { mut flows, complete } = found;
             let more = flows.len() > limit;
             flows.truncate(limit);
-            Reply::Flows(Flows { flows: flows.into_iter().map(Flow::from).collect(), more })
+            Reply::Flows(Flows { flows: flows.into_iter().map(Flow::from).collect(), more, complete })
         }
         Request::Reload => Reply::Reload(handle.reload().into()),
         Request::Ready => Reply::Ready(handle.is_ready()),
@@ -316,7 +326,12 @@ fn line(stream: &mut impl Read, read: &mut Vec<u8>, most: usize) -> io::Result<O
 
 /// Asks the appliance that listens at this path; the error is a sentence.
 pub fn ask(path: &Path, request: &Request) -> Result<Reply, String> {
-    Conversation::begin(path, request)?.hear()
+    ask_within(path, request, ANSWERED)
+}
+
+/// Asks, and waits for the reply no longer than that.
+pub fn ask_within(path: &Path, request: &Request, within: Duration) -> Result<Reply, String> {
+    Conversation::begin_within(path, request, within)?.hear()
 }
 
 /// A request to a running appliance, and the replies to it.
@@ -324,11 +339,16 @@ pub fn ask(path: &Path, request: &Request) -> Result<Reply, String> {
 pub struct Conversation {
     reader: BufReader<Take<UnixStream>>,
     at: String,
+    within: Duration,
 }
 
 impl Conversation {
     /// Asks the appliance that listens at this path; the error is a sentence, as everywhere here.
     pub fn begin(path: &Path, request: &Request) -> Result<Conversation, String> {
+        Conversation::begin_within(path, request, ANSWERED)
+    }
+
+    fn begin_within(path: &Path, request: &Request, within: Duration) -> Result<Conversation, String> {
         let at = path.display().to_string();
         let mut stream = UnixStream::connect(path).map_err(|e| match e.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory => {
@@ -341,10 +361,10 @@ impl Conversation {
             }
             _ => format!("{at}: {e}"),
         })?;
-        let limits = stream.set_read_timeout(Some(ANSWERED)).and(stream.set_write_timeout(Some(PATIENCE)));
+        let limits = stream.set_read_timeout(Some(within)).and(stream.set_write_timeout(Some(PATIENCE)));
         let asked = limits.and_then(|()| stream.write_all(format!("{}\n", json::line(request)).as_bytes()));
-        asked.map_err(|e| lost(&at, &e))?;
-        Ok(Conversation { reader: BufReader::new(stream.take(REPLY)), at })
+        asked.map_err(|e| lost(&at, within, &e))?;
+        Ok(Conversation { reader: BufReader::new(stream.take(REPLY)), at, within })
     }
 
     /// The next reply.
@@ -352,7 +372,7 @@ impl Conversation {
         let at = &self.at;
         let mut text = Vec::new();
         self.reader.get_mut().set_limit(REPLY);
-        io::BufRead::read_until(&mut self.reader, b'\n', &mut text).map_err(|e| lost(at, &e))?;
+        io::BufRead::read_until(&mut self.reader, b'\n', &mut text).map_err(|e| lost(at, self.within, &e))?;
         match serde_json::from_slice(&text) {
             Ok(Reply::Error(sentence)) => Err(format!("{at}: {sentence}")),
             Ok(reply) => Ok(reply),
@@ -368,7 +388,8 @@ impl Conversation {
 
     /// What ends the conversation, for another thread: [`hear`](Conversation::hear) has then what has come until then.
     pub fn ender(&self) -> Result<impl FnOnce() + Send + use<>, String> {
-        let stream = self.reader.get_ref().get_ref().try_clone().map_err(|e| lost(&self.at, &e))?;
+        let stream =
+            self.reader.get_ref().get_ref().try_clone().map_err(|e| lost(&self.at, self.within, &e))?;
         Ok(move || {
             // Who has hung up already needs no end.
             let _ = stream.shutdown(Shutdown::Both);
@@ -376,10 +397,10 @@ impl Conversation {
     }
 }
 
-fn lost(at: &str, error: &io::Error) -> String {
+fn lost(at: &str, within: Duration, error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-            format!("the clearway that listens at {at} does not answer within {} s", ANSWERED.as_secs())
+            format!("the clearway that listens at {at} does not answer within {} s", within.as_secs())
         }
         _ => format!("the clearway that listens at {at} hung up: {error}"),
     }

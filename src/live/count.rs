@@ -56,6 +56,8 @@ pub struct PortCounts {
     pub out_bytes: u64,
     /// Frames not sent because the device did not take them in time.
     pub send_full: u64,
+    /// Frames not sent because they are longer than the device takes.
+    pub too_long: u64,
     /// Frames not sent because the device is down or gone.
     pub device_down: u64,
     /// Frames not sent because the neighbour's address did not become known, or too many waited for it.
@@ -132,6 +134,7 @@ impl PortCounts {
         self.out_frames += other.out_frames;
         self.out_bytes += other.out_bytes;
         self.send_full += other.send_full;
+        self.too_long += other.too_long;
         self.device_down += other.device_down;
         self.no_neighbour += other.no_neighbour;
     }

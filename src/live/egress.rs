@@ -19,17 +19,19 @@ const WAITING: usize = 256;
 const WAITING_FOR_ONE: usize = 8;
 /// How long a frame waits at most: the kernel asks three times, a second apart.
 const PATIENCE: Nanos = 3 * SECOND;
-/// How often it is said that a neighbour is still used.
+/// How often it is said that a neighbour is still used; and when again, if there was no room to say it.
 const USED: Nanos = 60 * SECOND;
+const UNSAID: Nanos = SECOND;
 
-/// A neighbour that was asked for lately.
-#[derive(Clone, Copy, Default)]
+/// A neighbour that was found lately.
+#[derive(Clone, Copy)]
 struct Near {
-    /// The device above the IPv4 address.
-    key: u64,
+    device: u32,
+    address: IpAddr,
     /// The snapshot that said so; 0: none.
     version: u64,
-    said: Nanos,
+    /// When to say that it is still used.
+    say: Nanos,
     mac: [u8; 6],
 }
 
@@ -68,7 +70,8 @@ fn destination(next_hop: Option<IpAddr>, frame: &[u8]) -> Option<IpAddr> {
 impl Egress {
     pub fn new(neighbours: Arc<Neighbours>) -> Egress {
         let (version, table) = neighbours.snapshot();
-        let near = vec![Near::default(); NEAR].into();
+        let address = IpAddr::from([0; 4]);
+        let near = vec![Near { device: 0, address, version: 0, say: 0, mac: [0; 6] }; NEAR].into();
         Egress { neighbours, version, table, near, waiting: VecDeque::new() }
     }
 
@@ -113,30 +116,22 @@ impl Egress {
     /// What is known of a neighbour; who is not known is asked for.
     #[inline]
     fn find(&mut self, device: u32, destination: IpAddr, now: Nanos) -> Option<Neighbour> {
-        let IpAddr::V4(v4) = destination else { return self.find_far(device, destination) };
-        let key = u64::from(device) << 32 | u64::from(v4.to_bits());
-        let home = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % NEAR;
         let version = self.version;
-        if let Some(near) = self.near.get(home)
-            && near.key == key
-            && near.version == version
-            && now < near.said + USED
-        {
+        let Some(near) = self.near.get_mut(home(device, destination)) else {
+            return find_far(&self.table, &self.neighbours, device, destination);
+        };
+        let same = near.address == destination && near.device == device;
+        if same && near.version == version && now < near.say {
             return Some(Neighbour::At(near.mac));
         }
-        let found = self.find_far(device, destination);
-        if let (Some(Neighbour::At(mac)), Some(near)) = (found, self.near.get_mut(home)) {
-            *near = Near { key, version, said: now, mac };
-            self.neighbours.miss(device, destination);
-        }
-        found
-    }
-
-    #[inline(never)]
-    fn find_far(&self, device: u32, destination: IpAddr) -> Option<Neighbour> {
-        let found = self.table.get(&(device, destination)).copied();
-        if found.is_none() {
-            self.neighbours.miss(device, destination);
+        let found = find_far(&self.table, &self.neighbours, device, destination);
+        if let Some(Neighbour::At(mac)) = found {
+            let say = match same && now < near.say {
+                true => near.say,
+                false if self.neighbours.used(device, destination) => now + USED,
+                false => now + UNSAID,
+            };
+            *near = Near { device, address: destination, version, say, mac };
         }
         found
     }
@@ -155,7 +150,7 @@ impl Egress {
         for _ in 0..before {
             let Some(mut waiting) = self.waiting.pop_front() else { break };
             let Some(counts) = counts.get_mut(waiting.port) else { continue };
-            let known = self.find_far(waiting.device, waiting.destination);
+            let known = find_far(&self.table, &self.neighbours, waiting.device, waiting.destination);
             let port = ports.get_mut(waiting.port).and_then(Option::as_mut);
             match (known, port.filter(|port| port.device == waiting.device)) {
                 (Some(Neighbour::At(mac)), Some(port)) => put(port, mac, &mut waiting.frame, counts),
@@ -177,6 +172,29 @@ impl Egress {
     }
 }
 
+/// Where a neighbour stands among those that are near.
+#[inline]
+fn home(device: u32, address: IpAddr) -> usize {
+    let bits = match address {
+        IpAddr::V4(v4) => u64::from(v4.to_bits()),
+        IpAddr::V6(v6) => {
+            let bits = v6.to_bits();
+            ((bits >> 64) as u64).rotate_left(21) ^ bits as u64
+        }
+    };
+    let key = u64::from(device) << 32 ^ bits;
+    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % NEAR
+}
+
+#[inline(never)]
+fn find_far(table: &Table, neighbours: &Neighbours, device: u32, destination: IpAddr) -> Option<Neighbour> {
+    let found = table.get(&(device, destination)).copied();
+    if found.is_none() {
+        neighbours.miss(device, destination);
+    }
+    found
+}
+
 /// Puts a frame into the ring of its port.
 #[inline]
 fn put(port: &mut Opened, mac: [u8; 6], frame: &mut [u8], counts: &mut PortCounts) {
@@ -186,6 +204,8 @@ fn put(port: &mut Opened, mac: [u8; 6], frame: &mut [u8], counts: &mut PortCount
     }
     if !port.up {
         counts.device_down += 1;
+    } else if !port.takes(frame.len()) {
+        counts.too_long += 1;
     } else if port.send(frame) {
         counts.out_frames += 1;
         counts.out_bytes += frame.len() as u64;
@@ -213,5 +233,44 @@ mod tests {
         v6[53] = 9;
         assert_eq!(destination(None, &v6), Some("::9".parse().unwrap()));
         assert_eq!(destination(None, &v6[..50]), None);
+    }
+
+    #[test]
+    fn neighbours_in_use_are_said_to_be_so_now_and_then_in_both_families() {
+        for address in ["192.0.2.7", "2001:db8::7"] {
+            let address: IpAddr = address.parse().unwrap();
+            let (neighbours, asked) = Neighbours::new();
+            let known = || Table::from_iter([((3, address), Neighbour::At([2; 6]))]);
+            neighbours.replace(known());
+            let mut egress = Egress::new(neighbours.clone());
+            let mut at = |now| {
+                assert_eq!(egress.find(3, address, now), Some(Neighbour::At([2; 6])));
+                egress.look(&mut [], &mut [], now);
+                asked.used.try_iter().count()
+            };
+            assert_eq!([at(SECOND), at(2 * SECOND), at(60 * SECOND)], [1, 0, 0], "{address}");
+            // News of others are no reason to say it again.
+            neighbours.replace(known());
+            assert_eq!([at(60 * SECOND), at(60 * SECOND)], [0, 0], "{address}");
+            assert_eq!([at(61 * SECOND), at(62 * SECOND)], [1, 0], "{address}");
+            assert!(asked.missed.is_empty(), "{address}");
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_said_is_said_a_second_later() {
+        let address = "2001:db8::7".parse().unwrap();
+        let (neighbours, asked) = Neighbours::new();
+        neighbours.replace(Table::from_iter([((3, address), Neighbour::At([2; 6]))]));
+        let mut egress = Egress::new(neighbours.clone());
+        while neighbours.used(4, address) {}
+        // Who is missed is said elsewhere, and does not take its room.
+        neighbours.miss(5, address);
+        assert_eq!(asked.missed.try_iter().count(), 1);
+        assert!(egress.find(3, address, SECOND).is_some());
+        assert!(asked.used.try_iter().all(|(device, _)| device == 4));
+        assert!(egress.find(3, address, 2 * SECOND - 1).is_some() && asked.used.is_empty());
+        assert!(egress.find(3, address, 2 * SECOND).is_some());
+        assert_eq!(asked.used.try_recv(), Ok((3, address)));
     }
 }

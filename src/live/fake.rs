@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::capture::{self, CaptureWanted, Capturing, Offered, Tap};
-use super::handle::{FlowFacts, FlowsWanted, Handle, Reloaded, Snapshot};
+use super::handle::{FlowFacts, FlowsFound, FlowsWanted, Handle, Reloaded, Snapshot};
 use super::metrics::tests::busy;
 use crate::compile::names::Names;
 use crate::compile::{Program, compile};
@@ -18,6 +18,8 @@ use crate::packet::{Direction, Outcome, Reason, Verdict};
 pub struct Fake {
     pub snapshot: Snapshot,
     pub flows: u16,
+    /// All workers say which they hold.
+    pub complete: bool,
     pub ready: bool,
     pub refusal: Vec<String>,
     pub reloads: AtomicU64,
@@ -31,7 +33,7 @@ impl Default for Fake {
     fn default() -> Fake {
         let (snapshot, refusal, reloads) = (Snapshot::default(), Vec::new(), AtomicU64::new(0));
         let taps = Mutex::default();
-        Fake { snapshot, flows: 0, ready: true, refusal, reloads, taps, packets: 0 }
+        Fake { snapshot, flows: 0, complete: true, ready: true, refusal, reloads, taps, packets: 0 }
     }
 }
 
@@ -47,7 +49,7 @@ impl Handle for Fake {
         self.snapshot.clone()
     }
 
-    fn flows(&self, wanted: &FlowsWanted) -> Vec<FlowFacts> {
+    fn flows(&self, wanted: &FlowsWanted) -> FlowsFound {
         let flow = |n: u16| FlowFacts {
             customer: "contoso".to_owned(),
             vnet: "hub".to_owned(),
@@ -65,7 +67,7 @@ impl Handle for Fake {
                 && wanted.vnet.as_ref().is_none_or(|v| *v == f.vnet)
                 && wanted.address.is_none_or(|a| a == f.local.0 || a == f.remote.0)
         };
-        flows.filter(kept).take(wanted.most).collect()
+        FlowsFound { flows: flows.filter(kept).take(wanted.most).collect(), complete: self.complete }
     }
 
     fn reload(&self) -> Result<Reloaded, Vec<String>> {

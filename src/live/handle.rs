@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub program_bytes: u64,
     /// What flow logs have counted; zeros if there are none.
     pub flow_logs: FlowLogFacts,
+    /// How often the kernel told more of devices, routes and neighbours than could be read; then it was asked for all.
+    pub kernel_overruns: u64,
 }
 
 /// A port of the running appliance.
@@ -78,14 +80,23 @@ pub struct FlowFacts {
 /// Which flow records are asked for.
 #[derive(Clone, Debug, Default)]
 pub struct FlowsWanted {
-    /// Of this customer only.
+    /// Of this customer only, by its name as it is configured.
     pub customer: Option<String>,
-    /// Of this VNet only.
+    /// Of VNets with this name only, likewise.
     pub vnet: Option<String>,
     /// With this address at either end only.
     pub address: Option<IpAddr>,
     /// So many at most.
     pub most: usize,
+}
+
+/// Flow records that were found.
+#[derive(Clone, Debug, Default)]
+pub struct FlowsFound {
+    /// The records.
+    pub flows: Vec<FlowFacts>,
+    /// Every worker has said which it holds; else one had too much to do to answer in time.
+    pub complete: bool,
 }
 
 /// A reload that was put in force.
@@ -104,7 +115,7 @@ pub trait Handle: Send + Sync {
     /// The appliance now; what workers count is at most 100 ms old.
     fn snapshot(&self) -> Snapshot;
     /// Flow records, those that were asked for.
-    fn flows(&self, wanted: &FlowsWanted) -> Vec<FlowFacts>;
+    fn flows(&self, wanted: &FlowsWanted) -> FlowsFound;
     /// Begins a capture of packets as they come in, with what becomes of each.
     fn capture(&self, wanted: CaptureWanted) -> Capturing;
     /// Reads the configuration again and puts it in force; or says, sentence by sentence, why the old one stays.

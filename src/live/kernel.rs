@@ -25,7 +25,7 @@ use self::events::Events;
 use self::messages::{Event, Link};
 use self::requests::Requests;
 use self::resolve::Resolver;
-use super::neighbours::Neighbours;
+use super::neighbours::{Asked, Neighbours};
 
 /// Events that are taken in one turn.
 const TURN: usize = 1024;
@@ -106,6 +106,12 @@ impl Kernel {
         &self.board
     }
 
+    /// A thread of this that has ended on its own: from then on nothing is followed any more.
+    pub fn ended(&self) -> Option<&str> {
+        let ended = self.threads.iter().find(|thread| thread.is_finished());
+        ended.map(|thread| thread.thread().name().unwrap_or_default())
+    }
+
     /// How often events of the kernel were lost, and everything was asked for anew.
     pub fn overruns(&self) -> u64 {
         self.events.overruns()
@@ -124,18 +130,14 @@ impl Drop for Kernel {
 
 /// Watches the kernel, in the network namespace of this thread: its devices are known when this returns. What is `asked`
 /// for is resolved into `neighbours`; `changed` is called whenever there is a new snapshot of devices or of neighbours.
-pub fn start(
-    neighbours: Arc<Neighbours>,
-    asked: Receiver<(u32, IpAddr)>,
-    changed: Box<dyn Fn() + Send>,
-) -> io::Result<Kernel> {
+pub fn start(neighbours: Arc<Neighbours>, asked: Asked, changed: Box<dyn Fn() + Send>) -> io::Result<Kernel> {
     start_with(neighbours, asked, changed, None)
 }
 
 /// `room`: bytes for events in the kernel, if not the usual.
 fn start_with(
     neighbours: Arc<Neighbours>,
-    asked: Receiver<(u32, IpAddr)>,
+    asked: Asked,
     changed: Box<dyn Fn() + Send>,
     room: Option<i32>,
 ) -> io::Result<Kernel> {
@@ -162,7 +164,7 @@ fn start_with(
     let reader = thread::Builder::new().name("netlink".to_owned());
     kernel.threads.push(reader.spawn(move || events.pass_on(&to))?);
     let worker = thread::Builder::new().name("kernel".to_owned());
-    kernel.threads.push(worker.spawn(move || server.serve(&told, asked, &stopped))?);
+    kernel.threads.push(worker.spawn(move || server.serve(&told, &asked, &stopped))?);
     Ok(kernel)
 }
 
@@ -189,9 +191,8 @@ struct Server {
 }
 
 impl Server {
-    fn serve(&mut self, told: &Receiver<Event>, asked: Receiver<(u32, IpAddr)>, stopped: &Receiver<()>) {
+    fn serve(&mut self, told: &Receiver<Event>, asked: &Asked, stopped: &Receiver<()>) {
         let nobody = crossbeam_channel::never();
-        let mut asked = asked;
         let mut published = Instant::now();
         let mut apart = APART;
         let mut looked = Instant::now();
@@ -200,7 +201,8 @@ impl Server {
             let now = Instant::now();
             told.try_iter().take(TURN).for_each(|event| self.take(now, event));
             let room = self.resolver.room();
-            asked.try_iter().take(room).for_each(|key| self.resolver.want(now, key));
+            asked.used.try_iter().take(TURN).for_each(|key| self.resolver.want(now, key));
+            asked.missed.try_iter().take(room).for_each(|key| self.resolver.want(now, key));
             if self.in_doubt.is_some_and(|due| due <= now) {
                 self.settle_doubt(now);
             }
@@ -238,10 +240,9 @@ impl Server {
                     // The reader ends only if we do.
                     Err(_) => return,
                 },
-                recv(asked) -> key => match key {
-                    Ok(key) => self.resolver.want(Instant::now(), key),
-                    Err(_) => asked = crossbeam_channel::never(),
-                },
+                // Their other ends are ours, too: see `neighbours`.
+                recv(asked.used) -> key => key.into_iter().for_each(|key| self.resolver.want(Instant::now(), key)),
+                recv(asked.missed) -> key => key.into_iter().for_each(|key| self.resolver.want(Instant::now(), key)),
                 recv(stopped) -> _ => return,
                 recv(timer) -> _ => {}
             }

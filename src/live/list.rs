@@ -1,43 +1,90 @@
 //! The flow records of a worker, for who asks: looked through in small parts between two batches.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
 use super::handle::{FlowFacts, FlowsWanted};
 use crate::compile::Program;
+use crate::compile::names::Names;
 use crate::table::records::Records;
 use crate::types::Nanos;
 
 /// Slots that are looked at between two batches.
 const PART: u32 = 4096;
 
+/// Which records are wanted, with numbers for names, and how many have been found: by all workers together, so that they
+/// hold no more of them than were asked for.
+pub(super) struct Chosen {
+    /// By the number of a VNet; none: of all.
+    vnets: Option<Vec<bool>>,
+    address: Option<IpAddr>,
+    most: usize,
+    found: AtomicUsize,
+}
+
 /// A list that is being made.
+#[derive(Clone)]
 pub(super) struct Listing {
-    wanted: FlowsWanted,
+    chosen: Arc<Chosen>,
     found: Vec<FlowFacts>,
     next: u32,
     answer: Sender<Vec<FlowFacts>>,
 }
 
+impl Chosen {
+    /// What is wanted, by the names there are now.
+    pub fn new(wanted: &FlowsWanted, names: &Names) -> Chosen {
+        let same = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|w| w == is);
+        let chosen = |vnet: u32| {
+            let customer = names.customer_of(vnet).map_or("", |c| names.customer_name(c));
+            same(&wanted.customer, customer) && same(&wanted.vnet, names.vnet_name(vnet))
+        };
+        let all = wanted.customer.is_none() && wanted.vnet.is_none();
+        let vnets = (!all).then(|| (0..names.vnet_count() as u32).map(chosen).collect());
+        Chosen { vnets, address: wanted.address, most: wanted.most, found: AtomicUsize::new(0) }
+    }
+
+    /// Nobody waits for more.
+    pub fn end(&self) {
+        self.found.store(self.most, Ordering::Relaxed);
+    }
+
+    fn has_all(&self) -> bool {
+        self.found.load(Ordering::Relaxed) >= self.most
+    }
+
+    fn fits(&self, vnet: u32, ends: [IpAddr; 2]) -> bool {
+        self.vnets.as_ref().is_none_or(|chosen| chosen.get(vnet as usize) == Some(&true))
+            && self.address.is_none_or(|address| ends.contains(&address))
+    }
+}
+
 impl Listing {
-    pub fn new(wanted: FlowsWanted, answer: Sender<Vec<FlowFacts>>) -> Listing {
-        Listing { wanted, found: Vec::new(), next: 1, answer }
+    pub fn new(chosen: Arc<Chosen>, answer: Sender<Vec<FlowFacts>>) -> Listing {
+        Listing { chosen, found: Vec::new(), next: 1, answer }
     }
 
     /// Looks at some more records; true once the list has gone to who asked.
     pub fn go_on(&mut self, flows: &Records, program: &Program, now: Nanos) -> bool {
         let (slots, next) = flows.used(self.next, PART);
         for slot in slots {
-            if self.found.len() >= self.wanted.most {
+            if self.chosen.has_all() {
                 break;
             }
-            if flows.gone_at(slot) > now {
-                self.found.extend(facts(flows, program, slot, now).filter(|f| self.wanted.fits(f)));
+            let key = flows.key(slot);
+            if self.chosen.fits(key.owner.vnet, [key.local, key.remote])
+                && flows.gone_at(slot) > now
+                && self.chosen.found.fetch_add(1, Ordering::Relaxed) < self.chosen.most
+            {
+                self.found.extend(facts(flows, program, slot, now));
             }
         }
         match next {
-            Some(next) if self.found.len() < self.wanted.most => {
+            Some(next) if !self.chosen.has_all() => {
                 self.next = next;
                 false
             }
@@ -47,16 +94,6 @@ impl Listing {
                 true
             }
         }
-    }
-}
-
-impl FlowsWanted {
-    fn fits(&self, facts: &FlowFacts) -> bool {
-        let same = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|w| w == is);
-        let at_end = |address| facts.local.0 == address || facts.remote.0 == address;
-        same(&self.customer, &facts.customer)
-            && same(&self.vnet, &facts.vnet)
-            && self.address.is_none_or(at_end)
     }
 }
 
@@ -74,4 +111,87 @@ fn facts(flows: &Records, program: &Program, slot: u32, now: Nanos) -> Option<Fl
         idle: Duration::from_nanos(now.saturating_sub(flows.last(slot))),
         ended: record.ended(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use ahash::RandomState;
+    use crossbeam_channel::unbounded;
+
+    use super::*;
+    use crate::compile::compile;
+    use crate::model;
+    use crate::packet::Direction;
+    use crate::table::records::{FlowKey, Owner};
+    use crate::types::SECOND;
+
+    const CONFIGURATION: &str = "\
+apiVersion: clearway/v1
+ports: {f: {role: fabric, address: 198.51.100.2}}
+customers:
+  - name: contoso
+    virtualNetworks:
+      - {name: hub, addressSpace: {addressPrefixes: [10.1.0.0/16]}}
+      - {name: spoke, addressSpace: {addressPrefixes: [10.2.0.0/16]}}
+    tunnels: [{vnet: hub, port: f, key: 1}, {vnet: spoke, port: f, key: 2}]
+  - name: fabrikam
+    virtualNetworks: [{name: hub, addressSpace: {addressPrefixes: [10.1.0.0/16]}}]
+    tunnels: [{vnet: hub, port: f, key: 3}]
+";
+
+    fn wanted(customer: Option<&str>, vnet: Option<&str>, address: Option<&str>, most: usize) -> FlowsWanted {
+        FlowsWanted {
+            customer: customer.map(str::to_owned),
+            vnet: vnet.map(str::to_owned),
+            address: address.map(|a| a.parse().unwrap()),
+            most,
+        }
+    }
+
+    #[test]
+    fn records_are_chosen_by_name_and_address_and_no_more_of_them_than_are_wanted() {
+        let model = model::from_bytes("config.yaml", CONFIGURATION.as_bytes(), None).unwrap();
+        let mut names = Names::default();
+        let program = compile(&model, &mut names);
+        let mut flows = [(); 2].map(|()| Records::new(RandomState::new()));
+        for n in 0..60u16 {
+            let owner = Owner { vnet: u32::from(n % 3), endpoint: 0 };
+            let (local, remote) = (IpAddr::from([10, 1, 0, n as u8]), IpAddr::from([10, 9, 0, 1]));
+            let key = FlowKey { owner, protocol: 17, ports: (n, 53), local, remote };
+            flows[usize::from(n % 2)].open(&key, SECOND, 4, 0, Direction::Outbound).unwrap();
+        }
+        let list = |wanted: FlowsWanted, now: Nanos| {
+            let (answer, answers) = unbounded();
+            let listing = Listing::new(Arc::new(Chosen::new(&wanted, &program.names)), answer);
+            for records in &flows {
+                let mut listing = listing.clone();
+                while !listing.go_on(records, &program, now) {}
+            }
+            answers.try_iter().flatten().collect::<Vec<_>>()
+        };
+        let count = |customer, vnet, address, most| list(wanted(customer, vnet, address, most), SECOND).len();
+        assert_eq!(count(None, None, None, 100), 60);
+        assert_eq!(count(Some("contoso"), None, None, 100), 40);
+        assert_eq!(count(None, Some("hub"), None, 100), 40);
+        assert_eq!(count(Some("fabrikam"), Some("hub"), None, 100), 20);
+        assert_eq!(count(Some("fabrikam"), Some("spoke"), None, 100), 0);
+        assert_eq!(count(None, None, Some("10.9.0.1"), 100), 60);
+        assert_eq!(count(None, None, Some("10.1.0.7"), 100), 1);
+        assert_eq!([0, 1, 35, 60].map(|most| count(None, None, None, most)), [0, 1, 35, 60]);
+        let found = list(wanted(Some("fabrikam"), None, None, 100), 3 * SECOND);
+        assert!(found.iter().all(|f| f.customer == "fabrikam" && f.vnet == "hub"), "{found:?}");
+        assert_eq!(found[0].idle, Duration::from_secs(2));
+        assert_eq!(list(wanted(None, None, None, 100), 300 * SECOND).len(), 0);
+    }
+
+    #[test]
+    fn a_list_that_nobody_waits_for_ends() {
+        let program = crate::live::fake::program();
+        let chosen = Arc::new(Chosen::new(&wanted(None, None, None, 5), &program.names));
+        let (answer, answers) = unbounded();
+        let mut listing = Listing::new(chosen.clone(), answer);
+        chosen.end();
+        assert!(listing.go_on(&Records::new(RandomState::new()), &program, SECOND));
+        assert_eq!(answers.try_recv().unwrap().len(), 0);
+    }
 }

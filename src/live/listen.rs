@@ -68,7 +68,12 @@ macro_rules! listener {
 listener!(TcpListener, TcpStream);
 listener!(UnixListener, UnixStream);
 
-/// The threads; dropping it lets those end that answer somebody, and closes the listener.
+/// How long it is waited, when it is to end, for those who are just being answered. Who is not done then hangs, or keeps
+/// somebody busy who does not come to an end.
+const END: Duration = Duration::from_secs(2);
+
+/// The threads; dropping it closes the listener and waits a little for those that answer somebody. A thread that goes on
+/// beyond that ends with its connection, or with the process.
 pub struct Pool<L: Listener> {
     listener: Option<L>,
     stopped: Arc<AtomicBool>,
@@ -114,9 +119,15 @@ impl<L: Listener> Drop for Pool<L> {
         // Without a listener not all threads have started: those that wait are left to the end of the process.
         let Some(listener) = self.listener.take() else { return };
         listener.close();
+        let until = Instant::now() + END;
         for thread in self.threads.drain(..) {
-            // What a thread panicked of it has said.
-            let _ = thread.join();
+            while !thread.is_finished() && Instant::now() < until {
+                thread::sleep(Duration::from_millis(5));
+            }
+            if thread.is_finished() {
+                // What a thread panicked of it has said.
+                let _ = thread.join();
+            }
         }
     }
 }

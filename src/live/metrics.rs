@@ -92,6 +92,7 @@ const OF_PORTS: &[Of<PortCounts>] = &[
         &[
             ("ring-full", |p| p.ring_full),
             ("send-full", |p| p.send_full),
+            ("too-long", |p| p.too_long),
             ("device-down", |p| p.device_down),
             ("no-neighbour", |p| p.no_neighbour),
         ],
@@ -237,6 +238,8 @@ fn program(snapshot: &Snapshot, ready: bool, families: &mut Families) {
     let reloads = families.counter("clearway_reloads", "Reloads of the configuration, by result.");
     reloads.add([("result", "done")], done);
     reloads.add([("result", "refused")], refused);
+    let help = "Times that the kernel told more of devices, routes and neighbours than could be read.";
+    families.counter("clearway_kernel_overruns", help).add([], snapshot.kernel_overruns);
     let generation = u64::from(snapshot.generation);
     for (name, help, value) in [
         ("clearway_configuration_generation", "One more with each reload that was put in force.", generation),
@@ -371,6 +374,7 @@ pub(crate) mod tests {
                 vnet: LogFacts { removed_bytes: 512, bytes: 8192, ..LogFacts::default() },
                 missed: 3,
             },
+            kernel_overruns: 5,
         }
     }
 
@@ -429,6 +433,7 @@ pub(crate) mod tests {
             ("clearway_flow_log_lost_tuples_total{log=\"vnet\",cause=\"unknown\"}", "0"),
             ("clearway_flow_log_bytes{log=\"vnet\"}", "8192"),
             ("clearway_flow_log_missed_events_total", "3"),
+            ("clearway_kernel_overruns_total", "5"),
             ("clearway_configuration_generation", "3"),
             ("clearway_uptime_seconds", "2.5"),
             (&version, "1"),

@@ -34,4 +34,4 @@ pub mod service;
 mod tap;
 mod worker;
 
-pub use appliance::{Appliance, Settings};
+pub use appliance::{Appliance, NoStart, Settings};

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ahash::RandomState;
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 /// Neighbours by device (its index in the kernel) and destination.
 pub type Table = HashMap<(u32, IpAddr), Neighbour, RandomState>;
@@ -24,19 +25,31 @@ pub enum Neighbour {
     Unreachable,
 }
 
-/// What workers know of neighbours: a snapshot that is replaced as a whole, and what they miss.
+/// What workers know of neighbours: a snapshot that is replaced as a whole, what they miss, and what they use.
 pub struct Neighbours {
     version: AtomicU64,
     table: Mutex<Arc<Table>>,
-    missed: crossbeam_channel::Sender<(u32, IpAddr)>,
+    missed: Sender<(u32, IpAddr)>,
+    used: Sender<(u32, IpAddr)>,
+}
+
+/// What workers say of destinations, for who looks for neighbours. Each has room of its own, so that many who are missed
+/// do not make those forgotten that are used.
+pub struct Asked {
+    /// Those that are not in the snapshot.
+    pub missed: Receiver<(u32, IpAddr)>,
+    /// Those that are, and are still used.
+    pub used: Receiver<(u32, IpAddr)>,
 }
 
 impl Neighbours {
-    /// Nothing is known; what workers miss comes out of the other end.
-    pub fn new() -> (Arc<Neighbours>, crossbeam_channel::Receiver<(u32, IpAddr)>) {
-        let (missed, asked) = crossbeam_channel::bounded(4096);
+    /// Nothing is known; what workers miss and use comes out of the other end.
+    pub fn new() -> (Arc<Neighbours>, Asked) {
+        let (missed, asked) = bounded(4096);
+        let (used, still) = bounded(4096);
         let table = Mutex::new(Arc::new(Table::default()));
-        (Arc::new(Neighbours { version: AtomicU64::new(1), table, missed }), asked)
+        let neighbours = Neighbours { version: AtomicU64::new(1), table, missed, used };
+        (Arc::new(neighbours), Asked { missed: asked, used: still })
     }
 
     /// The number of the newest snapshot.
@@ -63,6 +76,11 @@ impl Neighbours {
     pub fn miss(&self, device: u32, destination: IpAddr) {
         let _ = self.missed.try_send((device, destination));
     }
+
+    /// A destination that is in the snapshot is still used; false if there is no room to say so.
+    pub fn used(&self, device: u32, destination: IpAddr) -> bool {
+        self.used.try_send((device, destination)).is_ok()
+    }
 }
 
 #[cfg(test)]
@@ -76,7 +94,7 @@ mod tests {
         assert!(table.is_empty());
         let address = IpAddr::from([192, 0, 2, 1]);
         neighbours.miss(3, address);
-        assert_eq!(asked.try_recv(), Ok((3, address)));
+        assert_eq!(asked.missed.try_recv(), Ok((3, address)));
         neighbours.replace(Table::from_iter([((3, address), Neighbour::At([2; 6]))]));
         assert!(neighbours.version() > version);
         assert_eq!(neighbours.snapshot().1.get(&(3, address)), Some(&Neighbour::At([2; 6])));

@@ -4,13 +4,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::pnet::PnetSocket;
 use super::tap::{End, Held, own_mac};
 use crate::model::Io;
-use crate::sys::bpf::{Attached, Ours, Program, load_filter};
-use crate::sys::xdp::XdpSocket;
+use crate::sys::bpf::{Attached, Ours, Program, load_filter, load_nothing};
+use crate::sys::xdp::{XdpSocket, takes_zero_copy};
 use crate::sys::{Filter, Frames, Instruction, PacketOptions, PacketSocket};
 
 /// An open port.
@@ -28,7 +28,19 @@ pub(super) struct Opened {
     socket: Socket,
     /// Frames were put into the ring since it was last flushed.
     dirty: bool,
+    /// The longest frame that the device takes.
+    longest: usize,
     losses: u64,
+    /// Losses of what this has taken over from.
+    losses_before: u64,
+    /// Lets through what is ours, once this takes over from the socket before it.
+    filter: Option<Program>,
+    /// Lets through nothing, once another takes over from this. Made in time: that takes longer than attaching it.
+    nothing: Option<Program>,
+    /// What it has taken over from, as long as something is left in its rings.
+    former: Option<Box<Opened>>,
+    /// Frames that were taken to be sent and never will be.
+    unsent: u64,
 }
 
 enum Socket {
@@ -46,7 +58,9 @@ pub(super) struct Opening<'a> {
     pub mac: [u8; 6],
     pub up: bool,
     pub io: Io,
-    /// The largest packet that is received or sent.
+    /// The largest packet that the device takes.
+    pub device_mtu: usize,
+    /// The largest packet that is received.
     pub mtu: usize,
     pub receives: bool,
     pub ours: &'a Ours,
@@ -60,6 +74,8 @@ const UNREAD: usize = 16 << 20;
 const RECEIVES_NOTHING: usize = 1 << 16;
 /// A classic program that lets nothing through.
 const NOTHING: &[Instruction] = &[(0x06, 0, 0, 0)];
+/// One that lets everything through, whole.
+const EVERYTHING: &[Instruction] = &[(0x06, 0, 0, u32::MAX)];
 
 impl Opened {
     /// Opens a device in the best way that it and the kernel offer, or in the one that is asked for.
@@ -70,15 +86,34 @@ impl Opened {
             // Others send by sockets of their own.
             _ if !opening.receives => Socket::Packet(open_packet(opening)?),
             Io::AfXdp => Socket::Xdp(open_xdp(opening)?),
-            Io::Auto => match open_xdp(opening) {
-                // With a copy it does no better than rings do, and takes a program in the driver.
-                Ok(sockets) if sockets.iter().all(XdpSocket::is_zero_copy) => Socket::Xdp(sockets),
-                _ => Socket::Packet(open_packet(opening)?),
+            // With a copy it does no better than rings do, and takes a program in the driver.
+            Io::Auto if takes_zero_copy(opening.device) => match open_xdp(opening) {
+                Ok(sockets) => Socket::Xdp(sockets),
+                Err(_) => Socket::Packet(open_packet(opening)?),
             },
-            Io::AfPacket => Socket::Packet(open_packet(opening)?),
+            Io::Auto | Io::AfPacket => Socket::Packet(open_packet(opening)?),
         };
         let &Opening { device, mac, up, receives, .. } = opening;
-        let mut opened = Opened { device, mac, peer: None, up, receives, socket, dirty: false, losses: 0 };
+        let (filter, nothing) = match &socket {
+            Socket::Packet(_) if receives => (filter(opening), load_nothing().ok()),
+            _ => (None, None),
+        };
+        let mut opened = Opened {
+            device,
+            mac,
+            peer: None,
+            up,
+            receives,
+            socket,
+            dirty: false,
+            longest: opening.device_mtu + 14,
+            losses: 0,
+            losses_before: 0,
+            filter,
+            nothing,
+            former: None,
+            unsent: 0,
+        };
         if opening.io == Io::Tap {
             (opened.mac, opened.peer) = (own_mac(opening.ours.address, mac), Some(mac));
         }
@@ -103,9 +138,91 @@ impl Opened {
         }
     }
 
+    /// Begins to receive, in place of what the port had before: of that what is in its rings is still received and sent. For
+    /// some microseconds both receive, so that no frame is lost.
+    pub fn take_over(&mut self, former: Option<Opened>) {
+        if let (Socket::Packet(socket), true) = (&self.socket, self.receives) {
+            let filtered = self.filter.take().map(|program| socket.attach_filter(program.as_fd()));
+            if !matches!(filtered, Some(Ok(()))) {
+                // Then all frames are looked at.
+                let _ = socket.attach_classic(EVERYTHING);
+            }
+        }
+        let Some(mut former) = former else { return };
+        if let Socket::Packet(socket) = &former.socket {
+            let done = former.nothing.as_ref().map(|program| socket.attach_filter(program.as_fd()));
+            if !matches!(done, Some(Ok(()))) {
+                let _ = socket.attach_classic(NOTHING);
+            }
+        }
+        if self.receives {
+            self.former = Some(Box::new(former));
+        } else {
+            former.flush();
+            self.unsent += former.take_unsent() + former.pending() as u64;
+        }
+    }
+
+    /// Receives from now on what is ours by this description; false if it cannot be told to.
+    pub fn set_ours(&mut self, ours: &Ours) -> bool {
+        match &mut self.socket {
+            _ if !self.receives => true,
+            Socket::Packet(socket) => {
+                load_filter(ours).and_then(|program| socket.attach_filter(program.as_fd())).is_ok()
+            }
+            Socket::Xdp(queues) => queues.first().is_none_or(|queue| queue.program().replace(ours).is_ok()),
+            Socket::Pnet(_) | Socket::Tap(_) => false,
+        }
+    }
+
+    /// Takes what is left of what this has taken over from; that is closed once nothing is.
+    #[cold]
+    fn empty_former(&mut self, into: &mut Frames, most: usize) {
+        let Some(former) = &mut self.former else { return };
+        let before = into.list.len();
+        former.receive(into, most);
+        if into.list.len() == before && former.flush() {
+            self.unsent += former.take_unsent() + former.pending() as u64;
+            self.losses_before += former.new_losses();
+            self.former = None;
+        }
+    }
+
+    /// True if a frame of so many bytes is not too long for the device.
+    #[inline]
+    pub fn takes(&self, bytes: usize) -> bool {
+        bytes <= self.longest
+    }
+
+    /// Frames that wait in the ring to be sent.
+    pub fn pending(&self) -> usize {
+        let own = match &self.socket {
+            Socket::Packet(socket) => socket.pending(),
+            Socket::Xdp(queues) => queues.first().map_or(0, XdpSocket::pending),
+            Socket::Pnet(_) | Socket::Tap(_) => 0,
+        };
+        own + self.former.as_ref().map_or(0, |former| former.pending())
+    }
+
+    /// Frames that were taken to be sent and will not be, since this was last asked.
+    pub fn take_unsent(&mut self) -> u64 {
+        std::mem::take(&mut self.unsent)
+    }
+
+    /// Frames that the device would not send because they are too long, since this was last asked.
+    pub fn new_refused(&mut self) -> u64 {
+        match &mut self.socket {
+            Socket::Packet(socket) => socket.take_refused(),
+            Socket::Xdp(_) | Socket::Pnet(_) | Socket::Tap(_) => 0,
+        }
+    }
+
     /// Appends received frames, so many at most of each queue; how many others there were, which are not ours.
     #[inline]
     pub fn receive(&mut self, into: &mut Frames, most: usize) -> usize {
+        if self.former.is_some() {
+            self.empty_former(into, most);
+        }
         match &mut self.socket {
             Socket::Packet(socket) => _ = socket.receive(into, most),
             Socket::Xdp(queues) => queues.iter_mut().for_each(|queue| _ = queue.receive(into, most)),
@@ -145,32 +262,26 @@ impl Opened {
         gone
     }
 
-    /// The device is up or down now, and has this MAC address. What was to leave by a device that went down is forgotten;
-    /// how many frames that was.
-    pub fn set_device(&mut self, up: bool, mac: [u8; 6]) -> usize {
+    /// The device is up or down now, and has this MAC address. What was to leave by a device that went down is forgotten.
+    pub fn set_device(&mut self, up: bool, mac: [u8; 6]) {
         self.up = up;
         match &mut self.peer {
             Some(peer) => *peer = mac,
             None => self.mac = mac,
         }
-        match &mut self.socket {
-            Socket::Packet(socket) => {
-                // A device that went down leaves an error behind, which would wake for ever.
-                let _ = socket.take_error();
-                if up { 0 } else { socket.discard() }
-            }
-            Socket::Pnet(socket) => {
-                socket.forget_error();
-                0
-            }
-            Socket::Xdp(_) | Socket::Tap(_) => 0,
+        // A device that went down leaves an error behind, which would wake for ever.
+        self.take_error();
+        if let (Socket::Packet(socket), false) = (&mut self.socket, up) {
+            self.unsent += socket.discard() as u64;
         }
     }
 
     /// Takes what has gone wrong with the device, which would end every wait for it at once.
     pub fn take_error(&mut self) {
-        if let Socket::Packet(socket) = &mut self.socket {
-            let _ = socket.take_error();
+        match &mut self.socket {
+            Socket::Packet(socket) => _ = socket.take_error(),
+            Socket::Pnet(socket) => socket.forget_error(),
+            Socket::Xdp(_) | Socket::Tap(_) => {}
         }
     }
 
@@ -187,7 +298,8 @@ impl Opened {
             Socket::Pnet(socket) => socket.losses(),
             Socket::Tap(end) => end.losses(),
         };
-        losses.saturating_sub(std::mem::replace(&mut self.losses, losses))
+        let before = std::mem::take(&mut self.losses_before);
+        before + losses.saturating_sub(std::mem::replace(&mut self.losses, losses))
     }
 
     /// What is waited for when nothing is there.
@@ -217,8 +329,8 @@ fn open_packet(opening: &Opening<'_>) -> io::Result<PacketSocket> {
         (options.filter, options.receive_bytes) = (Filter::Classic(NOTHING), RECEIVES_NOTHING);
         return PacketSocket::open(opening.device, &options);
     }
-    let program = filter(opening);
-    options.filter = program.as_ref().map_or(Filter::All, |program| Filter::Program(program.as_fd()));
+    // Another socket may be at work: this one begins when it takes over.
+    options.filter = Filter::Classic(NOTHING);
     PacketSocket::open(opening.device, &options)
 }
 
@@ -235,12 +347,15 @@ fn open_pnet(opening: &Opening<'_>) -> io::Result<PnetSocket> {
 
 fn open_tap(opening: &Opening<'_>) -> io::Result<End> {
     let held = opening.held.ok_or_else(|| io::Error::other("it is not held"))?;
-    held.end(opening.name, opening.mtu + LINK, opening.ours)
+    held.end(opening.name, opening.device, opening.mtu + LINK, opening.ours)
 }
 
 fn open_xdp(opening: &Opening<'_>) -> io::Result<Vec<XdpSocket>> {
     let queues = std::fs::read_dir(format!("/sys/class/net/{}/queues", opening.name));
     let is_receive = |e: &std::fs::DirEntry| e.file_name().to_string_lossy().starts_with("rx-");
     let queues = queues.map_or(1, |all| all.flatten().filter(is_receive).count()).max(1);
-    XdpSocket::open(opening.device, queues as u32, opening.mtu + LINK, opening.ours)
+    let sockets = XdpSocket::open(opening.device, queues as u32, opening.mtu + LINK, opening.ours)?;
+    let mode = sockets.first().map_or("", XdpSocket::mode);
+    info!(device = opening.name, queues, mode, "XDP sockets");
+    Ok(sockets)
 }

@@ -56,6 +56,10 @@ struct Known {
     open: Option<Open>,
     /// Its device, if that is a TAP.
     held: Option<Held>,
+    /// XDP sockets of its device that a worker has not closed yet.
+    closing: Option<Weak<Attached>>,
+    /// Keeps what is ours from the kernel until then.
+    bridge: Option<Attached>,
 }
 
 /// All ports that were ever configured.
@@ -86,7 +90,14 @@ impl Ports {
             let wanted = Some(Wanted { role, address, device, io, mtu });
             match self.known.iter_mut().find(|known| known.name == port.name) {
                 Some(known) => known.wanted = wanted,
-                None => self.known.push(Known { name: port.name.clone(), wanted, open: None, held: None }),
+                None => self.known.push(Known {
+                    name: port.name.clone(),
+                    wanted,
+                    open: None,
+                    held: None,
+                    closing: None,
+                    bridge: None,
+                }),
             }
         }
     }
@@ -99,6 +110,16 @@ impl Ports {
     /// The number of a port.
     pub fn number(&self, name: &str) -> Option<u16> {
         self.names().position(|n| n == name).map(|n| n as u16)
+    }
+
+    /// True if a port waits until XDP sockets that its device had are closed.
+    pub fn are_closing(&self) -> bool {
+        let is_closing = |known: &Known| {
+            known.wanted.is_some()
+                && known.open.is_none()
+                && known.closing.as_ref().is_some_and(|program| program.strong_count() > 0)
+        };
+        self.known.iter().any(is_closing)
     }
 
     /// True if every configured port has its device.
@@ -154,15 +175,28 @@ impl Ports {
                 close(known, number, workers, &mut orders);
                 continue;
             };
-            let ours = ours(&wanted, device, devices);
+            let (ours, left_out) = ours(&wanted, device, devices);
+            if left_out > 0 && known.open.as_ref().is_none_or(|open| open.ours != ours) {
+                warn!(
+                    "port '{}': of the machine's addresses {left_out} find no room in its filter; what comes in for \
+                     them by this port does not reach the kernel",
+                    known.name
+                );
+            }
             let same = |open: &&mut Open| {
                 open.wanted == wanted
                     && open.device.index == device.index
                     && open.device.mtu == device.mtu
-                    && open.ours == ours
                     && open.has_programs()
+                    // These look at frames by a description of their own.
+                    && (open.ours == ours || !matches!(open.io, Io::Pnet | Io::Tap))
             };
             if let Some(open) = known.open.as_mut().filter(same) {
+                if open.ours != ours {
+                    orders.push((number % workers, Order::Ours(number, ours.clone())));
+                    open.guard = guard(open.guard.take(), device, &ours, open.io);
+                    open.ours = ours;
+                }
                 if open.device != *device {
                     let order = || Order::Device(number, device.up, device.mac);
                     orders.extend((0..workers).map(|worker| (worker, order())));
@@ -175,17 +209,24 @@ impl Ports {
             if known.open.as_ref().is_some_and(|open| !open.has_programs()) {
                 warn!("{}: somebody has taken our program off it; it is opened again", device.name);
             }
-            // XDP takes one program at a time.
+            // XDP takes one program at a time: it is opened again once a worker has closed it.
             if known.open.as_ref().is_some_and(|open| open.io == Io::AfXdp) {
                 close(known, number, workers, &mut orders);
+                known.bridge = attach_ingress(device.index, &ours).ok();
             }
+            if known.closing.as_ref().is_some_and(|program| program.strong_count() > 0) {
+                continue;
+            }
+            known.closing = None;
             let name = known.name.clone();
             let claimed = claim(&mut self.claims, device);
             match claimed.and_then(|()| open(&wanted, device, &ours, known.held.as_ref(), number, workers)) {
                 Ok((io, program, opened)) => {
                     orders.extend(opened);
                     info!(port = name, device = device.name, io = io.name(), "port open");
-                    let guard = guard(known.open.take(), device, &ours, io);
+                    let before = known.open.take().filter(|open| open.device.index == device.index);
+                    let guard =
+                        guard(before.and_then(|open| open.guard).or(known.bridge.take()), device, &ours, io);
                     known.open = Some(Open { wanted, device: device.clone(), io, ours, guard, program });
                 }
                 Err(why) => {
@@ -209,10 +250,13 @@ fn claim(claims: &mut BTreeMap<u32, UnixDatagram>, device: &Device) -> Result<()
     if claims.contains_key(&device.index) {
         return Ok(());
     }
-    let address = SocketAddr::from_abstract_name(format!("clearway/device/{}", device.index));
+    let name = format!("clearway/device/{}", device.index);
+    let address = SocketAddr::from_abstract_name(&name);
     let claim = address.and_then(|address| UnixDatagram::bind_addr(&address));
     let claim = claim.map_err(|e| match e.kind() {
-        ErrorKind::AddrInUse => "another clearway has it".to_owned(),
+        ErrorKind::AddrInUse => {
+            format!("somebody, most likely another clearway, has claimed it (the socket @{name})")
+        }
         _ => format!("it cannot be claimed: {e}"),
     })?;
     claims.insert(device.index, claim);
@@ -220,31 +264,31 @@ fn claim(claims: &mut BTreeMap<u32, UnixDatagram>, device: &Device) -> Result<()
 }
 
 fn close(known: &mut Known, number: usize, workers: usize, orders: &mut Vec<(usize, Order)>) {
-    if known.open.take().is_some() {
+    if let Some(open) = known.open.take() {
+        known.closing = open.program;
         orders.extend((0..workers).map(|worker| (worker, Order::Close(number))));
     }
 }
 
-/// Which frames of a device are ours, not the kernel's.
-fn ours(wanted: &Wanted, device: &Device, devices: &Devices) -> Ours {
+/// Which frames of a device are ours, not the kernel's; and how many addresses of the machine there was no room for.
+fn ours(wanted: &Wanted, device: &Device, devices: &Devices) -> (Ours, usize) {
     let others = devices.addresses.iter().filter(|(_, a)| *a != wanted.address && !a.is_loopback());
     // Those of the device itself first, as there is not room for any number.
     let (own, far): (Vec<_>, Vec<_>) = others.copied().partition(|(index, _)| *index == device.index);
     let plain = matches!(wanted.role, Role::Internet | Role::Services);
     let mut local: Vec<IpAddr> = own.into_iter().chain(far).map(|(_, a)| a).collect();
+    let left_out = if plain { local.len().saturating_sub(MOST_LOCAL) } else { 0 };
     local.truncate(if plain { MOST_LOCAL } else { 0 });
-    Ours { address: wanted.address, plain, local }
+    (Ours { address: wanted.address, plain, local }, left_out)
 }
 
 /// Has the kernel drop what is ours, once our socket has seen it. With XDP it never gets to see it; by a TAP the kernel
 /// receives what we send to it.
-fn guard(before: Option<Open>, device: &Device, ours: &Ours, io: Io) -> Option<Attached> {
+fn guard(before: Option<Attached>, device: &Device, ours: &Ours, io: Io) -> Option<Attached> {
     if matches!(io, Io::AfXdp | Io::Tap) {
         return None;
     }
-    let before = before.filter(|open| open.device.index == device.index).and_then(|open| open.guard);
-    let before = before.filter(Attached::is_at_work);
-    if let Some(guard) = before
+    if let Some(guard) = before.filter(Attached::is_at_work)
         && guard.replace(ours).is_ok()
     {
         return Some(guard);
@@ -288,6 +332,7 @@ fn open(
             mac: device.mac,
             up: device.up,
             io: wanted.io,
+            device_mtu: device.mtu as usize,
             mtu: device.mtu.max(wanted.mtu) as usize,
             receives: number % workers == worker,
             ours,

@@ -49,6 +49,9 @@ pub struct Counters {
     pub reloads: Reloads,
     /// Bytes of the compiled configuration.
     pub program_bytes: u64,
+    /// How often the kernel told more of devices, routes and neighbours than could be read; then it was asked for all.
+    #[serde(default)]
+    pub kernel_overruns: u64,
     /// Flow logs; zeros if there are none.
     #[serde(default)]
     pub flow_logs: FlowLogs,
@@ -142,6 +145,9 @@ pub struct Lost {
     pub ring_full: u64,
     /// The device did not take them in time.
     pub send_full: u64,
+    /// They are longer than the device takes.
+    #[serde(default)]
+    pub too_long: u64,
     /// The device is down or gone.
     pub device_down: u64,
     /// The neighbour's address did not become known.
@@ -205,6 +211,7 @@ impl Counters {
             total,
             program_bytes,
             flow_logs,
+            kernel_overruns,
         } = snapshot;
         let reasons = |punts: bool| {
             let of = Reason::ALL.iter().filter(|r| r.is_punt() == punts);
@@ -236,6 +243,7 @@ impl Counters {
                 vnet: flow_log(flow_logs.vnet),
                 missed: flow_logs.missed,
             },
+            kernel_overruns: *kernel_overruns,
         }
     }
 }
@@ -249,6 +257,7 @@ fn port(facts: &PortFacts, counts: PortCounts) -> Port {
         out_frames,
         out_bytes,
         send_full,
+        too_long,
         device_down,
         no_neighbour,
     } = counts;
@@ -263,7 +272,7 @@ fn port(facts: &PortFacts, counts: PortCounts) -> Port {
         received: Frames { frames: in_frames, bytes: in_bytes },
         sent: Frames { frames: out_frames, bytes: out_bytes },
         foreign,
-        lost: Lost { ring_full, send_full, device_down, no_neighbour },
+        lost: Lost { ring_full, send_full, too_long, device_down, no_neighbour },
     }
 }
 
@@ -291,7 +300,7 @@ fn worker(counts: &Counts) -> Worker {
 impl Lost {
     /// All of them.
     pub fn sum(&self) -> u64 {
-        self.ring_full + self.send_full + self.device_down + self.no_neighbour
+        self.ring_full + self.send_full + self.too_long + self.device_down + self.no_neighbour
     }
 }
 
@@ -302,6 +311,8 @@ pub struct Flows {
     pub flows: Vec<Flow>,
     /// There are more than were asked for.
     pub more: bool,
+    /// Every worker has answered in time; else there may be more, too.
+    pub complete: bool,
 }
 
 /// A flow record.
@@ -435,6 +446,7 @@ mod tests {
             (&value["flowLogs"]["nsg"]["written"], &value["flowLogs"]["nsg"]["lost"]),
             (&9.into(), &3.into())
         );
+        assert_eq!(value["kernelOverruns"], 5);
         let ended = counters.dropped.values().chain(counters.punted.values()).sum::<u64>();
         assert_eq!(counters.packets, counters.forwarded + ended);
     }

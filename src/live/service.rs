@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, bounded, select};
 use sd_notify::NotifyState;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use tracing::info;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -79,40 +80,54 @@ impl<W: Write> Write for Line<W> {
     }
 }
 
-/// What a signal asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// To stop: SIGTERM or SIGINT.
-    Stop,
-    /// To read the configuration again: SIGHUP.
-    Reload,
-}
-
-/// Signals as messages, for as long as this lives.
+/// Signals as messages, for as long as this lives. Each kind has a place of its own that one message fills: more of them
+/// say nothing new, and no number of one kind keeps the other out.
 pub struct Signals {
-    received: Receiver<Signal>,
+    stop: Receiver<()>,
+    reload: Receiver<()>,
     handle: signal_hook::iterator::Handle,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Signals {
-    /// From here on signals come as messages and do what they are asked for by nobody else.
+    /// From here on signals come as messages and do what they are asked for by nobody else. Those that mean nothing here,
+    /// and would end the process, are written to the log.
     pub fn listen() -> io::Result<Signals> {
-        let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
         let handle = signals.handle();
-        // More of them say nothing new.
-        let (sender, received) = bounded(8);
+        let ((say_stop, stop), (say_reload, reload)) = (bounded(1), bounded(1));
         let thread = thread::Builder::new().name("signals".to_owned()).spawn(move || {
             for signal in signals.forever() {
-                let _ = sender.try_send(if signal == SIGHUP { Signal::Reload } else { Signal::Stop });
+                // A place that is filled has said it already.
+                let _ = match signal {
+                    SIGHUP => say_reload.try_send(()),
+                    SIGUSR1 | SIGUSR2 => {
+                        info!(signal, "this signal means nothing here; SIGHUP reloads, SIGTERM stops");
+                        continue;
+                    }
+                    _ => say_stop.try_send(()),
+                };
             }
         })?;
-        Ok(Signals { received, handle, thread: Some(thread) })
+        Ok(Signals { stop, reload, handle, thread: Some(thread) })
     }
 
-    /// Where the messages come out.
-    pub fn received(&self) -> &Receiver<Signal> {
-        &self.received
+    /// Something comes out of here when it is to stop: SIGTERM or SIGINT.
+    pub fn stop(&self) -> &Receiver<()> {
+        &self.stop
+    }
+
+    /// Something comes out of here when the configuration is to be read again: SIGHUP.
+    pub fn reload(&self) -> &Receiver<()> {
+        &self.reload
+    }
+
+    /// Waits for either; false if none can come any more.
+    pub fn wait(&self) -> bool {
+        select! {
+            recv(self.stop) -> message => message.is_ok(),
+            recv(self.reload) -> message => message.is_ok(),
+        }
     }
 }
 
@@ -228,14 +243,27 @@ mod tests {
     }
 
     #[test]
-    fn signals_become_messages() {
+    fn signals_become_messages_and_none_keeps_another_out() {
         let signals = Signals::listen().unwrap();
-        let next = || signals.received().recv_timeout(Duration::from_secs(10)).unwrap();
-        for (number, expected) in [(SIGHUP, Signal::Reload), (SIGTERM, Signal::Stop), (SIGINT, Signal::Stop)]
-        {
-            signal_hook::low_level::raise(number).unwrap();
-            assert_eq!(next(), expected);
+        let raise = |number| signal_hook::low_level::raise(number).unwrap();
+        let next = |from: &Receiver<()>| from.recv_timeout(Duration::from_secs(10)).unwrap();
+        raise(SIGHUP);
+        next(signals.reload());
+        for stop in [SIGTERM, SIGINT] {
+            for _ in 0..100 {
+                raise(SIGHUP);
+                // So that these are not one and the same to the kernel.
+                thread::yield_now();
+            }
+            // Neither of these ends the process.
+            raise(SIGUSR1);
+            raise(SIGUSR2);
+            raise(stop);
+            next(signals.stop());
         }
+        next(signals.reload());
+        raise(SIGINT);
+        assert!(signals.wait());
         drop(signals);
     }
 

@@ -4,10 +4,11 @@
 //! has the port's address. What the kernel sends besides tunnels and what is to be routed (its multicast, mostly) is left
 //! alone and counted.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::{io, str};
 
 use tracing::{info, warn};
@@ -61,22 +62,28 @@ impl Held {
     }
 
     /// The end that a worker has, for frames of up to so many bytes.
-    pub fn end(&self, name: &str, longest: usize, ours: &Ours) -> io::Result<End> {
-        let lost = File::open(format!("/sys/class/net/{name}/statistics/tx_dropped")).ok();
+    pub fn end(&self, name: &str, index: u32, longest: usize, ours: &Ours) -> io::Result<End> {
+        let lost = about(name, index).and_then(|about| File::open(about.join("statistics/tx_dropped")).ok());
         let mut end = End { tap: self.end.another(longest)?, ours: ours.clone(), lost, before: 0 };
         end.before = end.dropped();
         Ok(end)
     }
 }
 
-/// False if the device is there and is something else than a TAP.
-pub(super) fn may_be_tap(device: &str) -> bool {
-    let about = format!("/sys/class/net/{device}");
-    let flags = std::fs::read_to_string(format!("{about}/tun_flags"));
-    let tap = flags.is_ok_and(|flags| {
-        u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).is_ok_and(|flags| flags & 2 != 0)
-    });
-    tap || !std::path::Path::new(&about).exists()
+/// Where sysfs tells of a device, if it does: it may be that of another network namespace.
+fn about(name: &str, index: u32) -> Option<PathBuf> {
+    let about = Path::new("/sys/class/net").join(name);
+    let said = fs::read_to_string(about.join("ifindex")).ok()?;
+    (said.trim().parse() == Ok(index)).then_some(about)
+}
+
+/// False if a device is known to be something else than a TAP.
+pub(super) fn may_be_tap(name: &str, index: u32) -> bool {
+    const TAP: u32 = 2;
+    let Some(about) = about(name, index) else { return true };
+    let flags = fs::read_to_string(about.join("tun_flags")).unwrap_or_default();
+    let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16);
+    flags.is_ok_and(|flags| flags & TAP != 0)
 }
 
 /// The MAC address of Clearway's end: made of the port's address, so that it is the same after a restart, and not that of
@@ -146,5 +153,92 @@ impl End {
 impl AsFd for End {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.tap.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::sys::bpf::tests::{WIRE, Wire, ethernet, has_taps, ip, ipv4, own_namespace};
+    use crate::sys::poll;
+
+    const OURS: [u8; 6] = [2, 0, 198, 51, 100, 2];
+
+    #[test]
+    fn our_end_has_another_mac_address_than_the_kernels() {
+        let address = IpAddr::from([198, 51, 100, 2]);
+        assert_eq!(own_mac(address, [2; 6]), OURS);
+        assert_eq!(own_mac(address, OURS), [2, 1, 198, 51, 100, 2]);
+    }
+
+    #[test]
+    fn the_device_that_is_wanted_is_held_and_no_other() {
+        if !own_namespace() || !has_taps() {
+            return;
+        }
+        let is_there = |name| index_of(name).ok();
+        let mut held = None;
+        Held::keep(&mut held, Some(("t0", 1600))).unwrap();
+        let first = is_there("t0").unwrap();
+        Held::keep(&mut held, Some(("t0", 1700))).unwrap();
+        assert_eq!(is_there("t0"), Some(first), "another mtu makes no other device");
+        let mut other = None;
+        let why = Held::keep(&mut other, Some(("t0", 1500))).unwrap_err();
+        assert!(why.starts_with("t0 cannot be had as a TAP device: another program"), "{why}");
+        assert!(held.as_ref().is_some_and(Held::is_made) && other.is_none());
+        ip("link del t0");
+        Held::keep(&mut held, Some(("t0", 1700))).unwrap();
+        assert!(is_there("t0").is_some_and(|second| second != first), "made anew");
+        Held::keep(&mut held, Some(("t1", 1700))).unwrap();
+        assert_eq!((is_there("t0"), is_there("t1").is_some()), (None, true));
+        Held::keep(&mut held, None).unwrap();
+        assert!(is_there("t1").is_none() && held.is_none());
+        ip("tuntap add dev t2 mode tap");
+        Held::keep(&mut held, Some(("t2", 1700))).unwrap();
+        assert!(held.as_ref().is_some_and(|held| !held.is_made()));
+        Held::keep(&mut held, None).unwrap();
+        assert!(is_there("t2").is_some(), "it was there before");
+    }
+
+    #[test]
+    fn what_is_ours_comes_who_asks_is_answered_and_the_rest_is_counted() {
+        if !own_namespace() || !has_taps() {
+            return;
+        }
+        _ = std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+        let mut held = None;
+        Held::keep(&mut held, Some(("t0", 1600))).unwrap();
+        let address = [198, 51, 100, 2].into();
+        let ours = Ours { address: IpAddr::V4(address), plain: false, local: Vec::new() };
+        let index = index_of("t0").unwrap();
+        let mut end = held.as_ref().unwrap().end("t0", index, 1622, &ours).unwrap();
+        let kernel = Wire::new("t0");
+        let sender = [2, 0, 0, 0, 0, 9];
+        let frame =
+            |protocol| ethernet(OURS, sender, 0x0800, &ipv4(WIRE, address, protocol, 0, &[protocol; 40]));
+        let mut asks = vec![0, 1, 8, 0, 6, 4, 0, 1];
+        asks.extend([&sender[..], &WIRE.octets(), &[0; 6], &address.octets()].concat());
+        let asks = ethernet([0xff; 6], sender, 0x0806, &asks);
+
+        let mut frames = Frames::new();
+        frames.append(&[17; 60], 60);
+        for sent in [frame(6), frame(47), asks, frame(17), frame(47)] {
+            assert!(kernel.send(&sent));
+        }
+        let mut others = 0;
+        for _ in 0..100 {
+            others += end.receive(&mut frames, 2, OURS);
+            if frames.list.len() == 3 {
+                break;
+            }
+            poll(&[end.as_fd()], Some(Duration::from_millis(50))).unwrap();
+        }
+        let got: Vec<&[u8]> = frames.list.iter().map(|got| frames.frame(*got)).collect();
+        assert_eq!(got, [&[17; 60][..], &frame(47), &frame(47)], "behind what was there");
+        assert_eq!(others, 2);
+        let answer = kernel.wait(Duration::from_secs(5), |f| f[12..14] == [8, 6]).unwrap();
+        assert_eq!((&answer[..6], &answer[6..12], answer[21]), (&sender[..], &OURS[..], 2));
     }
 }

@@ -5,6 +5,7 @@
 //! sees one program from its first packet to its last. It works as long as there is something, then sleeps until a
 //! device, another worker or an order wakes it.
 
+use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,12 +13,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ahash::RandomState;
 use crossbeam_channel::{Receiver, Sender};
+use tracing::warn;
 
 use super::capture::{Offered, Tap};
 use super::count::{Counts, PortCounts, VnetCounts};
 use super::egress::Egress;
 use super::flow_logs::{Listener, Teller};
-use super::handle::{FlowFacts, FlowsWanted};
 use super::handover::HandOver;
 use super::list::Listing;
 use super::neighbours::Neighbours;
@@ -30,6 +31,7 @@ use crate::dataplane::{
 };
 use crate::model::Sequence;
 use crate::packet::{FlowState, Outcome, Reason, Verdict};
+use crate::sys::bpf::Ours;
 use crate::sys::{Frames, MOST_POLLED, Wake, poll};
 use crate::types::{Nanos, SECOND};
 
@@ -67,10 +69,12 @@ pub(super) enum Order {
     Open(usize, Box<Opened>),
     /// Stop using this port.
     Close(usize),
+    /// Other frames of this port are ours from now on.
+    Ours(usize, Ours),
     /// The device of this port is up or down, and has this MAC address.
     Device(usize, bool, [u8; 6]),
     /// Say which flow records there are.
-    Flows(FlowsWanted, Sender<Vec<FlowFacts>>),
+    Flows(Listing),
     /// Offer packets to who captures, from now on until that one has enough.
     Capture(Tap),
     /// Take what has been received, send what is to be sent, and end.
@@ -118,7 +122,7 @@ pub(super) struct Worker {
     inputs: Vec<Input>,
     sorted: Vec<Vec<Input>>,
     egress: Egress,
-    listing: Option<Listing>,
+    listings: VecDeque<Listing>,
     /// What is told to who writes flow logs, if anybody does.
     teller: Option<Teller>,
     /// Captures that are on: hardly ever one.
@@ -171,7 +175,7 @@ impl Worker {
             frames: Frames::default(),
             inputs: Vec::new(),
             egress: Egress::new(with.neighbours),
-            listing: None,
+            listings: VecDeque::new(),
             teller: with.flow_logs.map(Teller::new),
             taps: Vec::new(),
             counts: Counts { reasons: vec![0; Reason::ALL.len()], ..Counts::default() },
@@ -212,7 +216,7 @@ impl Worker {
                     break;
                 }
                 std::thread::yield_now();
-            } else if did == 0 && self.listing.is_none() {
+            } else if did == 0 && self.listings.is_empty() {
                 self.sleep(now, end);
             }
             if self.unpublished && end >= self.publish_at {
@@ -220,6 +224,8 @@ impl Worker {
             }
         }
         self.egress.give_up(&mut self.counts.ports);
+        (0..self.ports.len()).for_each(|number| self.abandon(number));
+        self.ports.clear();
         self.others.give_up(&mut self.counts);
         let end = Instant::now();
         if let Some(teller) = &mut self.teller {
@@ -483,26 +489,31 @@ impl Worker {
                     if self.ports.len() <= number {
                         self.ports.resize_with(number + 1, || None);
                     }
-                    if let Some(place) = self.ports.get_mut(number) {
-                        *place = Some(*port);
-                    }
                     self.make_room_for_counts();
+                    if let Some(place) = self.ports.get_mut(number) {
+                        let former = place.take();
+                        place.insert(*port).take_over(former);
+                    }
                 }
                 Order::Close(number) => {
-                    self.count_losses();
+                    self.abandon(number);
                     if let Some(place) = self.ports.get_mut(number) {
                         *place = None;
                     }
                 }
-                Order::Device(number, up, mac) => {
-                    if let Some(Some(port)) = self.ports.get_mut(number) {
-                        let lost = port.set_device(up, mac) as u64;
-                        if let Some(counts) = self.counts.ports.get_mut(number) {
-                            counts.device_down += lost;
-                        }
+                Order::Ours(number, ours) => {
+                    if let Some(Some(port)) = self.ports.get_mut(number)
+                        && !port.set_ours(&ours)
+                    {
+                        warn!("port {number}: its filter cannot be changed; it stays as it is");
                     }
                 }
-                Order::Flows(wanted, answer) => self.listing = Some(Listing::new(wanted, answer)),
+                Order::Device(number, up, mac) => {
+                    if let Some(Some(port)) = self.ports.get_mut(number) {
+                        port.set_device(up, mac);
+                    }
+                }
+                Order::Flows(listing) => self.listings.push_back(listing),
                 Order::Capture(tap) => self.taps.push(tap),
                 Order::Stop => self.stop_at = Some(begin + DRAIN),
             }
@@ -538,12 +549,12 @@ impl Worker {
         }
     }
 
-    /// Goes on with a list of flow records, if somebody has asked for one.
+    /// Goes on with the first list of flow records, if somebody has asked for one.
     fn list_flows(&mut self, now: Nanos) {
-        if let Some(listing) = &mut self.listing
+        if let Some(listing) = self.listings.front_mut()
             && listing.go_on(&self.shard.flows, &self.news.program, now)
         {
-            self.listing = None;
+            self.listings.pop_front();
         }
     }
 
@@ -556,9 +567,27 @@ impl Worker {
 
     fn count_losses(&mut self) {
         for (port, counts) in self.ports.iter_mut().zip(&mut self.counts.ports) {
-            if let Some(port) = port.as_mut().filter(|p| p.receives) {
+            let Some(port) = port else { continue };
+            if port.receives {
                 counts.ring_full += port.new_losses();
             }
+            let (unsent, refused) = (port.take_unsent(), port.new_refused());
+            counts.device_down += unsent;
+            counts.too_long += refused;
+            counts.out_frames -= (unsent + refused).min(counts.out_frames);
+        }
+    }
+
+    /// Counts what a port that is closed will not send any more.
+    fn abandon(&mut self, number: usize) {
+        self.count_losses();
+        if let (Some(Some(port)), Some(counts)) =
+            (self.ports.get_mut(number), self.counts.ports.get_mut(number))
+        {
+            port.flush();
+            let pending = port.pending() as u64;
+            counts.device_down += pending;
+            counts.out_frames -= pending.min(counts.out_frames);
         }
     }
 
@@ -568,7 +597,13 @@ impl Worker {
         self.tell_flows(at);
         self.counts.flows = self.shard.flows.len() as u64;
         self.counts.table_bytes = self.shard.memory() as u64;
-        lock(&self.published).clone_from(&self.counts);
+        let mut published = lock(&self.published);
+        published.clone_from(&self.counts);
+        // What still waits in a ring has not been sent.
+        for (port, counts) in self.ports.iter().zip(&mut published.ports) {
+            counts.out_frames -= port.as_ref().map_or(0, |p| p.pending() as u64).min(counts.out_frames);
+        }
+        drop(published);
         self.publish_at = at + PUBLISH;
         self.unpublished = false;
     }

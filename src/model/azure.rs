@@ -2,7 +2,7 @@
 //! become resources whose fields stand where `az` puts them.
 
 mod documents;
-mod globs;
+pub(super) mod globs;
 
 use super::node::{Entry, Kind, Mark, Node};
 

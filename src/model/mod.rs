@@ -5,6 +5,7 @@ pub mod azure;
 mod build;
 mod expr;
 pub mod fault;
+mod files;
 mod functions;
 mod json;
 mod load;
@@ -22,7 +23,8 @@ use crate::types::Prefix;
 
 pub(crate) use build::nearest_name;
 pub use fault::{Fault, Severity};
-pub use load::{from_bytes, load};
+pub use files::Files;
+pub use load::{from_bytes, load, load_files};
 
 /// A whole configuration.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -10,6 +10,7 @@ pub(crate) mod tests;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use asm::{Asm, Reg};
 use call::Kind;
 pub use ours::{MOST_LOCAL, Ours};
 use ours::{Place, XDP_PASS, assemble};
@@ -53,6 +54,14 @@ impl AsFd for Program {
 /// outer VLAN tag is already taken off the frame, two more may follow.
 pub fn load_filter(ours: &Ours) -> io::Result<Program> {
     Program::load(ours, call::FILTER, Place::Filter)
+}
+
+/// A filter that keeps nothing.
+pub fn load_nothing() -> io::Result<Program> {
+    let mut code = Asm::default();
+    code.set(Reg::R0, 0);
+    code.exit();
+    Ok(Program { fd: call::load(call::FILTER, &code.finish()?)?, kind: call::FILTER })
 }
 
 /// The program that [`attach_ingress`] attaches.

@@ -55,8 +55,6 @@ pub struct PacketOptions<'a> {
     pub receive_bytes: usize,
     /// About so many bytes are for frames to send.
     pub send_bytes: usize,
-    /// True if the device is to take frames for other MAC addresses too.
-    pub promiscuous: bool,
     /// What is seen.
     pub filter: Filter<'a>,
 }
@@ -66,13 +64,7 @@ impl PacketOptions<'_> {
     /// 8 MiB and 2 MiB.
     pub fn new(mtu: usize) -> PacketOptions<'static> {
         let longest = mtu + SHORTEST + 8;
-        PacketOptions {
-            longest,
-            receive_bytes: 8 << 20,
-            send_bytes: 2 << 20,
-            promiscuous: false,
-            filter: Filter::All,
-        }
+        PacketOptions { longest, receive_bytes: 8 << 20, send_bytes: 2 << 20, filter: Filter::All }
     }
 }
 
@@ -129,15 +121,6 @@ impl PacketSocket {
             Filter::Classic(program) => attach_classic(fd, program),
         }
         .map_err(told("attach the filter"))?;
-        if options.promiscuous {
-            let membership = libc::packet_mreq {
-                mr_ifindex: device.cast_signed(),
-                mr_type: libc::PACKET_MR_PROMISC as _,
-                mr_alen: 0,
-                mr_address: [0; 8],
-            };
-            set(fd, SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &membership).map_err(told("see all frames"))?;
-        }
         bind(fd, device).map_err(told("bind to the device"))?;
         Ok(PacketSocket {
             socket,
@@ -162,13 +145,6 @@ impl PacketSocket {
     /// The same with a classic program.
     pub fn attach_classic(&self, program: &[Instruction]) -> io::Result<()> {
         attach_classic(self.as_fd(), program)
-    }
-
-    /// Shares what the device receives with the other sockets of a group, by flow; if one is full, its frames go to
-    /// another. Until it joins, a socket sees all.
-    pub fn join_fanout(&self, group: u16) -> io::Result<()> {
-        let how = libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_ROLLOVER;
-        set(self.as_fd(), SOL_PACKET, libc::PACKET_FANOUT, &(how << 16 | u32::from(group)))
     }
 
     /// Appends received frames, at most so many, to those that are there; how many. VLAN tags that the kernel took out are
@@ -286,9 +262,9 @@ impl PacketSocket {
         self.losses
     }
 
-    /// Frames that the kernel would not send since it was opened: longer than the device takes.
-    pub fn refused(&self) -> u64 {
-        self.refused
+    /// Frames that the kernel would not send, as they are longer than the device takes, since this was last asked.
+    pub fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
     }
 
     /// What has gone wrong with the device, if anything did since the last question. Until it is asked for, a wait for

@@ -30,6 +30,8 @@ const REAP: u32 = SENDING / 2;
 const HEADROOM: usize = 256;
 /// The longest frame that can be received: a page without the headroom.
 pub const LONGEST: usize = 4096 - HEADROOM;
+/// Frames of a socket that only shows what can be done.
+const TRIAL: u32 = 64;
 /// The kernel closes sockets behind our back: in 6 to 12 ms, measured.
 const BUSY: Duration = Duration::from_millis(100);
 /// What may wait in the kernel to be sent, in bytes with their bookkeeping: all that the ring holds.
@@ -100,31 +102,11 @@ impl XdpSocket {
         mode: Mode,
         attached: Arc<Attached>,
     ) -> io::Result<XdpSocket> {
-        // SAFETY: a new socket touches no memory; if it is one, it is ours alone.
-        let socket = unsafe {
-            let fd = libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
-            if fd < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            OwnedFd::from_raw_fd(fd)
-        };
+        let socket = new_socket()?;
         let frames = RECEIVING + SENDING;
         let memory = Mapping::anonymous(frames as usize * chunk)?;
-        let registered = xdp_umem_reg {
-            addr: memory.start().as_ptr().expose_provenance() as u64,
-            len: memory.bytes() as u64,
-            chunk_size: chunk as u32,
-            headroom: 0,
-            flags: 0,
-            tx_metadata_len: 0,
-        };
         let fd = socket.as_fd();
-        set(fd, libc::SOL_XDP, libc::XDP_UMEM_REG, &registered)
-            .map_err(|error| unlocked(error, memory.bytes()))?;
-        set(fd, libc::SOL_XDP, libc::XDP_UMEM_FILL_RING, &RECEIVING)?;
-        set(fd, libc::SOL_XDP, libc::XDP_UMEM_COMPLETION_RING, &SENDING)?;
-        set(fd, libc::SOL_XDP, libc::XDP_RX_RING, &RECEIVING)?;
-        set(fd, libc::SOL_XDP, libc::XDP_TX_RING, &SENDING)?;
+        set_up(fd, &memory, chunk, [RECEIVING, SENDING, RECEIVING, SENDING])?;
         // A smaller buffer only makes for more turns.
         let _ = set(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER);
         let offsets: xdp_mmap_offsets = get(fd, libc::XDP_MMAP_OFFSETS)?;
@@ -240,7 +222,8 @@ impl XdpSocket {
     /// is down or gone; what is queued stays.
     pub fn flush(&mut self) -> io::Result<bool> {
         self.sending.publish();
-        if self.sending.pending() > 0 && self.sending.0.wants_waking() {
+        let mut pending = self.sending.pending();
+        while pending > 0 && self.sending.0.wants_waking() {
             // SAFETY: no bytes are named.
             let woken = unsafe {
                 let fd = self.socket.as_raw_fd();
@@ -248,7 +231,6 @@ impl XdpSocket {
             };
             if woken < 0 {
                 let error = io::Error::last_os_error();
-                // It takes 32 at a time where it copies, and says so with EAGAIN.
                 if !matches!(
                     error.raw_os_error(),
                     Some(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR)
@@ -256,6 +238,12 @@ impl XdpSocket {
                     return Err(error);
                 }
             }
+            // It takes 32 at a time where it copies, and says so with EAGAIN.
+            let left = self.sending.pending();
+            if left >= pending {
+                break;
+            }
+            pending = left;
         }
         self.reap();
         Ok(self.pending() == 0)
@@ -286,11 +274,6 @@ impl XdpSocket {
         &self.attached
     }
 
-    /// True if neither end of the rings copies frames.
-    pub fn is_zero_copy(&self) -> bool {
-        self.mode == ZERO_COPY
-    }
-
     /// How frames come here.
     pub fn mode(&self) -> &'static str {
         self.mode
@@ -303,33 +286,73 @@ impl AsFd for XdpSocket {
     }
 }
 
+fn new_socket() -> io::Result<OwnedFd> {
+    // SAFETY: a new socket touches no memory; if it is one, it is ours alone.
+    unsafe {
+        let fd = libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
+    }
+}
+
+/// Gives a socket its memory, in chunks of so many bytes, and the sizes of its rings: fill, completion, receive, send.
+fn set_up(socket: BorrowedFd<'_>, memory: &Mapping, chunk: usize, sizes: [u32; 4]) -> io::Result<()> {
+    let registered = xdp_umem_reg {
+        addr: memory.start().as_ptr().expose_provenance() as u64,
+        len: memory.bytes() as u64,
+        chunk_size: chunk as u32,
+        headroom: 0,
+        flags: 0,
+        tx_metadata_len: 0,
+    };
+    set(socket, libc::SOL_XDP, libc::XDP_UMEM_REG, &registered)
+        .map_err(|error| unlocked(error, memory.bytes()))?;
+    let rings =
+        [libc::XDP_UMEM_FILL_RING, libc::XDP_UMEM_COMPLETION_RING, libc::XDP_RX_RING, libc::XDP_TX_RING];
+    rings.into_iter().zip(sizes).try_for_each(|(ring, size)| set(socket, libc::SOL_XDP, ring, &size))
+}
+
 /// Binds a socket to a queue; the kernel itself chooses whether to copy where it can do without.
 fn bind(socket: BorrowedFd<'_>, device: u32, queue: u32, mode: Mode) -> io::Result<()> {
     let copy = if mode == Mode::Generic { libc::XDP_COPY } else { 0 };
-    let to = sockaddr_xdp {
-        sxdp_family: libc::AF_XDP as u16,
-        sxdp_flags: libc::XDP_USE_NEED_WAKEUP | copy,
-        sxdp_ifindex: device,
-        sxdp_queue_id: queue,
-        sxdp_shared_umem_fd: 0,
-    };
     let end = Instant::now() + BUSY;
     loop {
-        // SAFETY: the address has as many bytes as it is said to have.
-        let bound = unsafe {
-            let length = size_of::<sockaddr_xdp>() as libc::socklen_t;
-            libc::bind(socket.as_raw_fd(), (&raw const to).cast(), length)
-        };
-        if bound == 0 {
+        let Err(error) = bind_once(socket, device, queue, libc::XDP_USE_NEED_WAKEUP | copy) else {
             return Ok(());
-        }
-        let error = io::Error::last_os_error();
+        };
         if error.raw_os_error() != Some(libc::EBUSY) || Instant::now() > end {
             let sentence = format!("no XDP socket on queue {queue} of device {device}: {error}");
             return Err(io::Error::new(error.kind(), sentence));
         }
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+fn bind_once(socket: BorrowedFd<'_>, device: u32, queue: u32, flags: u16) -> io::Result<()> {
+    let to = sockaddr_xdp {
+        sxdp_family: libc::AF_XDP as u16,
+        sxdp_flags: flags,
+        sxdp_ifindex: device,
+        sxdp_queue_id: queue,
+        sxdp_shared_umem_fd: 0,
+    };
+    // SAFETY: the address has as many bytes as it is said to have.
+    let bound = unsafe {
+        let length = size_of::<sockaddr_xdp>() as libc::socklen_t;
+        libc::bind(socket.as_raw_fd(), (&raw const to).cast(), length)
+    };
+    if bound == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// True if the driver of a device can do without a copy, by its first queue; no program is attached and nothing received.
+pub fn takes_zero_copy(device: u32) -> bool {
+    let try_it = || -> io::Result<()> {
+        let socket = new_socket()?;
+        let memory = Mapping::anonymous(TRIAL as usize * 4096)?;
+        set_up(socket.as_fd(), &memory, 4096, [TRIAL; 4])?;
+        let flags = libc::XDP_USE_NEED_WAKEUP | libc::XDP_ZEROCOPY;
+        bind_once(socket.as_fd(), device, 0, flags)
+    };
+    try_it().is_ok()
 }
 
 /// The kernel says ENOBUFS where a process may not lock so much memory.

@@ -13,7 +13,7 @@ use clearway::io::Capture;
 use clearway::live::capture::{self, CaptureWanted, Capturing, Offered};
 use clearway::live::control::{self, Control};
 use clearway::live::count::{Counts, PortCounts, VnetCounts};
-use clearway::live::handle::{FlowFacts, FlowsWanted, Handle, PortFacts, Reloaded, Snapshot};
+use clearway::live::handle::{FlowFacts, FlowsFound, FlowsWanted, Handle, PortFacts, Reloaded, Snapshot};
 use clearway::model::Model;
 use clearway::packet::{Direction, Outcome, Reason};
 
@@ -60,10 +60,11 @@ impl Handle for Fake {
             total,
             program_bytes: 1024,
             flow_logs: Default::default(),
+            kernel_overruns: 2,
         }
     }
 
-    fn flows(&self, wanted: &FlowsWanted) -> Vec<FlowFacts> {
+    fn flows(&self, wanted: &FlowsWanted) -> FlowsFound {
         let flow = |n: u8| FlowFacts {
             customer: "contoso".into(),
             vnet: "hub".into(),
@@ -76,7 +77,9 @@ impl Handle for Fake {
             ended: n == 1,
         };
         let wanted_one = |f: &FlowFacts| wanted.address.is_none_or(|a| a == f.local.0);
-        (1..=3).map(flow).filter(wanted_one).take(wanted.most).collect()
+        let flows = (1..=3).map(flow).filter(wanted_one).take(wanted.most).collect();
+        // The worker that holds nothing for this address has not answered.
+        FlowsFound { flows, complete: wanted.address != Some(IpAddr::from([10, 9, 9, 8])) }
     }
 
     fn reload(&self) -> Result<Reloaded, Vec<String>> {
@@ -121,11 +124,14 @@ fn running(refusal: &[&str]) -> (Folder, Control) {
     (folder, control)
 }
 
+const OVERRUNS: &str =
+    "\nthe kernel told more of devices, routes and neighbours than could be read, 2 times; ";
+
 #[test]
 fn counters_as_tables_and_as_json() {
     let (folder, _control) = running(&[]);
     let ran = folder.run("counters --control c.sock").expect(0);
-    for part in ["generation 1, up ", "\n  nsg-deny ", "no-neighbour 4\n", "\ncontoso   hub "] {
+    for part in ["generation 1, up ", "\n  nsg-deny ", "no-neighbour 4\n", "\ncontoso   hub ", OVERRUNS] {
         assert!(ran.stdout.contains(part), "{part:?} in {}", ran.stdout);
     }
     assert!(!ran.stdout.contains("no-route"), "{}", ran.stdout);
@@ -224,6 +230,11 @@ fn flows_that_were_asked_for() {
     assert_eq!((flows["flows"].as_array().unwrap().len(), &flows["more"]), (1, &false.into()));
     let ran = folder.run("flows --control c.sock --address 10.9.9.9").expect(0);
     assert_eq!(ran.stdout, "no flow record\n");
+    let ran = folder.run("flows --control c.sock --address 10.9.9.8").expect(0);
+    let note = "and perhaps more: a worker had too much to do to say which it holds\n";
+    assert_eq!(ran.stdout, format!("no flow record\n{note}"));
+    let ran = folder.run("flows --control c.sock --customer Contosi").expect(2);
+    assert!(ran.stderr.contains("there is no such customer here; did you mean 'contoso'?"), "{}", ran.stderr);
     folder.run("flows --control c.sock --limit 0").expect(2);
     folder.run("flows --control c.sock --address nowhere").expect(2);
 }

@@ -1,58 +1,99 @@
 #!/usr/bin/env bash
 # Real stacks through the appliance: ping, TCP, path MTU discovery and traceroute, from host to host, to the site behind a
-# circuit, to the Internet and through a firewall; what the NSG denies does not pass; no bad checksum leaves.
+# circuit, to the Internet and through a firewall, with the way back through it and straight; what the NSG denies does not
+# pass; no bad checksum leaves.
 . "$(dirname "$0")/../../tools/live/lib.sh"
 . "$(dirname "$0")/checks.sh"
 
 underlay || fail "the underlay does not come up"
 configuration "$WORK/config.yaml"
+# A hub's usual firewall: what goes from one subnet to the other is sent to it by the route tables of both. Only answers
+# come from the data subnet to the web subnet, and only iperf3's port is open the other way.
+ip -n $RUN-db addr add 10.1.2.4/32 dev br-int
+sed -i -e 's|^          - {name: fw, addressPrefix: .*|          - {name: data, addressPrefix: 10.1.2.0/24, networkSecurityGroup: data-nsg, routeTable: data-rt}\n&|' \
+    -e 's|prefixes: \[10.1.0.5/32\]|prefixes: [10.1.0.5/32, 10.1.2.4/32]|' \
+    -e 's|^          - {name: by-firewall,.*|&\n          - {name: to-data, addressPrefix: 10.1.2.0/24, nextHopType: VirtualAppliance, nextHopIpAddress: 10.1.9.4}|' \
+    -e 's|^    networkInterfaces:|      - name: data-rt\n        routes:\n          - {name: to-web, addressPrefix: 10.1.0.0/24, nextHopType: VirtualAppliance, nextHopIpAddress: 10.1.9.4}\n&|' \
+    "$WORK/config.yaml"
+python3 - "$WORK/config.yaml" <<'P'
+import sys
+text = open(sys.argv[1]).read()
+any = 'sourcePortRange: "*", destinationAddressPrefix: "*"'
+deny = f"""          - {{name: DenyData, priority: 110, direction: Inbound, access: Deny, protocol: "*",
+             sourceAddressPrefix: 10.1.2.0/24, {any}, destinationPortRange: "*"}}
+"""
+group = f"""      - name: data-nsg
+        securityRules:
+          - {{name: AllowIperf, priority: 100, direction: Inbound, access: Allow, protocol: Tcp,
+             sourceAddressPrefix: 10.1.0.0/24, {any}, destinationPortRange: "5201"}}
+          - {{name: DenyRest, priority: 4000, direction: Inbound, access: Deny, protocol: "*",
+             sourceAddressPrefix: "*", {any}, destinationPortRange: "*"}}
+"""
+text = text.replace("          - {name: AllowWeb", deny + "          - {name: AllowWeb").replace("    routeTables:\n", group + "    routeTables:\n")
+open(sys.argv[1], "w").write(text)
+P
 start_clearway "$WORK/config.yaml" || fail "clearway does not start: $(tail -n 5 "$WORK/clearway.log")"
 
 for device in fab0 edge0 inet0; do
-    start cw tcpdump -qni $device -Q out -s 0 -w "$WORK/$device.pcap" >/dev/null 2>&1
+    start cw tcpdump -qni $device -Q out -s 0 -w "$WORK/$device.pcap" >/dev/null 2>"$WORK/$device.said"
+    wait_for 10 grep -q listening "$WORK/$device.said" || fail "no capture of $device"
 done
-sleep 0.5
 
 check "host to host" on web ping -c 3 -i 0.2 -W 2 10.1.0.5
 check "host to site" on web ping -c 3 -i 0.2 -W 2 192.168.9.1
 check "site to host" on site ping -c 3 -i 0.2 -W 2 10.1.0.4
 check "host to Internet" on web ping -c 3 -i 0.2 -W 2 192.0.2.80
 check "kernel still answers on its own address" on internet ping -c 2 -i 0.2 -W 2 203.0.113.2
-check_not "a site does not reach the Internet" on site ping -c 2 -i 0.2 -W 1 192.0.2.80
+check_not "a site does not reach the Internet" on site ping -c 2 -i 0.2 -W 0.5 192.0.2.80
 
 # Large packets: the inner room is 1600 - 28 on GRE ports, 1500 on the Internet port.
 check "whole packets of the inner MTU" on web ping -c 2 -i 0.2 -W 2 -M do -s 1372 10.1.0.5
 
-serve db 80
-serve db 22
+serve web 80
+serve db 80 22
 serve site 80
-serve internet 80
-serve fw 80
+serve internet 80 25
 check "TCP host to host" tcp web 10.1.0.5 80
-check_not "TCP that the NSG denies" tcp web 10.1.0.5 22
+denied "TCP that the NSG denies" web 10.1.0.5 22
 check "TCP to the site" tcp web 192.168.9.1 80
 check "TCP to the Internet" tcp web 192.0.2.80 80
-serve internet 25
-check_not "SMTP that the NSG denies" tcp web 192.0.2.80 25
+denied "SMTP that the NSG denies" web 192.0.2.80 25
 
-# By the firewall: 198.18.1.1 is an address of the Internet host that the route table sends there; the firewall masks
+# iperf3 on the port that is allowed.
+for to in db site internet; do iperf_server $to; done
+for to in db:10.1.0.5 site:192.168.9.1 internet:192.0.2.80; do
+    iperf web "${to#*:}" "$WORK/iperf.json"
+    read -r bytes _ < <(came "$WORK/iperf.json")
+    [ "$bytes" -gt 100000 ] || fail "iperf3 to ${to%:*}: $bytes bytes: $(tail -n 3 "$WORK/iperf.json")"
+    pass "iperf3 to ${to%:*}: $bytes bytes"
+done
+
+# Bytes that the firewall itself has sent on.
+by_firewall() { on fw cat /sys/class/net/br-int/statistics/tx_bytes; }
+firewall() { # WHAT CONDITION ADDRESS [OPTION...] : iperf3, and what went through the firewall beside what came
+    local before
+    before=$(by_firewall)
+    iperf web "$3" "$WORK/iperf.json" "${@:4}"
+    read -r bytes _ < <(came "$WORK/iperf.json")
+    through=$(($(by_firewall) - before))
+    [ "$bytes" -gt 100000 ] || fail "$1: $bytes bytes: $(tail -n 3 "$WORK/iperf.json")"
+    [ "$through" "$2" "$bytes" ] || fail "$1: $bytes bytes came, $through went through the firewall"
+    pass "$1: $bytes bytes came, $through went through the firewall"
+}
+check_not "a ping that the other subnet denies" on web ping -c 2 -i 0.2 -W 0.5 10.1.2.4
+firewall "TCP through the firewall to the other subnet" -ge 10.1.2.4
+firewall "TCP through the firewall from there, by state alone" -ge 10.1.2.4 -R
+denied "a port that the other subnet does not open" web 10.1.2.4 80
+denied "the other subnet begins nothing" db 10.1.0.4 80 10.1.2.4
+
+# To the Internet: 198.18.1.1 is an address of the Internet host that the route table sends to the firewall; that masks
 # nothing, so the answer comes straight.
 ip -n $RUN-internet addr add 198.18.1.1/32 dev lo
 check "through the firewall" on web ping -c 3 -i 0.2 -W 2 198.18.1.1
-on fw ovs-ofctl dump-flows "unix:$WORK/fw/br-int.mgmt" | grep -q 'n_packets=[1-9][0-9]*.*in_port=LOCAL' ||
-    fail "nothing went through the firewall"
 check "traceroute sees the firewall" bash -c "ip netns exec $RUN-web traceroute -n -I -w 1 -q 1 -m 4 198.18.1.1 | grep -q 10.1.9.4"
-
-# iperf3 on the port that is allowed.
-for to in db site internet; do
-    on $to iperf3 -s -p 5201 -D --logfile "$WORK/iperf-$to.log" -I "$WORK/iperf-$to.pid"
-done
-sleep 0.5
-for to in db:10.1.0.5 site:192.168.9.1 internet:192.0.2.80; do
-    rate=$(on web timeout 30 iperf3 -c "${to#*:}" -p 5201 -t 2 -J 2>/dev/null | sed -n 's/.*"bits_per_second":[[:space:]]*\([0-9]*\).*/\1/p' | tail -n 1)
-    [ "${rate:-0}" -gt 1000000 ] || fail "iperf3 to ${to%:*}: ${rate:-nothing} bit/s"
-    pass "iperf3 to ${to%:*}: $((rate / 1000000)) Mbit/s"
-done
+firewall "TCP through the firewall, answers straight" -ge 198.18.1.1
+firewall "TCP straight, answers through the firewall" -lt 198.18.1.1 -R
+[ "$through" != 0 ] || fail "nothing went through the firewall"
 
 sleep 0.5
 for device in fab0 edge0 inet0; do

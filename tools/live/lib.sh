@@ -68,7 +68,7 @@ wait_for() { # SECONDS COMMAND...
     shift
     until "$@" >/dev/null 2>&1; do
         [ $SECONDS -lt $end ] || return 1
-        sleep 0.1
+        sleep 0.05
     done
 }
 
@@ -113,7 +113,7 @@ gre_end() { # NAME UNDERLAY/LENGTH REMOTE KEY INNER [OPTION...]
 
 # The whole underlay of the picture above, without Clearway itself.
 underlay() {
-    local n
+    local n ends=()
     for n in switch cw web db fw site internet; do space $n; done
     ip -n $RUN-switch link add br0 type bridge
     ip -n $RUN-switch link set br0 mtu 1600 up
@@ -130,10 +130,12 @@ underlay() {
     ip -n $RUN-internet addr add 192.0.2.80/32 dev lo
     ip -n $RUN-internet route add 10.1.0.0/16 via 203.0.113.2
     plain internet u0
-    gre_end web 198.51.100.11/24 198.51.100.2 0xa01 10.1.0.4 || return 1
-    gre_end db 198.51.100.12/24 198.51.100.2 0xa01 10.1.0.5 || return 1
-    gre_end fw 198.51.100.13/24 198.51.100.2 0xa01 10.1.9.4 || return 1
-    gre_end site 100.64.1.2/30 100.64.1.1 0xc01 192.168.9.1 || return 1
+    # Side by side: each of them waits for its Open vSwitch most of the time.
+    gre_end web 198.51.100.11/24 198.51.100.2 0xa01 10.1.0.4 & ends+=($!)
+    gre_end db 198.51.100.12/24 198.51.100.2 0xa01 10.1.0.5 & ends+=($!)
+    gre_end fw 198.51.100.13/24 198.51.100.2 0xa01 10.1.9.4 & ends+=($!)
+    gre_end site 100.64.1.2/30 100.64.1.1 0xc01 192.168.9.1 & ends+=($!)
+    for n in "${ends[@]}"; do wait "$n" || return 1; done
     on fw sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.br-int.send_redirects=0
 }
 

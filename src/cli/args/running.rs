@@ -19,12 +19,14 @@ Exit status: 0 done, 2 no appliance runs here, or it is another user's.";
 pub const FLOWS: &str = "\
 The flow records that the running appliance holds: live ones, and those that ended less than ten
 seconds ago. LOCAL is the endpoint in the VNet, REMOTE whom it talks with; BY is the direction of
-the packet that opened the record, RULE the rule that allowed it.
+the packet that opened the record, RULE the rule that allowed it. A worker that has too much to do
+to answer within two seconds is left out, which is said (with --json by .complete).
 
 Example:
   clearway flows --customer contoso --address 10.1.0.4
 
-Exit status: 0 done, also when there is none, 2 no appliance runs here, or it is another user's.";
+Exit status: 0 done, also when there is none, 2 no appliance runs here, it is another user's, or
+there is no such customer or VNet.";
 
 pub const CAPTURE: &str = "\
 Copies packets as they come in, each with its verdict line as the packet's comment, as

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::names::{customer_and_vnet, named};
 use super::{CaptureBegun, CaptureCounts, CapturedPacket, PATIENCE, Reply};
 use crate::live::capture::{CaptureWanted, Captured, Filter, Next};
 use crate::live::handle::{Handle, Snapshot};
 use crate::live::listen::{Stream, Timed};
-use crate::model::nearest_name;
 use crate::observe::json;
 use crate::packet::Reason;
 
@@ -166,11 +166,7 @@ fn configured(snapshot: &Snapshot) -> impl Iterator<Item = &str> + Clone {
 impl CaptureRequest {
     /// What is wanted, with names as they are written here; or a sentence about what there is not.
     fn wanted(&self, here: &Snapshot) -> Result<CaptureWanted, String> {
-        let customers = here.vnets.iter().map(|(customer, _)| customer.as_str());
-        let customer = self.customer.as_ref().map(|c| named("customer", c, customers)).transpose()?;
-        let owned = |(of, _): &&(String, String)| customer.as_ref().is_none_or(|c| c == of);
-        let vnets = here.vnets.iter().filter(owned).map(|(_, vnet)| vnet.as_str());
-        let vnet = self.vnet.as_ref().map(|v| named("VNet", v, vnets)).transpose()?;
+        let (customer, vnet) = customer_and_vnet(&self.customer, &self.vnet, here)?;
         let port = self.port.as_ref().map(|p| named("port", p, configured(here))).transpose()?;
         let reasons = Reason::ALL.iter().map(|r| r.name());
         let reason = self.reason.as_ref().map(|r| named("reason", r, reasons)).transpose()?;
@@ -182,14 +178,4 @@ impl CaptureRequest {
         let filter = Filter { customer, vnet, reason, verdict, address: self.address, port };
         Ok(CaptureWanted { filter, count: self.count, time })
     }
-}
-
-/// The name as it is written here; Azure's names have no letter case.
-fn named<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Result<String, String> {
-    let exact = known.clone().find(|k| *k == name);
-    let found = exact.or_else(|| known.clone().find(|k| k.to_lowercase() == name.to_lowercase()));
-    found.map(str::to_owned).ok_or_else(|| {
-        let near = nearest_name(name, known).map_or_else(String::new, |n| format!("; did you mean '{n}'?"));
-        format!("{what} '{name}': there is no such {what} here{near}")
-    })
 }

@@ -50,12 +50,35 @@ fn every_request_has_its_reply() {
     assert_eq!((some.flows.len(), some.more), (2, true));
     let Reply::Flows(huge) = served.ask(&flows(usize::MAX)) else { panic!() };
     assert_eq!((huge.flows.len(), huge.more), (3, false));
-    let other = Request::Flows { customer: Some("x".into()), vnet: None, address: None, limit: 9 };
-    assert_eq!(served.ask(&other), Reply::Flows(Flows::default()));
+    assert!(all.complete);
+    let of = |customer: &str, vnet: Option<&str>| {
+        let (customer, vnet) = (Some(customer.to_owned()), vnet.map(str::to_owned));
+        ask(served.control.path(), &Request::Flows { customer, vnet, address: None, limit: 9 })
+    };
+    assert_eq!(of("Contoso", Some("HUB")), Ok(Reply::Flows(all)));
+    let sentence = of("contosi", None).unwrap_err();
+    assert!(sentence.ends_with("there is no such customer here; did you mean 'contoso'?"), "{sentence}");
+    assert!(of("contoso", Some("spoke")).unwrap_err().contains("VNet 'spoke': there is no such VNet here"));
     let Reply::Reload(done) = served.ask(&Request::Reload) else { panic!() };
     assert_eq!((done.accepted, done.generation, done.warnings), (true, Some(4), Some(1)));
     assert_eq!(served.handle.reloads.load(Ordering::Relaxed), 1);
     assert_eq!(served.ask(&Request::Ready), Reply::Ready(true));
+}
+
+#[test]
+fn a_list_that_lacks_a_worker_says_so() {
+    let served = served(Fake { complete: false, ..Fake::busy() });
+    let Reply::Flows(some) = served.ask(&flows(9)) else { panic!() };
+    assert_eq!((some.flows.len(), some.more, some.complete), (3, false, false));
+}
+
+#[test]
+fn who_does_not_answer_is_not_waited_for_longer_than_was_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let silent = folder.path().join("silent.sock");
+    let _listener = UnixListener::bind(&silent).unwrap();
+    let sentence = ask_within(&silent, &Request::Counters, Duration::from_secs(1)).unwrap_err();
+    assert!(sentence.ends_with("silent.sock does not answer within 1 s"), "{sentence}");
 }
 
 #[test]
@@ -118,6 +141,36 @@ fn the_socket_is_its_owners_and_goes_with_it() {
     let sentence = ask(&path, &Request::Ready).unwrap_err();
     assert!(sentence.starts_with("no clearway is running here: nothing listens at "), "{sentence}");
     assert!(sentence.ends_with("; start one with `clearway run CONFIG`"), "{sentence}");
+}
+
+#[test]
+fn who_keeps_asking_does_not_keep_the_socket() {
+    let Served { control, folder: _folder, .. } = served(Fake::default());
+    let mut stream = UnixStream::connect(control.path()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut replies = BufReader::new(stream.try_clone().unwrap());
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let asker = thread::spawn(move || {
+        let mut reply = String::new();
+        let mut asked = 0_u64;
+        while stream.write_all(b"{\"command\":\"ready\"}\n").is_ok()
+            && matches!(replies.read_line(&mut reply), Ok(n) if n > 0)
+        {
+            asked += 1;
+            let _ = begun.send(());
+            reply.clear();
+        }
+        asked
+    });
+    has_begun.recv().unwrap();
+    // Another says nothing at all, for longer than anybody waits for him.
+    let silent = UnixStream::connect(control.path()).unwrap();
+    let began = Instant::now();
+    drop(control);
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+    // He hears no more, after the request that was being answered.
+    assert!(asker.join().unwrap() > 0);
+    drop(silent);
 }
 
 #[test]

@@ -84,10 +84,10 @@ impl Requests {
                 answers.extend(messages::event(kind, message))
             })?;
             if whole {
-                break;
+                return Ok(answers);
             }
         }
-        Ok(answers)
+        Err(io::Error::other(format!("its tables changed under all of {DUMPS} questions for them")))
     }
 
     /// Asks and hands over the answers; false if the answer to a dump was not from one instant.

@@ -319,6 +319,7 @@ fn it_costs_nothing_idle_and_stops_at_once() {
         lab.expect(lab.index(), "10.1.0.2", PEER, 2.0);
         neighbours.miss(lab.index(), IpAddr::from([10, 1, 0, 2]));
         thread::sleep(Duration::from_millis(200));
+        assert_eq!(kernel.ended(), None);
         let before = ticks();
         thread::sleep(Duration::from_secs(2));
         let used = ticks() - before;
@@ -326,5 +327,20 @@ fn it_costs_nothing_idle_and_stops_at_once() {
         let began = Instant::now();
         drop(kernel);
         assert!(began.elapsed() < Duration::from_millis(200), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn who_has_ended_is_named() {
+    inside("who_has_ended_is_named", |_| {
+        let (neighbours, asked) = Neighbours::new();
+        // It is told of the devices first, by this thread.
+        let calls = AtomicUsize::new(0);
+        let changed = Box::new(move || {
+            assert_eq!(calls.fetch_add(1, Ordering::Relaxed), 0, "this test ends the thread so");
+        });
+        let kernel = start(neighbours.clone(), asked, changed).expect("a kernel");
+        neighbours.miss(99_999, IpAddr::from([10, 1, 0, 2]));
+        wait("its end", 5.0, || kernel.ended().is_some());
     });
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::model::Files;
 use crate::model::fault::Fault;
 use crate::model::node::Node;
 use crate::model::text;
@@ -15,11 +16,12 @@ const MAX_FILES: usize = 10_000;
 
 /// Reads the files that these patterns match, relative to `base` (the folder of the configuration file), each file once:
 /// pattern by pattern, sorted. Only `.json`, `.yaml` and `.yml` count. The file of a document is that of its mark.
-pub fn load_globs(base: &Path, patterns: &[Node], faults: &mut Vec<Fault>) -> Vec<Node> {
+/// Which files those are is noted.
+pub fn load_globs(base: &Path, patterns: &[Node], noted: &mut Files, faults: &mut Vec<Fault>) -> Vec<Node> {
     let mut documents = Vec::new();
     let mut seen = HashSet::new();
     for pattern in patterns {
-        let Some(files) = matches(base, pattern, faults) else { continue };
+        let Some(files) = matches(base, pattern, noted, faults) else { continue };
         for path in files {
             if seen.len() >= MAX_FILES {
                 faults.push(pattern.fault(format!("matches too much; at most {MAX_FILES} files are read")));
@@ -33,7 +35,7 @@ pub fn load_globs(base: &Path, patterns: &[Node], faults: &mut Vec<Fault>) -> Ve
     documents
 }
 
-fn matches(base: &Path, pattern: &Node, faults: &mut Vec<Fault>) -> Option<Vec<PathBuf>> {
+fn matches(base: &Path, pattern: &Node, noted: &mut Files, faults: &mut Vec<Fault>) -> Option<Vec<PathBuf>> {
     let Some(written) = pattern.as_str().filter(|p| !p.is_empty()) else {
         faults.push(pattern.fault("must be a file name or pattern such as contoso/*.json"));
         return None;
@@ -68,7 +70,15 @@ fn matches(base: &Path, pattern: &Node, faults: &mut Vec<Fault>) -> Option<Vec<P
         faults.push(pattern.fault(message));
     }
     files.sort();
+    noted.match_all(&whole.to_string_lossy(), &files);
     Some(files)
+}
+
+/// The files that a whole pattern matches now, of those that would be read.
+pub fn files(pattern: &str) -> Vec<PathBuf> {
+    let found = glob::glob(pattern).into_iter().flatten();
+    let files = found.take(MAX_FILES + 1).flatten().filter(|path| !path.is_dir() && is_read(path));
+    files.collect()
 }
 
 fn is_read(path: &Path) -> bool {
@@ -117,7 +127,7 @@ mod tests {
         }
         let patterns = text::parse("c.yaml", b"['*.json', 'a.*', b.json, '*.txt', none*, '***', 7]").unwrap();
         let mut faults = Vec::new();
-        let documents = load_globs(&base, patterns.as_list().unwrap(), &mut faults);
+        let documents = load_globs(&base, patterns.as_list().unwrap(), &mut Files::default(), &mut faults);
         let names = documents.iter().map(|d| d.mark.file.rsplit('/').next().unwrap().to_owned());
         assert_eq!(names.collect::<Vec<_>>(), ["b.json", "a.yaml"]);
         let messages = faults.iter().map(|f| format!("{}:{} {} {}", f.line, f.column, f.value, f.message));

@@ -32,7 +32,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::node::Node;
-use super::{Customer, Fault, Model, azure};
+use super::{Customer, Fault, Files, Model, azure};
 use circuits::CircuitDraft;
 use fields::Fields;
 use gateways::{ConnectionDraft, GatewayDraft, SiteDraft};
@@ -81,9 +81,11 @@ struct CustomerDraft<'a> {
 }
 
 /// Builds the model of a configuration. Files that it names are looked up from `base`; without one they are refused.
-pub fn build(document: &Node, base: Option<&Path>) -> Result<Model, Vec<Fault>> {
-    let mut report = Report::default();
+/// What is read is added to `files`.
+pub fn build(document: &Node, base: Option<&Path>, files: &mut Files) -> Result<Model, Vec<Fault>> {
+    let mut report = Report { files: std::mem::take(files), ..Report::default() };
     let model = build_into(&mut report, document, base);
+    *files = report.files;
     let by_place = |a: &Fault, b: &Fault| {
         (&a.file, a.line, a.column, &a.value, &a.message)
             .cmp(&(&b.file, b.line, b.column, &b.value, &b.message))
@@ -151,7 +153,7 @@ fn read_tags(report: &mut Report, top: &Fields, base: Option<&Path>) -> Tags {
         return Tags::new(super::tags::builtin(), TagSource::Builtin);
     };
     match (top.text(report, "serviceTags"), base) {
-        (Ok(Some(_)), Some(base)) => match super::load::read_tags(base, node) {
+        (Ok(Some(_)), Some(base)) => match super::load::read_tags(base, node, &mut report.files) {
             Ok(known) => Tags::new(known, TagSource::File),
             Err(faults) => {
                 report.errors.extend(faults);
@@ -214,7 +216,7 @@ fn add_exports(report: &mut Report, fields: &Fields, sources: &mut Sources, base
         return;
     };
     let before = report.errors.len();
-    let documents = azure::load_globs(base, patterns, &mut report.errors);
+    let documents = azure::load_globs(base, patterns, &mut report.files, &mut report.errors);
     let mut resources = Vec::new();
     for document in &documents {
         resources.extend(azure::resources(document, &mut report.errors));

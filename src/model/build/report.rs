@@ -1,5 +1,6 @@
 //! The faults found so far, and the words for saying what is wrong and what would be right.
 
+use crate::model::Files;
 use crate::model::fault::{Fault, Severity};
 use crate::model::node::{Mark, Node};
 
@@ -10,6 +11,8 @@ pub struct Report {
     pub errors: Vec<Fault>,
     /// What is accepted but probably not meant.
     pub warnings: Vec<Fault>,
+    /// The files that were read.
+    pub files: Files,
 }
 
 /// A fault has been reported: the value is missing, and nothing more need be said of it.

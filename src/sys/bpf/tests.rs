@@ -30,6 +30,15 @@ pub(crate) fn own_namespace() -> bool {
     error.is_none()
 }
 
+/// False, with a line that says so, where no TAP devices can be made.
+pub(crate) fn has_taps() -> bool {
+    let has = std::path::Path::new("/dev/net/tun").exists();
+    if !has {
+        println!("skipped: there is no /dev/net/tun");
+    }
+    has
+}
+
 /// Runs `ip` in this thread's namespace.
 pub(crate) fn ip(arguments: &str) {
     let done = Command::new("ip").args(arguments.split_whitespace()).output().expect("ip is there");

@@ -1,0 +1,82 @@
+//! The appliance itself, without ports: a model that has none needs no device and no privilege.
+
+use std::fs;
+use std::process::Command;
+
+use super::*;
+
+fn start(model: Model, configuration: PathBuf) -> Result<Arc<Appliance>, NoStart> {
+    let settings = Settings { configuration, files: Files::default(), workers: 2, flow_logs: None };
+    Appliance::start(model, settings)
+}
+
+fn appliance(configuration: PathBuf) -> Arc<Appliance> {
+    start(Model::default(), configuration).unwrap()
+}
+
+/// A configuration with one port on this device.
+fn with_device(device: &str) -> String {
+    format!(
+        "apiVersion: clearway/v1\nports: {{fabric: {{role: fabric, address: 198.51.100.2{device}}}}}\ncustomers: []\n"
+    )
+}
+
+#[test]
+fn a_device_may_come_late_but_a_change_names_one_that_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.yaml");
+    let read = |text: &str| model::from_bytes("config.yaml", text.as_bytes(), None).unwrap();
+    let late = with_device(", device: nosuch0");
+    let appliance = start(read(&late), config.clone()).unwrap();
+    assert!(!appliance.is_ready());
+    assert_eq!(appliance.look_after(), Ok(()));
+    // Others may change beside it; another that is not there is more likely misspelt.
+    fs::write(&config, &late).unwrap();
+    assert_eq!(appliance.reload().map(|r| r.generation), Ok(2));
+    fs::write(&config, with_device(", device: nosuch1")).unwrap();
+    let sentences = appliance.reload().unwrap_err();
+    assert!(
+        sentences[0].starts_with("port 'fabric': there is no network device 'nosuch1' here; "),
+        "{sentences:?}"
+    );
+    assert_eq!(appliance.snapshot().generation, 2);
+    assert!(appliance.stop());
+    // No device at all is a fault of the configuration, not of the machine.
+    match start(read(&with_device("")), config).map(drop) {
+        Err(NoStart::Configuration(why)) => {
+            assert!(why[0].starts_with("port 'fabric' has no device; "), "{why:?}")
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn all_else_goes_on_while_a_reload_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("config.yaml");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let appliance = appliance(pipe.clone());
+    let reloads: Vec<_> = (0..2)
+        .map(|_| {
+            let appliance = appliance.clone();
+            std::thread::spawn(move || appliance.reload())
+        })
+        .collect();
+    // Opened for writing once somebody reads: one of the two, which then waits for what is to come.
+    let reader = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    assert!(reloads.iter().all(|r| !r.is_finished()));
+    assert_eq!(appliance.look_after(), Ok(()));
+    assert!(appliance.is_ready());
+    assert_eq!((appliance.snapshot().generation, appliance.snapshot().reloads), (1, (0, 0)));
+    assert!(appliance.flows(&FlowsWanted { most: 9, ..FlowsWanted::default() }).flows.is_empty());
+    assert!(reloads.iter().all(|r| !r.is_finished()));
+    // They come one after the other, and are refused.
+    drop(reader);
+    while appliance.snapshot().reloads != (0, 1) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(fs::OpenOptions::new().write(true).open(&pipe).unwrap());
+    assert!(reloads.into_iter().all(|r| r.join().unwrap().is_err()));
+    assert_eq!((appliance.snapshot().generation, appliance.snapshot().reloads), (1, (0, 2)));
+    assert!(appliance.stop());
+}
