@@ -109,6 +109,16 @@ in_order() { # WHAT FROM ADDRESS TO ADDRESS COUNT
     pass "$1: 2 x $6 datagrams, each once and in order"
 }
 
+# How many answers a ping that was interrupted has not got, of those that it had to get: its last one may still be on the way.
+unanswered() { # FILE : what it said, without -q
+    python3 - "$1" <<'P'
+import re, sys
+said = open(sys.argv[1]).read()
+sent = int(re.search(r"(\d+) packets transmitted", said)[1])
+print(len(set(range(1, sent)) - {int(n) for n in re.findall(r"icmp_seq=(\d+) ttl", said)}), "of", sent)
+P
+}
+
 # Every packet that came in is accounted for: forwarded, dropped or punted, or lost on its way to another worker.
 balanced() {
     ask counters --json >"$WORK/counters.json" || fail "no counters"
