@@ -51,7 +51,15 @@ fn exports_of_every_shape_are_the_same_model() {
         // The same resources twice, in two shapes.
         "['az/*', 'rest.json']",
     ] {
-        let model = accept("net.yaml", &with_exports(patterns), Some(&data().join("contoso")));
+        let mut model = accept("net.yaml", &with_exports(patterns), Some(&data().join("contoso")));
+        // Only exports have ids.
+        let customer = &mut model.customers[0];
+        let ids =
+            customer.vnets.iter_mut().map(|v| &mut v.id).chain(customer.nsgs.iter_mut().map(|n| &mut n.id));
+        for id in ids {
+            let id = id.take().expect("an export has ids");
+            assert!(id.starts_with("/subscriptions/"), "{id}");
+        }
         assert_eq!(model, native, "{patterns}");
     }
 }

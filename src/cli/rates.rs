@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::running::title;
-use crate::live::report::{Counters, Port, Vnet, Worker};
+use super::running::{endpoint, protocol, title};
+use crate::live::report::{Counters, Port, TopFlow, TopFlows, Vnet, Worker};
 
 /// Rows of a table that has the busiest of many.
 const BUSIEST: usize = 10;
@@ -29,6 +29,7 @@ pub struct Rates {
     customers: Vec<PartyRates>,
     virtual_networks: Vec<PartyRates>,
     workers: Vec<WorkerRates>,
+    top_flows: TopFlows,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -91,8 +92,8 @@ impl Per {
 }
 
 impl Rates {
-    /// What happened between these two readings.
-    pub fn between(earlier: &Counters, now: &Counters) -> Rates {
+    /// What happened between these two readings, and which flows it was.
+    pub fn between(earlier: &Counters, now: &Counters, flows: TopFlows) -> Rates {
         // By the appliance's own clock, which does not know how long the answer was under way.
         let seconds = now.uptime_seconds - earlier.uptime_seconds;
         let per = Per { seconds: if seconds > 0.001 { seconds } else { f64::INFINITY } };
@@ -115,6 +116,7 @@ impl Rates {
             customers: customers(&vnets),
             virtual_networks: vnets,
             workers: workers(per, earlier, now),
+            top_flows: flows,
         }
     }
 
@@ -162,6 +164,10 @@ impl Rates {
                 rows: self.ports.iter().map(PortRates::cells).collect(),
             },
             Section {
+                heads: &["FLOWS", "FROM", "TO", ">PER SECOND", ">BIT/S", "CUSTOMER", "VERDICT"],
+                rows: self.top_flows.flows.iter().take(BUSIEST).map(of_flow).collect(),
+            },
+            Section {
                 heads: &["CUSTOMER", ">FORWARDED", ">DROPPED", ">OPENED"],
                 rows: self.customers.iter().take(BUSIEST).map(of_customer).collect(),
             },
@@ -175,6 +181,18 @@ impl Rates {
             },
         ]
     }
+}
+
+fn of_flow(flow: &TopFlow) -> Vec<String> {
+    vec![
+        protocol(flow.protocol),
+        endpoint(flow.protocol, flow.source_address, flow.source_port),
+        endpoint(flow.protocol, flow.destination_address, flow.destination_port),
+        short(flow.packets_per_second),
+        short(flow.bits_per_second),
+        flow.customer.clone(),
+        flow.reason.as_ref().unwrap_or(&flow.verdict).clone(),
+    ]
 }
 
 impl PortRates {
@@ -338,9 +356,26 @@ mod tests {
         }
     }
 
+    fn flows() -> TopFlows {
+        let flow = TopFlow {
+            customer: "a".into(),
+            protocol: 6,
+            source_address: [10, 1, 0, 4].into(),
+            source_port: 50_000,
+            destination_address: [10, 1, 0, 5].into(),
+            destination_port: 443,
+            packets_per_second: 1234.0,
+            bits_per_second: 9.9e6,
+            verdict: "drop".into(),
+            reason: Some("nsg-deny".into()),
+        };
+        let forwarded = TopFlow { verdict: "forward".into(), reason: None, protocol: 1, ..flow.clone() };
+        TopFlows { flows: vec![flow, forwarded], ..TopFlows::default() }
+    }
+
     #[test]
     fn differences_by_the_second() {
-        let rates = Rates::between(&reading(10.0, 1), &reading(12.0, 3));
+        let rates = Rates::between(&reading(10.0, 1), &reading(12.0, 3), flows());
         assert_eq!((rates.packets_per_second, rates.dropped_per_second), (100.0, 15.0));
         let reasons: Vec<_> = rates.reasons.iter().map(|r| (&*r.reason, r.per_second, r.total)).collect();
         assert_eq!(reasons, [("nsg-deny", 15.0, 45), ("not-ip", 5.0, 15)]);
@@ -351,13 +386,20 @@ mod tests {
         let vnets: Vec<_> = rates.virtual_networks.iter().map(|v| v.vnet.as_deref().unwrap()).collect();
         assert_eq!(vnets, ["one", "two", "one"]);
         assert_eq!((rates.workers[0].busy, rates.workers[0].packets_per_batch), (0.5, 25.0));
+        let sections = rates.sections();
+        let of_flows = sections.iter().find(|s| s.heads[0] == "FLOWS").unwrap();
+        assert_eq!(
+            of_flows.rows[0],
+            ["TCP", "10.1.0.4:50000", "10.1.0.5:443", "1.23 k", "9.90 M", "a", "nsg-deny"]
+        );
+        assert_eq!(of_flows.rows[1], ["ICMP", "10.1.0.4", "10.1.0.5", "1.23 k", "9.90 M", "a", "forward"]);
         assert!(rates.sections().iter().all(|s| s.rows.iter().all(|r| r.len() == s.heads.len())));
     }
 
     #[test]
     fn an_appliance_that_began_anew_has_no_negative_rates() {
         for (earlier, now) in [(reading(100.0, 50), reading(1.0, 1)), (reading(5.0, 1), reading(5.0, 2))] {
-            let rates = Rates::between(&earlier, &now);
+            let rates = Rates::between(&earlier, &now, TopFlows::default());
             assert_eq!((rates.packets_per_second, rates.workers[0].busy), (0.0, 0.0));
             assert!(rates.ports[0].in_bits_per_second.abs() < f64::EPSILON);
         }

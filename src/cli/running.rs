@@ -1,12 +1,13 @@
 //! `counters`, `flows` and `reload`: what a running appliance is asked over its control socket.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::args::{ControlArgs, CountersArgs, FlowsArgs, ReloadArgs};
 use super::terminal::Terminal;
 use super::{Exit, Refused, find};
 use crate::live::control::{self, Reply, Request};
-use crate::live::report::{Counters, Flow, Flows};
+use crate::live::report::{Counters, Flows};
 use crate::observe::{Style, Table, json};
 
 /// VNets that the table of counters lists at most; `--json` lists all.
@@ -252,8 +253,8 @@ fn flows_table(flows: &Flows, style: Style) -> Table {
             flow.customer.clone(),
             flow.vnet.clone(),
             protocol(flow.protocol),
-            endpoint(flow, true),
-            endpoint(flow, false),
+            endpoint(flow.protocol, flow.local_address, flow.local_port),
+            endpoint(flow.protocol, flow.remote_address, flow.remote_port),
             flow.opened_by.clone(),
             flow.rule.clone(),
             duration(flow.idle_seconds),
@@ -263,7 +264,8 @@ fn flows_table(flows: &Flows, style: Style) -> Table {
     table
 }
 
-fn protocol(number: u8) -> String {
+/// Its usual name.
+pub fn protocol(number: u8) -> String {
     use crate::wire::protocol::{AH, ESP, TCP, UDP};
     match number {
         TCP => "TCP".to_owned(),
@@ -277,14 +279,10 @@ fn protocol(number: u8) -> String {
 }
 
 /// The address, with the port where the protocol has ports.
-fn endpoint(flow: &Flow, local: bool) -> String {
+pub fn endpoint(protocol: u8, address: IpAddr, port: u16) -> String {
     use crate::wire::protocol::{TCP, UDP};
-    let (address, port) = match local {
-        true => (flow.local_address, flow.local_port),
-        false => (flow.remote_address, flow.remote_port),
-    };
-    match flow.protocol {
-        TCP | UDP => std::net::SocketAddr::new(address, port).to_string(),
+    match protocol {
+        TCP | UDP => SocketAddr::new(address, port).to_string(),
         _ => address.to_string(),
     }
 }

@@ -1,7 +1,8 @@
 //! `top`: rates of a running appliance, on the whole terminal or as a page of text.
 
 use std::io::{self, IsTerminal};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use super::running::astray;
 use super::terminal::Terminal;
 use super::{Exit, Refused};
 use crate::live::control::{self, Reply, Request};
-use crate::live::report::Counters;
+use crate::live::report::{Counters, TopFlows};
 use crate::observe::{self, json};
 
 /// Blank columns between the left and the right.
@@ -27,8 +28,11 @@ const GAP: u16 = 3;
 /// How far readings lie apart.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How long a reading is waited for: no key is heard meanwhile.
+/// How long a reading is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether there is a new page, while keys are waited for.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Shows rates until the user has seen enough, or once.
 pub fn run(args: &TopArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
@@ -37,13 +41,13 @@ pub fn run(args: &TopArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
     if !args.at.json && !args.once && io::stdout().is_terminal() {
         let coloured = terminal.style.on;
         let mut screen = ratatui::try_init().map_err(|e| format!("the terminal cannot be used: {e}"))?;
-        let ended = watch(&path, first, coloured, &mut screen);
+        let ended = watch(path, first, coloured, &mut screen);
         ratatui::restore();
         ended.map_err(|e| format!("the terminal cannot be used: {e}"))?;
         return Ok(Exit::Done);
     }
-    thread::sleep(EVERY);
-    let rates = Rates::between(&first, &read(&path)?);
+    let (now, flows) = next(&path)?;
+    let rates = Rates::between(&first, &now, flows);
     if args.at.json {
         terminal.line(json::document(&rates));
         return Ok(Exit::Done);
@@ -65,33 +69,66 @@ fn read(path: &Path) -> Result<Counters, Refused> {
     }
 }
 
-/// A page a second until the user ends it. An appliance that is gone may come back.
-fn watch(path: &Path, first: Counters, coloured: bool, screen: &mut DefaultTerminal) -> io::Result<()> {
-    let mut earlier = first;
-    let mut rates = Rates::between(&earlier, &earlier);
-    let mut trouble = "measuring".to_owned();
-    let mut next = Instant::now() + EVERY;
-    loop {
-        screen.draw(|frame| draw(frame, &rates, &trouble, coloured))?;
-        while event::poll(next.saturating_duration_since(Instant::now()))? {
-            match event::read()? {
-                Event::Key(key) if key.kind == KeyEventKind::Press => {
-                    let interrupt =
-                        key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c');
-                    if interrupt || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) {
-                        return Ok(());
-                    }
-                }
-                Event::Resize(..) => {
-                    screen.draw(|frame| draw(frame, &rates, &trouble, coloured))?;
-                }
-                _ => {}
+/// The reading a second later, and the flows in between.
+fn next(path: &Path) -> Result<(Counters, TopFlows), Refused> {
+    let began = Instant::now();
+    let request = Request::TopFlows { seconds: EVERY.as_secs_f64() };
+    let Reply::TopFlows(flows) = control::ask_within(path, &request, PATIENCE)? else { return Err(astray()) };
+    thread::sleep(EVERY.saturating_sub(began.elapsed()));
+    Ok((read(path)?, flows))
+}
+
+/// Readings as they come, in a thread of their own: whatever the appliance does, keys are heard.
+fn readings(path: PathBuf) -> Receiver<Result<(Counters, TopFlows), Refused>> {
+    let (send, receive) = sync_channel(1);
+    thread::spawn(move || {
+        loop {
+            let reading = next(&path);
+            let failed = reading.is_err();
+            if send.send(reading).is_err() {
+                return;
+            }
+            if failed {
+                thread::sleep(EVERY);
             }
         }
-        next = Instant::now() + EVERY;
-        match read(path) {
-            Ok(now) => {
-                rates = Rates::between(&earlier, &now);
+    });
+    receive
+}
+
+/// A page a second until the user ends it. An appliance that is gone may come back.
+fn watch(path: PathBuf, first: Counters, coloured: bool, screen: &mut DefaultTerminal) -> io::Result<()> {
+    let readings = readings(path);
+    let mut rates = Rates::between(&first, &first, TopFlows::default());
+    let mut earlier = first;
+    let mut trouble = "measuring".to_owned();
+    loop {
+        screen.draw(|frame| draw(frame, &rates, &trouble, coloured))?;
+        let reading = loop {
+            if event::poll(LOOK)? {
+                match event::read()? {
+                    Event::Key(key) if key.kind == KeyEventKind::Press => {
+                        let interrupt =
+                            key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c');
+                        if interrupt || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) {
+                            return Ok(());
+                        }
+                    }
+                    Event::Resize(..) => {
+                        screen.draw(|frame| draw(frame, &rates, &trouble, coloured))?;
+                    }
+                    _ => {}
+                }
+            }
+            match readings.try_recv() {
+                Ok(reading) => break reading,
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return Err(io::Error::other("nobody reads any more")),
+            }
+        };
+        match reading {
+            Ok((now, flows)) => {
+                rates = Rates::between(&earlier, &now, flows);
                 earlier = now;
                 trouble.clear();
             }
@@ -100,8 +137,8 @@ fn watch(path: &Path, first: Counters, coloured: bool, screen: &mut DefaultTermi
     }
 }
 
-/// A page: on the left what is counted of all packets, on the right ports and who has most packets; below each other where
-/// there is no room.
+/// A page: on the left what is counted of all packets, on the right ports and who has most packets, and below the flows
+/// that carry most; all below each other where there is no room.
 fn draw(frame: &mut Frame<'_>, rates: &Rates, trouble: &str, coloured: bool) {
     let strong = Style::new().bold();
     let [top, body, bottom] =
@@ -113,14 +150,23 @@ fn draw(frame: &mut Frame<'_>, rates: &Rates, trouble: &str, coloured: bool) {
     frame.render_widget(Paragraph::new(foot), bottom);
     let mut sections = rates.sections().into_iter();
     let left: Vec<_> = sections.by_ref().take(2).collect();
-    let mut right: Vec<_> = sections.collect();
+    let ports: Vec<_> = sections.by_ref().take(1).collect();
+    let mut flows: Vec<_> = sections.by_ref().take(1).collect();
+    let mut right: Vec<_> = ports.into_iter().chain(sections).collect();
     // Workers are for those who look for them: on the left, below.
     let workers = right.pop();
     let left: Vec<_> = left.into_iter().chain(workers).collect();
     if width(&left) + GAP + width(&right) > body.width {
+        right.splice(1..1, flows);
         let all: Vec<_> = left.into_iter().chain(right).collect();
         return column(frame, body, &all);
     }
+    // A third of the page at most, so that there is room for the others.
+    let most = usize::from(body.height / 3);
+    flows.iter_mut().for_each(|s| s.rows.truncate(most.saturating_sub(1)));
+    let high = flows.iter().filter(|s| !s.rows.is_empty()).map(|s| s.rows.len() as u16 + 1).sum();
+    let [body, flows_area] = Layout::vertical([Constraint::Min(0), Constraint::Length(high)]).areas(body);
+    column(frame, flows_area, &flows);
     let [left_area, _, right_area] =
         Layout::horizontal([Constraint::Length(width(&left)), Constraint::Length(GAP), Constraint::Min(0)])
             .areas(body);
@@ -177,7 +223,7 @@ mod tests {
     use ratatui::backend::TestBackend;
 
     use super::*;
-    use crate::live::report::{Port, Vnet};
+    use crate::live::report::{Port, TopFlow, Vnet};
 
     fn rates() -> Rates {
         let reading = |uptime: f64, n: u64| Counters {
@@ -197,7 +243,20 @@ mod tests {
             }],
             ..Counters::default()
         };
-        Rates::between(&reading(1.0, 0), &reading(2.0, 1234))
+        let flow = |n: u8| TopFlow {
+            customer: "contoso".into(),
+            protocol: 17,
+            source_address: [10, 1, 0, n].into(),
+            source_port: 50_000,
+            destination_address: [10, 1, 0, 200].into(),
+            destination_port: 443,
+            packets_per_second: 100.0,
+            bits_per_second: 1e6,
+            verdict: "forward".into(),
+            reason: None,
+        };
+        let flows = TopFlows { flows: (1..=20).map(flow).collect(), ..TopFlows::default() };
+        Rates::between(&reading(1.0, 0), &reading(2.0, 1234), flows)
     }
 
     fn drawn(width: u16, height: u16, trouble: &str) -> Vec<String> {
@@ -220,8 +279,12 @@ mod tests {
         assert!(page.iter().any(|l| l.starts_with("nsg-deny")), "{page:#?}");
         assert!(page.iter().any(|l| l.ends_with("contoso   hub      1.23 k        0       0")), "{page:#?}");
         assert_eq!(page[23], "q ends");
+        let first = page.iter().position(|l| l.starts_with("FLOWS  FROM ")).unwrap();
+        assert!(page[first + 1].starts_with("UDP    10.1.0.1:50000  10.1.0.200:443 "), "{page:#?}");
+        assert!(page[22].starts_with("UDP ") && page[22].ends_with(" contoso   forward"), "{page:#?}");
         let narrow = drawn(60, 24, "");
         assert!(narrow.iter().any(|l| l.starts_with("PORT    DEVICE")), "{narrow:#?}");
+        assert!(narrow.iter().any(|l| l.starts_with("FLOWS  FROM ")), "{narrow:#?}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Packets of the running appliance, for who asks: workers copy those that fit, with what became of them, into a queue. A
 //! full queue loses packets, which are counted; no worker ever waits for who captures.
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -43,6 +44,8 @@ pub struct CaptureWanted {
     pub count: Option<u64>,
     /// For so long at most.
     pub time: Option<Duration>,
+    /// One packet of so many, of all of a worker; else each.
+    pub sample: Option<u32>,
 }
 
 /// A packet as it came in, and what became of it.
@@ -67,6 +70,7 @@ pub struct Captured {
 struct Shared {
     wanted: CaptureWanted,
     until: Option<Instant>,
+    seen: AtomicU64,
     taken: AtomicU64,
     missed: AtomicU64,
     over: AtomicBool,
@@ -77,6 +81,9 @@ struct Shared {
 pub struct Tap {
     shared: Arc<Shared>,
     queue: Sender<Captured>,
+    /// Packets that are passed over until the next one of the sample, and what chance says of that.
+    skip: Cell<usize>,
+    chance: Cell<u32>,
 }
 
 /// A capture, for who takes the packets; it ends when this is dropped.
@@ -101,9 +108,12 @@ pub enum Next {
 pub fn begin(wanted: CaptureWanted) -> (Capturing, Tap) {
     let (send, receive) = bounded(QUEUE);
     let until = wanted.time.and_then(|time| Instant::now().checked_add(time));
-    let (taken, missed, over) = Default::default();
-    let shared = Arc::new(Shared { wanted, until, taken, missed, over });
-    (Capturing { shared: shared.clone(), queue: receive, given: 0 }, Tap { shared, queue: send })
+    let (seen, taken, missed, over) = Default::default();
+    let shared = Arc::new(Shared { wanted, until, seen, taken, missed, over });
+    let capturing = Capturing { shared: shared.clone(), queue: receive, given: 0 };
+    let tap = Tap { shared, queue: send, skip: Cell::new(0), chance: Cell::new(0x9e37_79b9) };
+    tap.skip.set(tap.gap());
+    (capturing, tap)
 }
 
 impl Shared {
@@ -120,6 +130,36 @@ impl Tap {
     /// True once nothing more is wanted.
     pub fn is_over(&self, now: Instant) -> bool {
         self.shared.over.load(Ordering::Relaxed) || self.shared.is_late(now)
+    }
+
+    /// Which of a worker's next packets are to be offered; to be asked to its end.
+    pub fn sample(&self, packets: usize) -> impl Iterator<Item = usize> {
+        self.shared.seen.fetch_add(packets as u64, Ordering::Relaxed);
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            let (skip, left) = (self.skip.get(), packets - next);
+            if skip >= left {
+                self.skip.set(skip - left);
+                next = packets;
+                return None;
+            }
+            let at = next + skip;
+            next = at + 1;
+            self.skip.set(self.gap());
+            Some(at)
+        })
+    }
+
+    /// Packets between two of the sample: by chance, so that flows that take turns have each their share.
+    fn gap(&self) -> usize {
+        let one_in = self.shared.wanted.sample.unwrap_or(1).max(1);
+        // Marsaglia's xorshift.
+        let mut chance = self.chance.get();
+        chance ^= chance << 13;
+        chance ^= chance >> 17;
+        chance ^= chance << 5;
+        self.chance.set(chance);
+        ((u64::from(chance) * (2 * u64::from(one_in) - 1)) >> 32) as usize
     }
 
     /// Takes a copy of the packet if it fits and there is room. Never waits.
@@ -189,6 +229,11 @@ impl Capturing {
     /// Packets that came out here.
     pub fn given(&self) -> u64 {
         self.given
+    }
+
+    /// Packets that went through the path meanwhile, whether they were wanted or not.
+    pub fn seen(&self) -> u64 {
+        self.shared.seen.load(Ordering::Relaxed)
     }
 
     /// Packets that fitted, and for which there was no room.

@@ -5,6 +5,7 @@
 //! {"command": "flows", "vnet": "hub", "limit": 10}     {"flows": {"flows": [...], "more": true, "complete": true}}
 //! {"command": "reload"}                                {"reload": {"accepted": true, "generation": 2, ...}}
 //! {"command": "ready"}                                 {"ready": true}
+//! {"command": "topflows", "seconds": 1}                {"topflows": {"packets": 90, "sampled": 90, "flows": [...], ...}}
 //! {"command": "capture", "reason": "nsg-deny"}         {"capture": {"ports": [...]}}, then for each packet
 //!                                                      {"packet": {"port": "fabric", "time": ..., "length": ...,
 //!                                                       "frame": "0200...", "verdict": "{...}"}},
@@ -19,6 +20,7 @@
 
 mod capture;
 mod names;
+mod topflows;
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, BufReader, ErrorKind, Read, Take, Write};
@@ -35,7 +37,7 @@ use serde::{Deserialize, Serialize};
 use super::handle::{FlowsFound, FlowsWanted, Handle};
 use super::listen::{Pool, Timed};
 use super::process;
-use super::report::{CaptureBegun, CaptureCounts, CapturedPacket, Counters, Flow, Flows, Reload};
+use super::report::{CaptureBegun, CaptureCounts, CapturedPacket, Counters, Flow, Flows, Reload, TopFlows};
 use crate::observe::json;
 
 pub use capture::CaptureRequest;
@@ -86,6 +88,16 @@ pub enum Request {
     Ready,
     /// Packets as they come in, with what becomes of each.
     Capture(CaptureRequest),
+    /// The flows that carry most, estimated from a sample of packets.
+    TopFlows {
+        /// For how long packets are looked at.
+        #[serde(default = "one_second")]
+        seconds: f64,
+    },
+}
+
+fn one_second() -> f64 {
+    1.0
 }
 
 fn most_flows() -> usize {
@@ -104,6 +116,8 @@ pub enum Reply {
     Reload(Reload),
     /// To [`Request::Ready`].
     Ready(bool),
+    /// To [`Request::TopFlows`].
+    TopFlows(TopFlows),
     /// To [`Request::Capture`]: from here on packets are captured.
     Capture(CaptureBegun),
     /// A captured packet.
@@ -250,6 +264,9 @@ fn connection(stream: UnixStream, handle: &dyn Handle, captures: &Captures) {
                     Ok(last) => (last, false),
                     Err(_) => break,
                 },
+                Ok(Request::TopFlows { seconds }) => {
+                    (topflows::reply(seconds, handle, || captures.are_ended()), false)
+                }
                 Ok(request) => (reply(request, handle), false),
                 Err(e) => (Reply::Error(format!("this is no request: {e}")), false),
             },
@@ -292,7 +309,9 @@ fn reply(request: Request, handle: &dyn Handle) -> Reply {
         }
         Request::Reload => Reply::Reload(handle.reload().into()),
         Request::Ready => Reply::Ready(handle.is_ready()),
-        Request::Capture(_) => unreachable!("a capture has more than one reply and is streamed"),
+        Request::Capture(_) | Request::TopFlows { .. } => {
+            unreachable!("what takes its time is answered elsewhere")
+        }
     }
 }
 

@@ -103,5 +103,7 @@ pub fn offer(tap: &Tap, program: &Arc<Program>, number: u8) {
         outcome.verdict = Verdict::Forward;
     }
     let time = u64::from(number);
+    // Of a sample of all.
+    assert_eq!(tap.sample(1).count(), 1);
     tap.offer(Offered { frame: &[number], original: 60, time, port: 0, outcome: &outcome, program });
 }

@@ -18,6 +18,7 @@ mod fake;
 pub mod flow_logs;
 pub mod handle;
 mod handover;
+mod heaviest;
 mod hex;
 pub mod http;
 pub mod kernel;

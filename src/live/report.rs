@@ -361,6 +361,46 @@ impl From<FlowFacts> for Flow {
     }
 }
 
+/// The flows that carry most, estimated from a sample of packets.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TopFlows {
+    /// How long packets were looked at.
+    pub seconds: f64,
+    /// Packets that came in this time.
+    pub packets: u64,
+    /// Those of them that were looked at; if it was all, the rates are exact.
+    pub sampled: u64,
+    /// The flows, the heaviest first, at most twenty.
+    pub flows: Vec<TopFlow>,
+}
+
+/// What goes one way of a flow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TopFlow {
+    /// Its customer.
+    pub customer: String,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// The source address.
+    pub source_address: IpAddr,
+    /// The source port; 0 if it has none, as of fragments but the first.
+    pub source_port: u16,
+    /// The destination address.
+    pub destination_address: IpAddr,
+    /// The destination port.
+    pub destination_port: u16,
+    /// Packets in a second.
+    pub packets_per_second: f64,
+    /// Bits in a second, of IP packets without what is around them.
+    pub bits_per_second: f64,
+    /// What became of the last one: `forward`, `drop` or `punt`.
+    pub verdict: String,
+    /// Why, unless forwarded.
+    pub reason: Option<String>,
+}
+
 /// What became of a reload.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -323,8 +323,8 @@ impl Worker {
             match ingress(&program, Some(&mut self.received), input.port, frame, input.original) {
                 Err(outcome) => {
                     self.count(outcome.verdict, outcome.vnet, false);
-                    if !self.taps.is_empty() {
-                        self.offer(bytes, input, &outcome, wall_clock());
+                    for tap in &self.taps {
+                        tap.sample(1).for_each(|_| self.offer(tap, bytes, input, &outcome, wall_clock()));
                     }
                 }
                 Ok(arrival) => {
@@ -385,18 +385,19 @@ impl Worker {
     #[cold]
     fn offer_all(&self, bytes: &[u8], inputs: &[Input]) {
         let time = wall_clock();
-        for (packet, input) in inputs.iter().enumerate().take(self.results.done.len()) {
-            let outcome = self.results.outcome(&self.news.program, packet);
-            self.offer(bytes, input, &outcome, time);
+        for tap in &self.taps {
+            for packet in tap.sample(self.results.done.len()) {
+                let Some(input) = inputs.get(packet) else { continue };
+                let outcome = self.results.outcome(&self.news.program, packet);
+                self.offer(tap, bytes, input, &outcome, time);
+            }
         }
     }
 
-    fn offer(&self, bytes: &[u8], input: &Input, outcome: &Outcome, time: Nanos) {
+    fn offer(&self, tap: &Tap, bytes: &[u8], input: &Input, outcome: &Outcome, time: Nanos) {
         let frame = bytes.get(input.start as usize..input.end as usize).unwrap_or_default();
         let Input { original, port, .. } = *input;
-        for tap in &self.taps {
-            tap.offer(Offered { frame, original, time, port, outcome, program: &self.news.program });
-        }
+        tap.offer(Offered { frame, original, time, port, outcome, program: &self.news.program });
     }
 
     /// Counts what became of a batch, and sends its frames.

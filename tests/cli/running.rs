@@ -267,6 +267,11 @@ fn top_prints_a_page_where_there_is_no_terminal() {
     let packets = rates["packetsPerSecond"].as_f64().unwrap();
     assert!((2990.0..3010.0).contains(&packets), "{rates}");
     assert_eq!(rates["virtualNetworks"][0]["vnet"], "hub");
+    // Its three packets are no IP.
+    assert_eq!(
+        (&rates["topFlows"]["sampled"], &rates["topFlows"]["flows"]),
+        (&3.into(), &serde_json::json!([]))
+    );
 }
 
 #[test]

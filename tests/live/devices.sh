@@ -73,7 +73,18 @@ check "SIGHUP" wait_for 10 grep -q '"generation":4\|generation=4' "$WORK/clearwa
 [ "$(get /metrics)" = 200 ] && grep -q '^clearway_packets_total{verdict="forward"} [1-9]' "$WORK/got" || fail "no metrics"
 pass "metrics"
 check "flows are listed" bash -c "'$CLEARWAY' flows --control '$WORK/control.sock' | grep -q 10.1.0.4"
+on db iperf3 -s -p 5201 -D --logfile "$WORK/iperf.log" -I "$WORK/iperf.pid"
+sleep 0.5
+start web iperf3 -c 10.1.0.5 -p 5201 -t 5 >"$WORK/iperf-client" 2>&1
+running=$!
+sleep 1
 check "top, once" ask top --once
+# What carries most is what iperf3 sends; what comes back for it is little.
+awk '/^FLOWS/ {getline; print; exit}' "$WORK/said" | grep -q '^TCP .*10\.1\.0\.4:[0-9]* *10\.1\.0\.5:5201 .* contoso *forward$' ||
+    fail "the flow of iperf3 does not stand first: $(grep -A 3 '^FLOWS' "$WORK/said")"
+wait $running
+grep -q receiver "$WORK/iperf-client" || fail "iperf3: $(tail -n 3 "$WORK/iperf-client")"
+pass "the flow that carries most stands first"
 
 ticks() { cut -d' ' -f 14,15 /proc/$APPLIANCE/stat | tr ' ' + | bc; }
 sleep 0.5

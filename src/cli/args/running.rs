@@ -56,7 +56,10 @@ it is another user's.";
 
 pub const TOP: &str = "\
 Rates of the running appliance, once a second: packets by verdict, drops and punts by reason,
-ports, customers and VNets with most packets, workers. Keys: q ends it. Where standard output is
+ports, flows that carry most, customers and VNets with most packets, workers. Flows are those of
+the packets of one second, each direction by itself, in bits of the customer's IP packets: of up to
+4000 packets a second all are looked at, of more a sample of about so many, and the rates are
+estimated from it (--json says of how many packets how many were looked at). Keys: q ends it. Where standard output is
 no terminal, or with --once, it prints one page of text and ends.
 
 Example:

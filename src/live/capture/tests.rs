@@ -66,6 +66,32 @@ fn a_capture_is_over_in_time_with_its_workers_and_with_who_asked() {
     offer(&tap, &program(), 1);
 }
 
+#[test]
+fn a_sample_has_its_share_of_all_and_of_flows_that_take_turns() {
+    for one_in in [1, 2, 7, 250] {
+        let (capturing, tap) = begin(CaptureWanted { sample: Some(one_in), ..CaptureWanted::default() });
+        let (mut at, mut counts) = (0, [0u32; 5]);
+        for batch in (0..).map(|n| n % 257) {
+            for packet in tap.sample(batch) {
+                assert!(packet < batch);
+                counts[(at + packet) % 5] += 1;
+            }
+            at += batch;
+            if at >= 2000 * one_in as usize {
+                break;
+            }
+        }
+        assert_eq!(capturing.seen(), at as u64);
+        let share = at as f64 / f64::from(one_in);
+        let sum = f64::from(counts.iter().sum::<u32>());
+        assert!((0.9..1.1).contains(&(sum / share)), "one in {one_in}: {sum} of {at}");
+        for count in counts {
+            assert!((0.7..1.3).contains(&(f64::from(count) * 5.0 / share)), "one in {one_in}: {counts:?}");
+        }
+        assert!(one_in > 1 || sum as usize == at);
+    }
+}
+
 fn fits(filter: &Filter, frame: &[u8], outcome: &Outcome) -> bool {
     let program = &program();
     filter.fits(&Offered { frame, original: 60, time: 0, port: 0, outcome, program })

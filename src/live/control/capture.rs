@@ -176,6 +176,6 @@ impl CaptureRequest {
         let time = self.seconds.map(Duration::try_from_secs_f64).transpose();
         let time = time.map_err(|_| "seconds: this is no time that can be waited for".to_owned())?;
         let filter = Filter { customer, vnet, reason, verdict, address: self.address, port };
-        Ok(CaptureWanted { filter, count: self.count, time })
+        Ok(CaptureWanted { filter, count: self.count, time, sample: None })
     }
 }

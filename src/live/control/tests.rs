@@ -235,6 +235,22 @@ fn what_cannot_be_is_a_sentence() {
     stranger.join().unwrap();
 }
 
+#[test]
+fn top_flows_are_those_of_a_sample_and_take_no_longer_than_was_said() {
+    let served = served(Fake { packets: 7, ..Fake::busy() });
+    let Reply::TopFlows(told) = served.ask(&Request::TopFlows { seconds: 0.1 }) else { panic!() };
+    // Frames of a byte are of no flow.
+    assert_eq!((told.packets, told.sampled, told.flows.len()), (7, 7, 0));
+    assert!(told.seconds >= 0.1);
+    for seconds in ["0", "-1", "11", "1e999"] {
+        let line = format!("{{\"command\": \"topflows\", \"seconds\": {seconds}}}\n");
+        let said = served.raw(line.as_bytes()).remove(0);
+        assert!(said.starts_with("{\"error\": "), "{said}");
+    }
+    let tap = served.handle.taps.lock().unwrap()[0].clone();
+    assert!(tap.is_over(Instant::now()));
+}
+
 /// What a capture says, to its end.
 fn captured(served: &Served, request: CaptureRequest) -> (CaptureBegun, Vec<CapturedPacket>, CaptureCounts) {
     let mut conversation = Conversation::begin(served.control.path(), &Request::Capture(request)).unwrap();
