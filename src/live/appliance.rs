@@ -373,6 +373,11 @@ impl Handle for Appliance {
         all
     }
 
+    fn in_force(&self) -> (Arc<Model>, u32) {
+        let control = lock(&self.control);
+        (control.model.clone(), control.program.generation)
+    }
+
     fn capture(&self, wanted: CaptureWanted) -> Capturing {
         let (capturing, tap) = capture::begin(wanted);
         self.tell_all(|| Order::Capture(tap.clone()));

@@ -5,6 +5,9 @@
 //! {"command": "flows", "vnet": "hub", "limit": 10}     {"flows": {"flows": [...], "more": true}}
 //! {"command": "reload"}                                {"reload": {"accepted": true, "generation": 2, ...}}
 //! {"command": "ready"}                                 {"ready": true}
+//! {"command": "explain", "question": {"customer": "contoso", "vnet": "hub", "protocol": 6,
+//!   "from": "10.1.0.4:50000", "to": "10.1.0.5:443", "entry": "fabric"}, "color": false}
+//!                                                      {"explain": {"forwarded": true, "text": "...", "document": {...}}}
 //! {"command": "capture", "reason": "nsg-deny"}         {"capture": {"ports": [...]}}, then for each packet
 //!                                                      {"packet": {"port": "fabric", "time": ..., "length": ...,
 //!                                                       "frame": "0200...", "verdict": "{...}"}},
@@ -31,10 +34,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::explain::explain;
 use super::handle::{FlowsWanted, Handle};
 use super::listen::{Pool, Timed};
 use super::process;
-use super::report::{CaptureBegun, CaptureCounts, CapturedPacket, Counters, Flow, Flows, Reload};
+use super::report::{CaptureBegun, CaptureCounts, CapturedPacket, Counters, Explained, Flow, Flows, Reload};
+use crate::observe::ask::Asked;
 use crate::observe::json;
 
 pub use capture::CaptureRequest;
@@ -83,6 +88,14 @@ pub enum Request {
     Reload,
     /// Whether every port has its device and a configuration is in force.
     Ready,
+    /// What becomes of a packet, by the configuration in force and the flow records that are held.
+    Explain {
+        /// The packet.
+        question: Asked,
+        /// The text is to have colours.
+        #[serde(default)]
+        color: bool,
+    },
     /// Packets as they come in, with what becomes of each.
     Capture(CaptureRequest),
 }
@@ -103,6 +116,8 @@ pub enum Reply {
     Reload(Reload),
     /// To [`Request::Ready`].
     Ready(bool),
+    /// To [`Request::Explain`].
+    Explain(Box<Explained>),
     /// To [`Request::Capture`]: from here on packets are captured.
     Capture(CaptureBegun),
     /// A captured packet.
@@ -275,12 +290,17 @@ fn reply(request: Request, handle: &dyn Handle) -> Reply {
         Request::Counters => Reply::Counters(Box::new(Counters::of(&handle.snapshot(), handle.is_ready()))),
         Request::Flows { customer, vnet, address, limit } => {
             let limit = limit.min(MOST_FLOWS);
-            let mut flows = handle.flows(&FlowsWanted { customer, vnet, address, most: limit + 1 });
+            let mut flows =
+                handle.flows(&FlowsWanted { customer, vnet, address, packet: None, most: limit + 1 });
             let more = flows.len() > limit;
             flows.truncate(limit);
             Reply::Flows(Flows { flows: flows.into_iter().map(Flow::from).collect(), more })
         }
         Request::Reload => Reply::Reload(handle.reload().into()),
+        Request::Explain { question, color } => match explain(handle, &question, color) {
+            Ok(explained) => Reply::Explain(Box::new(explained)),
+            Err(sentence) => Reply::Error(sentence),
+        },
         Request::Ready => Reply::Ready(handle.is_ready()),
         Request::Capture(_) => unreachable!("a capture has more than one reply and is streamed"),
     }

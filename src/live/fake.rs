@@ -18,6 +18,7 @@ use crate::packet::{Direction, Outcome, Reason, Verdict};
 pub struct Fake {
     pub snapshot: Snapshot,
     pub flows: u16,
+    pub model: Model,
     pub ready: bool,
     pub refusal: Vec<String>,
     pub reloads: AtomicU64,
@@ -30,8 +31,8 @@ pub struct Fake {
 impl Default for Fake {
     fn default() -> Fake {
         let (snapshot, refusal, reloads) = (Snapshot::default(), Vec::new(), AtomicU64::new(0));
-        let taps = Mutex::default();
-        Fake { snapshot, flows: 0, ready: true, refusal, reloads, taps, packets: 0 }
+        let (taps, model) = Default::default();
+        Fake { snapshot, flows: 0, model, ready: true, refusal, reloads, taps, packets: 0 }
     }
 }
 
@@ -60,12 +61,7 @@ impl Handle for Fake {
             ended: n == 1,
         };
         let flows = (0..self.flows).map(flow);
-        let kept = |f: &FlowFacts| {
-            wanted.customer.as_ref().is_none_or(|c| *c == f.customer)
-                && wanted.vnet.as_ref().is_none_or(|v| *v == f.vnet)
-                && wanted.address.is_none_or(|a| a == f.local.0 || a == f.remote.0)
-        };
-        flows.filter(kept).take(wanted.most).collect()
+        flows.filter(|f| wanted.fits(f)).take(wanted.most).collect()
     }
 
     fn reload(&self) -> Result<Reloaded, Vec<String>> {
@@ -74,6 +70,10 @@ impl Handle for Fake {
             [] => Ok(Reloaded { generation: 4, took: Duration::from_millis(12), warnings: 1 }),
             sentences => Err(sentences.to_vec()),
         }
+    }
+
+    fn in_force(&self) -> (Arc<Model>, u32) {
+        (Arc::new(self.model.clone()), self.snapshot.generation)
     }
 
     fn capture(&self, wanted: CaptureWanted) -> Capturing {

@@ -1,13 +1,15 @@
 //! The flow records of a worker, for who asks: looked through in small parts between two batches.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use super::handle::{FlowFacts, FlowsWanted};
+use super::handle::{FlowFacts, FlowsWanted, PacketWanted};
 use crate::compile::Program;
 use crate::table::records::Records;
 use crate::types::Nanos;
+use crate::wire::protocol;
 
 /// Slots that are looked at between two batches.
 const PART: u32 = 4096;
@@ -51,12 +53,24 @@ impl Listing {
 }
 
 impl FlowsWanted {
-    fn fits(&self, facts: &FlowFacts) -> bool {
+    /// True of a record that is asked for.
+    pub fn fits(&self, facts: &FlowFacts) -> bool {
         let same = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|w| w == is);
         let at_end = |address| facts.local.0 == address || facts.remote.0 == address;
         same(&self.customer, &facts.customer)
             && same(&self.vnet, &facts.vnet)
             && self.address.is_none_or(at_end)
+            && self.packet.is_none_or(|packet| packet.belongs_to(facts))
+    }
+}
+
+impl PacketWanted {
+    fn belongs_to(&self, facts: &FlowFacts) -> bool {
+        let has_ports = matches!(self.protocol, protocol::TCP | protocol::UDP);
+        // Of ICMP the ports of a record are the identifier, which nobody knows.
+        let same = |a: (IpAddr, u16), b: (IpAddr, u16)| a.0 == b.0 && (!has_ports || a.1 == b.1);
+        let is = |from, to| same(from, facts.local) && same(to, facts.remote);
+        self.protocol == facts.protocol && (is(self.from, self.to) || is(self.to, self.from))
     }
 }
 
