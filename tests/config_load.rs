@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clearway::model::{self, AddressItem, Fault, Model, RouteTarget, Severity};
 
@@ -53,9 +54,12 @@ fn exports_of_every_shape_are_the_same_model() {
     ] {
         let mut model = accept("net.yaml", &with_exports(patterns), Some(&data().join("contoso")));
         // Only exports have ids.
-        let customer = &mut model.customers[0];
-        let ids =
-            customer.vnets.iter_mut().map(|v| &mut v.id).chain(customer.nsgs.iter_mut().map(|n| &mut n.id));
+        let customer = Arc::make_mut(&mut model.customers[0]);
+        let ids = customer
+            .vnets
+            .iter_mut()
+            .map(|v| &mut v.id)
+            .chain(customer.nsgs.iter_mut().map(|n| &mut Arc::make_mut(n).id));
         for id in ids {
             let id = id.take().expect("an export has ids");
             assert!(id.starts_with("/subscriptions/"), "{id}");

@@ -14,6 +14,7 @@ pub use flow_logs::FlowLogArgs;
 #[cfg(target_os = "linux")]
 pub use running::{CaptureArgs, ControlArgs, CountersArgs, FlowsArgs, ReloadArgs, TopArgs};
 
+use crate::observe::ask::EntryName;
 use crate::runtime::bench::Profile;
 
 /// A userspace dataplane for Azure-style customer edges: what would become of these packets, and why.
@@ -141,7 +142,13 @@ Example:
   clearway explain pcaps/hub-and-spoke-firewall/config.yaml --customer contoso --vnet spoke \\
       --protocol tcp --from 10.2.0.4 --to 93.184.216.34:443
 
-Exit status: 0 forwarded, 1 dropped or punted, 2 no such customer, VNet or way in.";
+With --live the running appliance answers by the configuration in force, and says whether it
+holds a flow record of exactly this packet: packets of a live flow are not judged anew.
+  clearway explain --live --customer contoso --vnet spoke --protocol tcp \\
+      --from 10.2.0.4:51514 --to 93.184.216.34:443
+
+Exit status: 0 forwarded, 1 dropped or punted, 2 no such customer, VNet or way in, or no
+appliance.";
 
 const RUN: &str = "\
 Every port of the configuration needs a network device (`device: eth1`) that has the port's
@@ -272,7 +279,14 @@ pub struct ReplayArgs {
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
     /// The configuration, YAML or JSON
-    pub config: PathBuf,
+    #[arg(required_unless_present = "live", conflicts_with = "live")]
+    pub config: Option<PathBuf>,
+    /// Ask the running appliance: the configuration in force, and the flow records that it holds of this packet
+    #[arg(long)]
+    pub live: bool,
+    /// Where it listens [default: as `clearway run` does]
+    #[arg(long, value_name = "PATH", requires = "live")]
+    pub control: Option<PathBuf>,
     /// The customer
     #[arg(long, value_name = "NAME")]
     pub customer: String,
@@ -345,7 +359,7 @@ pub struct RunArgs {
     /// Threads that run packets, each on a core of its own [default: the cores, but for one]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub workers: Option<u16>,
-    /// Where `clearway counters`, `flows`, `top` and `reload` reach it
+    /// Where `clearway counters`, `flows`, `capture`, `explain --live`, `top` and `reload` reach it
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
     /// Serve /metrics, /healthz and /readyz there
@@ -476,19 +490,6 @@ pub enum ProtocolName {
     Number(u8),
 }
 
-/// Where a packet enters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EntryName {
-    /// From a host of the VNet.
-    Fabric,
-    /// By a circuit's private peering.
-    Circuit(String),
-    /// By a connection.
-    Connection(String),
-    /// From the Internet.
-    Internet,
-}
-
 impl FromStr for PortFile {
     type Err = String;
 
@@ -563,20 +564,6 @@ impl FromStr for ProtocolName {
     }
 }
 
-impl FromStr for EntryName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<EntryName, String> {
-        match text.split_once(':') {
-            None if text == "fabric" => Ok(EntryName::Fabric),
-            None if text == "internet" => Ok(EntryName::Internet),
-            Some(("circuit", name)) if !name.is_empty() => Ok(EntryName::Circuit(name.to_owned())),
-            Some(("connection", name)) if !name.is_empty() => Ok(EntryName::Connection(name.to_owned())),
-            _ => Err("is none of fabric, circuit:NAME, connection:NAME and internet".to_owned()),
-        }
-    }
-}
-
 /// All commands and options, for those who describe them.
 pub fn commands() -> clap::Command {
     use clap::CommandFactory;
@@ -599,6 +586,22 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         commands().debug_assert();
+    }
+
+    #[test]
+    fn explain_asks_a_file_or_the_appliance() {
+        let packet = "--customer c --vnet v --protocol tcp --from 10.1.0.4 --to 10.1.0.5";
+        let read = |more: &str| {
+            let words = format!("clearway explain {packet} {more}");
+            Cli::try_parse_from(words.split_whitespace()).map(drop).map_err(|e| e.to_string())
+        };
+        assert_eq!(
+            (read("net.yaml"), read("--live"), read("--live --control c.sock")),
+            (Ok(()), Ok(()), Ok(()))
+        );
+        assert!(read("").unwrap_err().contains("CONFIG"));
+        assert!(read("net.yaml --live").unwrap_err().contains("cannot be used with"));
+        assert!(read("net.yaml --control c.sock").is_err());
     }
 
     #[test]
@@ -625,11 +628,9 @@ mod tests {
     }
 
     #[test]
-    fn protocols_and_entries_by_name() {
+    fn protocols_by_name() {
         assert_eq!("TCP".parse(), Ok(ProtocolName::Number(6)));
         assert_eq!("132".parse(), Ok(ProtocolName::Number(132)));
         assert!("256".parse::<ProtocolName>().is_err() && "sctp".parse::<ProtocolName>().is_err());
-        assert_eq!("circuit:er1".parse(), Ok(EntryName::Circuit("er1".into())));
-        assert!("circuit:".parse::<EntryName>().is_err() && "edge".parse::<EntryName>().is_err());
     }
 }

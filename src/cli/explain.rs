@@ -1,12 +1,14 @@
 //! `explain`: one packet, step by step.
 
-use super::args::{EntryName, ExplainArgs, ProtocolName, Socket};
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::args::{ExplainArgs, ProtocolName, Socket};
 use super::terminal::Terminal;
-use super::{Exit, Refused, find, load};
-use crate::model::Customer;
+use super::{Exit, Refused, load};
+use crate::observe::ask::Asked;
 use crate::observe::explain::Explanation;
 use crate::observe::json;
-use crate::observe::walk::{Entry, Question};
 use crate::wire::protocol;
 
 /// The source port when none is said: of those that systems choose for themselves (RFC 6335).
@@ -16,38 +18,48 @@ const DESTINATION_PORT: u16 = 443;
 
 /// Explains one packet.
 pub fn run(args: &ExplainArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
-    let model = load(&args.config, terminal)?;
-    let (customer, vnet) = find::customer_and_vnet(&model, &args.customer, &args.vnet)?;
-    let entry = entry(customer, &args.entry)?;
-    let index = model.customers.iter().position(|c| c.name == customer.name).unwrap_or_default();
     let protocol = protocol_number(args)?;
     let (from, to) = sockets(args, protocol)?;
-    let question = Question { customer: index, vnet, protocol, from, to, entry };
-    let explanation = Explanation::of(&model, question)?;
-    if args.json {
+    let (customer, vnet, entry) = (args.customer.clone(), args.vnet.clone(), args.entry.clone());
+    let asked = Asked { customer, vnet, protocol, from, to, entry };
+    let forwarded = match &args.config {
+        Some(config) => by_file(config, &asked, args.json, terminal)?,
+        None => by_appliance(args, asked, terminal)?,
+    };
+    Ok(if forwarded { Exit::Done } else { Exit::No })
+}
+
+fn by_file(config: &Path, asked: &Asked, json: bool, terminal: &mut Terminal) -> Result<bool, Refused> {
+    let model = load(config, terminal)?;
+    let explanation = Explanation::of(&model, asked.of(&model)?)?;
+    if json {
         terminal.line(json::document(&explanation));
     } else {
         terminal.print(explanation.text(terminal.style));
     }
-    Ok(if explanation.forwarded() { Exit::Done } else { Exit::No })
+    Ok(explanation.forwarded())
 }
 
-fn entry(customer: &Customer, name: &EntryName) -> Result<Entry, Refused> {
-    let of = format!("of customer '{}'", customer.name);
-    Ok(match name {
-        EntryName::Fabric => Entry::Fabric,
-        EntryName::Internet => Entry::Internet,
-        EntryName::Circuit(name) => Entry::Circuit(find::one(
-            "circuit",
-            name,
-            &of,
-            customer.circuits.iter().map(|c| c.name.as_str()),
-        )?),
-        EntryName::Connection(name) => {
-            let names = customer.connections.iter().map(|c| c.name.as_str());
-            Entry::Connection(find::one("connection", name, &of, names)?)
-        }
-    })
+#[cfg(target_os = "linux")]
+fn by_appliance(args: &ExplainArgs, question: Asked, terminal: &mut Terminal) -> Result<bool, Refused> {
+    use super::running::{astray, path};
+    use crate::live::control::{Reply, Request, ask};
+
+    let request = Request::Explain { question, color: terminal.style.on };
+    let Reply::Explain(explained) = ask(&path(args.control.as_ref()), &request)? else {
+        return Err(astray());
+    };
+    if args.json {
+        terminal.line(json::document(&explained.document));
+    } else {
+        terminal.print(explained.text);
+    }
+    Ok(explained.forwarded)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn by_appliance(_: &ExplainArgs, _: Asked, _: &mut Terminal) -> Result<bool, Refused> {
+    Err("clearway runs live on Linux only".into())
 }
 
 fn protocol_number(args: &ExplainArgs) -> Result<u8, Refused> {
@@ -64,20 +76,18 @@ fn protocol_number(args: &ExplainArgs) -> Result<u8, Refused> {
     }
 }
 
-type Side = (std::net::IpAddr, u16);
-
 /// Both ends, with ports where the protocol has them.
-fn sockets(args: &ExplainArgs, number: u8) -> Result<(Side, Side), Refused> {
+fn sockets(args: &ExplainArgs, number: u8) -> Result<(SocketAddr, SocketAddr), Refused> {
     let has_ports = matches!(number, protocol::TCP | protocol::UDP);
     let side = |name: &str, socket: Socket, unsaid: u16| match socket.port {
         Some(port) if !has_ports => {
             Err(Refused::from(format!("--{name} names port {port}, but protocol {number} has no ports")))
         }
-        port => Ok((socket.address, if has_ports { port.unwrap_or(unsaid) } else { 0 })),
+        port => Ok(SocketAddr::new(socket.address, if has_ports { port.unwrap_or(unsaid) } else { 0 })),
     };
     let (from, to) = (side("from", args.from, SOURCE_PORT)?, side("to", args.to, DESTINATION_PORT)?);
-    if from.0.is_ipv4() != to.0.is_ipv4() {
-        return Err(format!("--from {} and --to {} are of different families", from.0, to.0).into());
+    if from.is_ipv4() != to.is_ipv4() {
+        return Err(format!("--from {} and --to {} are of different families", from.ip(), to.ip()).into());
     }
     Ok((from, to))
 }

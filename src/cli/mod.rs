@@ -6,7 +6,6 @@ mod bench;
 mod capture;
 mod check;
 mod explain;
-mod find;
 mod manual;
 mod outputs;
 mod progress;

@@ -8,11 +8,11 @@ use super::args::{PortFile, ReplayArgs};
 use super::outputs::{Outputs, Results, Wanted};
 use super::progress::Progress;
 use super::terminal::Terminal;
-use super::{Exit, Refused, find, load};
+use super::{Exit, Refused, load};
 use crate::io::{Capture, CaptureError, Merge, OutputError};
 use crate::model::Model;
 use crate::observe::expect::Expectations;
-use crate::observe::json;
+use crate::observe::{find, json};
 use crate::runtime::Replay;
 use crate::types::Nanos;
 

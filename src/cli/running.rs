@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use super::args::{ControlArgs, CountersArgs, FlowsArgs, ReloadArgs};
 use super::terminal::Terminal;
-use super::{Exit, Refused, find};
+use super::{Exit, Refused};
 use crate::live::control::{self, Reply, Request};
 use crate::live::report::{Counters, Flows};
-use crate::observe::{Style, Table, json};
+use crate::observe::{Style, Table, find, json};
 
 /// VNets that the table of counters lists at most; `--json` lists all.
 const LISTED: usize = 50;

@@ -2,11 +2,11 @@
 
 use super::args::{RoutesArgs, RulesArgs};
 use super::terminal::Terminal;
-use super::{Exit, Refused, find, load};
+use super::{Exit, Refused, load};
 use crate::model::Model;
-use crate::observe::json;
 use crate::observe::routes::{EffectiveRoutes, SubnetAt};
 use crate::observe::rules::EffectiveRules;
+use crate::observe::{find, json};
 
 /// Shows the effective routes of a subnet.
 pub fn routes(args: &RoutesArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {

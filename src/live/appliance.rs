@@ -413,6 +413,11 @@ impl Handle for Appliance {
         FlowsFound { flows, complete: answered == self.workers.len() }
     }
 
+    fn in_force(&self) -> (Arc<Model>, u32) {
+        let control = lock(&self.control);
+        (control.model.clone(), control.program.generation)
+    }
+
     fn capture(&self, wanted: CaptureWanted) -> Capturing {
         let (capturing, tap) = capture::begin(wanted);
         self.tell_all(|| Order::Capture(tap.clone()));

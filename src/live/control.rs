@@ -6,6 +6,9 @@
 //! {"command": "reload"}                                {"reload": {"accepted": true, "generation": 2, ...}}
 //! {"command": "ready"}                                 {"ready": true}
 //! {"command": "topflows", "seconds": 1}                {"topflows": {"packets": 90, "sampled": 90, "flows": [...], ...}}
+//! {"command": "explain", "question": {"customer": "contoso", "vnet": "hub", "protocol": 6,
+//!   "from": "10.1.0.4:50000", "to": "10.1.0.5:443", "entry": "fabric"}, "color": false}
+//!                                                      {"explain": {"forwarded": true, "text": "...", "document": {...}}}
 //! {"command": "capture", "reason": "nsg-deny"}         {"capture": {"ports": [...]}}, then for each packet
 //!                                                      {"packet": {"port": "fabric", "time": ..., "length": ...,
 //!                                                       "frame": "0200...", "verdict": "{...}"}},
@@ -34,10 +37,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::explain::explain;
 use super::handle::{FlowsFound, FlowsWanted, Handle};
 use super::listen::{Pool, Timed};
 use super::process;
-use super::report::{CaptureBegun, CaptureCounts, CapturedPacket, Counters, Flow, Flows, Reload, TopFlows};
+use super::report::{
+    CaptureBegun, CaptureCounts, CapturedPacket, Counters, Explained, Flow, Flows, Reload, TopFlows,
+};
+use crate::observe::ask::Asked;
 use crate::observe::json;
 
 pub use capture::CaptureRequest;
@@ -86,6 +93,14 @@ pub enum Request {
     Reload,
     /// Whether every port has its device and a configuration is in force.
     Ready,
+    /// What becomes of a packet, by the configuration in force and the flow records that are held.
+    Explain {
+        /// The packet.
+        question: Asked,
+        /// The text is to have colours.
+        #[serde(default)]
+        color: bool,
+    },
     /// Packets as they come in, with what becomes of each.
     Capture(CaptureRequest),
     /// The flows that carry most, estimated from a sample of packets.
@@ -118,6 +133,8 @@ pub enum Reply {
     Ready(bool),
     /// To [`Request::TopFlows`].
     TopFlows(TopFlows),
+    /// To [`Request::Explain`].
+    Explain(Box<Explained>),
     /// To [`Request::Capture`]: from here on packets are captured.
     Capture(CaptureBegun),
     /// A captured packet.
@@ -301,13 +318,17 @@ fn reply(request: Request, handle: &dyn Handle) -> Reply {
                 Ok(named) => named,
                 Err(sentence) => return Reply::Error(sentence),
             };
-            let found = handle.flows(&FlowsWanted { customer, vnet, address, most: limit + 1 });
+            let found = handle.flows(&FlowsWanted { customer, vnet, address, packet: None, most: limit + 1 });
             let FlowsFound { mut flows, complete } = found;
             let more = flows.len() > limit;
             flows.truncate(limit);
             Reply::Flows(Flows { flows: flows.into_iter().map(Flow::from).collect(), more, complete })
         }
         Request::Reload => Reply::Reload(handle.reload().into()),
+        Request::Explain { question, color } => match explain(handle, &question, color) {
+            Ok(explained) => Reply::Explain(Box::new(explained)),
+            Err(sentence) => Reply::Error(sentence),
+        },
         Request::Ready => Reply::Ready(handle.is_ready()),
         Request::Capture(_) | Request::TopFlows { .. } => {
             unreachable!("what takes its time is answered elsewhere")

@@ -20,6 +20,7 @@ pub struct Fake {
     pub flows: u16,
     /// All workers say which they hold.
     pub complete: bool,
+    pub model: Model,
     pub ready: bool,
     pub refusal: Vec<String>,
     pub reloads: AtomicU64,
@@ -32,8 +33,8 @@ pub struct Fake {
 impl Default for Fake {
     fn default() -> Fake {
         let (snapshot, refusal, reloads) = (Snapshot::default(), Vec::new(), AtomicU64::new(0));
-        let taps = Mutex::default();
-        Fake { snapshot, flows: 0, complete: true, ready: true, refusal, reloads, taps, packets: 0 }
+        let (taps, model) = Default::default();
+        Fake { snapshot, flows: 0, complete: true, model, ready: true, refusal, reloads, taps, packets: 0 }
     }
 }
 
@@ -66,6 +67,7 @@ impl Handle for Fake {
             wanted.customer.as_ref().is_none_or(|c| *c == f.customer)
                 && wanted.vnet.as_ref().is_none_or(|v| *v == f.vnet)
                 && wanted.address.is_none_or(|a| a == f.local.0 || a == f.remote.0)
+                && wanted.packet.is_none_or(|p| p.belongs_to(f.protocol, f.local, f.remote))
         };
         FlowsFound { flows: flows.filter(kept).take(wanted.most).collect(), complete: self.complete }
     }
@@ -76,6 +78,10 @@ impl Handle for Fake {
             [] => Ok(Reloaded { generation: 4, took: Duration::from_millis(12), warnings: 1 }),
             sentences => Err(sentences.to_vec()),
         }
+    }
+
+    fn in_force(&self) -> (Arc<Model>, u32) {
+        (Arc::new(self.model.clone()), self.snapshot.generation)
     }
 
     fn capture(&self, wanted: CaptureWanted) -> Capturing {

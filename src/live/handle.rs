@@ -1,11 +1,13 @@
 //! What others may ask of a running appliance: the control socket, the metrics, whoever stops it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::capture::{CaptureWanted, Capturing};
 use super::count::Counts;
 use super::flow_logs::FlowLogFacts;
+use crate::model::Model;
 use crate::packet::Direction;
 
 /// The appliance at one instant.
@@ -86,6 +88,8 @@ pub struct FlowsWanted {
     pub vnet: Option<String>,
     /// With this address at either end only.
     pub address: Option<IpAddr>,
+    /// Of this packet only.
+    pub packet: Option<PacketWanted>,
     /// So many at most.
     pub most: usize,
 }
@@ -97,6 +101,17 @@ pub struct FlowsFound {
     pub flows: Vec<FlowFacts>,
     /// Every worker has said which it holds; else one had too much to do to answer in time.
     pub complete: bool,
+}
+
+/// A packet, whichever of its ends a flow record belongs to.
+#[derive(Clone, Copy, Debug)]
+pub struct PacketWanted {
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Source address and port; ports count where the protocol has ports.
+    pub from: (IpAddr, u16),
+    /// Destination address and port.
+    pub to: (IpAddr, u16),
 }
 
 /// A reload that was put in force.
@@ -116,6 +131,8 @@ pub trait Handle: Send + Sync {
     fn snapshot(&self) -> Snapshot;
     /// Flow records, those that were asked for.
     fn flows(&self, wanted: &FlowsWanted) -> FlowsFound;
+    /// The configuration in force, and its generation.
+    fn in_force(&self) -> (Arc<Model>, u32);
     /// Begins a capture of packets as they come in, with what becomes of each.
     fn capture(&self, wanted: CaptureWanted) -> Capturing;
     /// Reads the configuration again and puts it in force; or says, sentence by sentence, why the old one stays.

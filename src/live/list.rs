@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use super::handle::{FlowFacts, FlowsWanted};
+use super::handle::{FlowFacts, FlowsWanted, PacketWanted};
 use crate::compile::Program;
 use crate::compile::names::Names;
-use crate::table::records::Records;
+use crate::table::records::{FlowKey, Records};
 use crate::types::Nanos;
+use crate::wire::protocol;
 
 /// Slots that are looked at between two batches.
 const PART: u32 = 4096;
@@ -22,6 +23,7 @@ pub(super) struct Chosen {
     /// By the number of a VNet; none: of all.
     vnets: Option<Vec<bool>>,
     address: Option<IpAddr>,
+    packet: Option<PacketWanted>,
     most: usize,
     found: AtomicUsize,
 }
@@ -45,7 +47,8 @@ impl Chosen {
         };
         let all = wanted.customer.is_none() && wanted.vnet.is_none();
         let vnets = (!all).then(|| (0..names.vnet_count() as u32).map(chosen).collect());
-        Chosen { vnets, address: wanted.address, most: wanted.most, found: AtomicUsize::new(0) }
+        let &FlowsWanted { address, packet, most, .. } = wanted;
+        Chosen { vnets, address, packet, most, found: AtomicUsize::new(0) }
     }
 
     /// Nobody waits for more.
@@ -57,9 +60,11 @@ impl Chosen {
         self.found.load(Ordering::Relaxed) >= self.most
     }
 
-    fn fits(&self, vnet: u32, ends: [IpAddr; 2]) -> bool {
-        self.vnets.as_ref().is_none_or(|chosen| chosen.get(vnet as usize) == Some(&true))
-            && self.address.is_none_or(|address| ends.contains(&address))
+    fn fits(&self, key: &FlowKey) -> bool {
+        let (local, remote) = ((key.local, key.ports.0), (key.remote, key.ports.1));
+        self.vnets.as_ref().is_none_or(|chosen| chosen.get(key.owner.vnet as usize) == Some(&true))
+            && self.address.is_none_or(|address| [key.local, key.remote].contains(&address))
+            && self.packet.is_none_or(|packet| packet.belongs_to(key.protocol, local, remote))
     }
 }
 
@@ -76,7 +81,7 @@ impl Listing {
                 break;
             }
             let key = flows.key(slot);
-            if self.chosen.fits(key.owner.vnet, [key.local, key.remote])
+            if self.chosen.fits(&key)
                 && flows.gone_at(slot) > now
                 && self.chosen.found.fetch_add(1, Ordering::Relaxed) < self.chosen.most
             {
@@ -94,6 +99,17 @@ impl Listing {
                 true
             }
         }
+    }
+}
+
+impl PacketWanted {
+    /// True of a record with this protocol and these ends.
+    pub fn belongs_to(&self, number: u8, local: (IpAddr, u16), remote: (IpAddr, u16)) -> bool {
+        let has_ports = matches!(self.protocol, protocol::TCP | protocol::UDP);
+        // Of ICMP the ports of a record are the identifier, which nobody knows.
+        let same = |a: (IpAddr, u16), b: (IpAddr, u16)| a.0 == b.0 && (!has_ports || a.1 == b.1);
+        let is = |from, to| same(from, local) && same(to, remote);
+        self.protocol == number && (is(self.from, self.to) || is(self.to, self.from))
     }
 }
 
@@ -144,6 +160,7 @@ customers:
             customer: customer.map(str::to_owned),
             vnet: vnet.map(str::to_owned),
             address: address.map(|a| a.parse().unwrap()),
+            packet: None,
             most,
         }
     }

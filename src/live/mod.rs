@@ -13,6 +13,7 @@ pub mod capture;
 pub mod control;
 pub mod count;
 mod egress;
+mod explain;
 #[cfg(test)]
 mod fake;
 pub mod flow_logs;

@@ -432,6 +432,18 @@ impl From<Result<Reloaded, Vec<String>>> for Reload {
     }
 }
 
+/// A packet explained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explained {
+    /// A new packet would be forwarded.
+    pub forwarded: bool,
+    /// For a person.
+    pub text: String,
+    /// The same as `explain --json` prints of a file, with `generation` and `liveFlows`.
+    pub document: serde_json::Value,
+}
+
 /// A capture has begun.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CaptureBegun {

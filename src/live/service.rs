@@ -246,11 +246,11 @@ mod tests {
     fn signals_become_messages_and_none_keeps_another_out() {
         let signals = Signals::listen().unwrap();
         let raise = |number| signal_hook::low_level::raise(number).unwrap();
-        let next = |from: &Receiver<()>| from.recv_timeout(Duration::from_secs(10)).unwrap();
+        let next = |from: &Receiver<()>| from.recv_timeout(Duration::from_secs(60)).unwrap();
         raise(SIGHUP);
         next(signals.reload());
         for stop in [SIGTERM, SIGINT] {
-            for _ in 0..100 {
+            for _ in 0..16 {
                 raise(SIGHUP);
                 // So that these are not one and the same to the kernel.
                 thread::yield_now();

@@ -1,9 +1,11 @@
 //! What a person or a program is told: verdict lines, summaries, differences from what was expected, effective routes and
 //! rules in Azure's shapes, and the walk of one packet explained.
 
+pub mod ask;
 pub mod bench;
 pub mod expect;
 pub mod explain;
+pub mod find;
 mod hints;
 pub mod json;
 pub mod routes;

@@ -14,10 +14,10 @@ use clearway::live::capture::{self, CaptureWanted, Capturing, Offered};
 use clearway::live::control::{self, Control};
 use clearway::live::count::{Counts, PortCounts, VnetCounts};
 use clearway::live::handle::{FlowFacts, FlowsFound, FlowsWanted, Handle, PortFacts, Reloaded, Snapshot};
-use clearway::model::Model;
+use clearway::model::{self, Model};
 use clearway::packet::{Direction, Outcome, Reason};
 
-use super::support::Folder;
+use super::support::{EXAMPLE, Folder};
 
 /// An appliance through which a thousand packets go in each second.
 struct Fake {
@@ -90,6 +90,11 @@ impl Handle for Fake {
         Ok(Reloaded { generation: 2, took: Duration::from_micros(2500), warnings: 1 })
     }
 
+    fn in_force(&self) -> (Arc<Model>, u32) {
+        let model = model::from_bytes("config.yaml", EXAMPLE.as_bytes(), Some(Path::new("")));
+        (Arc::new(model.unwrap()), 1)
+    }
+
     fn capture(&self, wanted: CaptureWanted) -> Capturing {
         // Three packets, and nobody who would have more.
         let (capturing, tap) = capture::begin(wanted);
@@ -126,6 +131,32 @@ fn running(refusal: &[&str]) -> (Folder, Control) {
 
 const OVERRUNS: &str =
     "\nthe kernel told more of devices, routes and neighbours than could be read, 2 times; ";
+
+#[test]
+fn a_packet_is_explained_as_of_a_file_and_with_its_flows() {
+    let (folder, _control) = running(&[]);
+    let folder = folder.file("config.yaml", EXAMPLE);
+    let packet = "--customer contoso --vnet hub --protocol tcp --from 10.1.9.9 --to 10.2.0.4:22";
+    let file = folder.run(&format!("explain config.yaml {packet}")).expect(1).stdout;
+    let live = folder.run(&format!("explain --live --control c.sock {packet}")).expect(1).stdout;
+    let more = live.strip_prefix(&file).unwrap();
+    assert!(
+        more.starts_with(
+            "\nin the running appliance (generation 1):\n  a flow record has ended at 10.1.0.1 "
+        ),
+        "{more}"
+    );
+    assert!(more.contains("opened outbound by UserRule_AllowHttps, idle 61.0 s\n"), "{more}");
+    let file = folder.run(&format!("explain config.yaml --json {packet}")).expect(1).json();
+    let mut live = folder.run(&format!("explain --live --control c.sock --json {packet}")).expect(1).json();
+    let own = live.as_object_mut().unwrap();
+    assert_eq!((own.remove("generation"), own.remove("complete")), (Some(1.into()), Some(true.into())));
+    assert_eq!(own.remove("liveFlows").unwrap().as_array().unwrap().len(), 3);
+    assert_eq!(live, file);
+    let both = folder.run(&format!("explain config.yaml --live {packet}")).expect(2).stderr;
+    assert!(both.contains("cannot be used with"), "{both}");
+    folder.run(&format!("explain --live --control none.sock {packet}")).expect(2);
+}
 
 #[test]
 fn counters_as_tables_and_as_json() {

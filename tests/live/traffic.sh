@@ -95,6 +95,29 @@ firewall "TCP through the firewall, answers straight" -ge 198.18.1.1
 firewall "TCP straight, answers through the firewall" -lt 198.18.1.1 -R
 [ "$through" != 0 ] || fail "nothing went through the firewall"
 
+# A flow that lives is told of; of none it is said what a segment from the middle of a connection meets.
+explain() { # PORT [ARGUMENT...] : of a packet to db from this port of web
+    ask explain --live --customer contoso --vnet hub --protocol tcp --from "10.1.0.4:$1" --to 10.1.0.5:80 "${@:2}" >"$WORK/said" 2>&1
+}
+start web python3 -c "
+import socket, time
+s = socket.create_connection(('10.1.0.5', 80), 5, ('10.1.0.4', 41000)); time.sleep(30)"
+talker=$!
+lives() { explain 41000 && grep -q 'a flow record is live at 10.1.0.5 in VNet hub: opened inbound by UserRule_AllowWeb' "$WORK/said"; }
+wait_for 5 lives || fail "a live flow is not told of: $(cat "$WORK/said")"
+explain 41000 --json && python3 - "$WORK/said" <<'P' || fail "explain --live --json: $(cat "$WORK/said")"
+import json, sys
+said = json.load(open(sys.argv[1]))
+assert said["generation"] == 1 and said["verdict"] == "forward"
+assert sorted(f["openedBy"] for f in said["liveFlows"]) == ["Inbound", "Outbound"], said["liveFlows"]
+P
+pass "a live flow is told of"
+kill $talker
+explain 41001 || fail "explain --live: $(cat "$WORK/said")"
+grep -q 'no flow record is live' "$WORK/said" && grep -q 'tcp-no-flow' "$WORK/said" || fail "no flow is not told of: $(cat "$WORK/said")"
+pass "a packet of no flow is explained"
+
+
 sleep 0.5
 for device in fab0 edge0 inet0; do
     bad=$(tshark -r "$WORK/$device.pcap" -o ip.check_checksum:TRUE -o tcp.check_checksum:TRUE -o udp.check_checksum:TRUE \

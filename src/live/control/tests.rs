@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::live::fake::{self, Fake};
+use crate::model;
 
 struct Served {
     control: Control,
@@ -357,4 +358,92 @@ fn who_ends_a_conversation_has_what_came_until_then() {
     assert!(matches!(conversation.hear(), Ok(Reply::Packet(_))));
     let sentence = conversation.hear().unwrap_err();
     assert!(sentence.ends_with("hung up without an answer"), "{sentence}");
+}
+
+/// A hub whose rules let everything out but mail.
+const NETWORK: &str = r#"
+apiVersion: clearway/v1
+ports:
+  fabric: {role: fabric, address: 198.51.100.2}
+  internet: {role: internet, address: 203.0.113.2, nextHop: 203.0.113.1}
+customers:
+  - name: contoso
+    virtualNetworks:
+      - name: hub
+        addressSpace: {addressPrefixes: [10.1.0.0/16]}
+        subnets: [{name: web, addressPrefix: 10.1.0.0/24, networkSecurityGroup: nsg}]
+    networkSecurityGroups:
+      - name: nsg
+        securityRules:
+          - {name: DenySmtp, priority: 100, direction: Outbound, access: Deny, protocol: Tcp,
+             sourceAddressPrefix: "*", sourcePortRange: "*", destinationAddressPrefix: "*", destinationPortRange: "25"}
+    tunnels: [{vnet: hub, port: fabric, key: 0xa01}]
+    hosts: [{address: 198.51.100.11, vnet: hub, prefixes: [10.1.0.0/24]}]
+"#;
+
+#[test]
+fn a_packet_is_explained_by_the_configuration_in_force_and_the_flows_that_are_held() {
+    let model = model::from_bytes("net.yaml", NETWORK.as_bytes(), None).unwrap();
+    let served = served(Fake { model, ..Fake::busy() });
+    let request = |from: &str, to: &str| Request::Explain {
+        question: Asked {
+            customer: "Contoso".to_owned(),
+            vnet: "hub".to_owned(),
+            protocol: 6,
+            from: from.parse().unwrap(),
+            to: to.parse().unwrap(),
+            entry: Default::default(),
+        },
+        color: false,
+    };
+    let explain = |from: &str, to: &str| match served.ask(&request(from, to)) {
+        Reply::Explain(explained) => *explained,
+        other => panic!("{other:?}"),
+    };
+    // Of a flow that is held, and of the answer to it.
+    let live = explain("10.1.0.4:50000", "93.184.216.34:443");
+    assert!(live.forwarded && live.text.starts_with("FORWARD  tcp 10.1.0.4:50000 -> "), "{}", live.text);
+    let generation = served.handle.snapshot.generation;
+    let end = format!(
+        "\nin the running appliance (generation {generation}):\n\
+         \x20 a flow record is live at 10.1.0.4 in VNet hub: opened outbound by DefaultRule_AllowInternetOutBound, \
+         idle 1.5 s\n\
+         \x20 new packets of the flow follow it: its endpoint does not ask the rules again\n"
+    );
+    assert!(live.text.ends_with(&end), "{}", live.text);
+    assert_eq!(live.document["generation"], generation);
+    assert_eq!(live.document["liveFlows"][0]["localPort"], 50000);
+    assert_eq!(live.document["liveFlows"].as_array().unwrap().len(), 1);
+    assert_eq!((&live.document["verdict"], &live.document["symmetric"]), (&"forward".into(), &true.into()));
+    let back = explain("93.184.216.34:443", "10.1.0.4:50000");
+    assert_eq!(back.document["liveFlows"], live.document["liveFlows"]);
+    // Of one that has ended.
+    let ended = explain("10.1.0.4:50001", "93.184.216.34:443");
+    assert!(
+        ended.text.contains("  a flow record has ended at 10.1.0.4 ")
+            && ended.text.contains("a SYN is judged anew")
+    );
+    assert!(!ended.text.contains("follow it"), "{}", ended.text);
+    // Of none: what a new packet meets, and what becomes of one from the middle of a connection.
+    let none = explain("10.1.0.4:50000", "93.184.216.34:25");
+    assert!(!none.forwarded && none.document["rule"] == "UserRule_DenySmtp", "{}", none.document);
+    assert_eq!(none.document["liveFlows"], serde_json::json!([]));
+    assert!(
+        none.text.contains("  no flow record is live: a new packet is judged as above\n"),
+        "{}",
+        none.text
+    );
+    assert!(
+        none.text.contains("only a SYN opens a flow") && none.text.contains("tcp-no-flow"),
+        "{}",
+        none.text
+    );
+    // What there is not.
+    let Request::Explain { mut question, .. } = request("10.1.0.4:1", "10.1.0.5:2") else { panic!() };
+    question.vnet = "hup".to_owned();
+    let refused = ask(served.control.path(), &Request::Explain { question, color: false }).unwrap_err();
+    assert!(
+        refused.contains("VNet 'hup': there is no such VNet of customer 'contoso'; did you mean 'hub'?"),
+        "{refused}"
+    );
 }

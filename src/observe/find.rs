@@ -1,15 +1,13 @@
-//! What a name on the command line stands for, and sentences for names that stand for nothing.
+//! What a name that somebody gives stands for, and sentences for names that stand for nothing.
 
 use crate::model::{Customer, Model, nearest_name};
-
-use super::Refused;
 
 /// A customer, and the index of one of its VNets.
 pub fn customer_and_vnet<'a>(
     model: &'a Model,
     customer: &str,
     vnet: &str,
-) -> Result<(&'a Customer, usize), Refused> {
+) -> Result<(&'a Customer, usize), String> {
     let names = model.customers.iter().map(|c| c.name.as_str());
     let index = one("customer", customer, "in this configuration", names)?;
     let customer = model.customers.get(index).ok_or("the customer is gone")?;
@@ -29,10 +27,10 @@ pub fn one<'a>(
     name: &str,
     of: &str,
     known: impl Iterator<Item = &'a str> + Clone,
-) -> Result<usize, Refused> {
+) -> Result<usize, String> {
     let exact = known.clone().position(|k| k == name);
     let found = exact.or_else(|| known.clone().position(|k| k.to_lowercase() == name.to_lowercase()));
-    found.ok_or_else(|| Refused::from(missing(what, name, of, known)))
+    found.ok_or_else(|| missing(what, name, of, known))
 }
 
 /// How many names a sentence lists at most.
