@@ -61,6 +61,9 @@ struct Hand {
     rounds: Arc<AtomicU64>,
 }
 
+/// The threads of the workers; none in the place of one that has ended.
+type Threads = Vec<Option<JoinHandle<()>>>;
+
 /// What only one at a time may change. It is held for moments: nothing is read, compiled or waited for meanwhile.
 struct Control {
     model: Arc<Model>,
@@ -72,7 +75,7 @@ struct Control {
     /// What was last said of ports that cannot be opened, so that it is said once.
     failed: Vec<String>,
     reloads: (u64, u64),
-    threads: Vec<Option<JoinHandle<()>>>,
+    threads: Threads,
     /// No port is opened any more.
     stopped: bool,
 }
@@ -476,7 +479,7 @@ fn start_workers(
     neighbours: &Arc<Neighbours>,
     flow_logs: Option<&Listener>,
     epoch: Instant,
-) -> Result<(Vec<Hand>, Vec<Option<JoinHandle<()>>>), Vec<String>> {
+) -> Result<(Vec<Hand>, Threads), Vec<String>> {
     let (shared, hasher, cores) = (Arc::new(Shared::default()), RandomState::new(), cores());
     let (mut hands, mut threads) = (Vec::new(), Vec::new());
     for (number, (others, wake)) in handover::connect(wakes).into_iter().zip(wakes).enumerate() {
