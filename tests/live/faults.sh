@@ -302,7 +302,7 @@ for signal in PIPE USR1 USR2; do
     if kill -0 $APPLIANCE 2>/dev/null; then seen="it goes on, $(loss web 10.1.0.5 3) % of pings lost"; else
         wait $APPLIANCE 2>/dev/null
         seen="it ends with $?"
-        result=note
+        result=bad
         begin
     fi
     row $result R2 "SIG$signal" "kill -$signal" "$seen"

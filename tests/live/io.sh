@@ -10,10 +10,11 @@ import json, sys
 print([p['io'] for p in json.load(sys.stdin)['ports'] if p['name'] == '$1'][0])"
 }
 
-refused() { # WHAT WORDS : the configuration is not one to start with, and these words say why
+refused() { # STATUS WHAT WORDS : it does not start, by the configuration (2) or by the machine (1), and these words say why
     timeout 5 ip netns exec $RUN-cw "$CLEARWAY" run "$WORK/other.yaml" --control "$WORK/other.sock" >"$WORK/said" 2>&1
-    [ $? = 2 ] && grep -q "$2" "$WORK/said" || fail "$1: $(cat "$WORK/said")"
-    pass "refused: $1"
+    status=$?
+    [ $status = "$1" ] && grep -q "$3" "$WORK/said" || fail "$2: it ends with $status: $(cat "$WORK/said")"
+    pass "refused: $2"
 }
 
 kernel() { # FAMILY ROUTER : the kernel has the addresses that were the Internet's, and this way to the VNet
@@ -71,7 +72,7 @@ wait $APPLIANCE || fail "it does not end well"
 tap=tapi
 configuration "$WORK/config.yaml"
 sed 's/device: inet0}/device: inet0, io: tap}/' "$WORK/config.yaml" >"$WORK/other.yaml"
-refused "a device that is no TAP" "inet0 is no TAP device"
+refused 2 "a device that is no TAP" "inet0 is no TAP device"
 grep -q "203.0.113.2 is an address of this machine, on inet0" "$WORK/said" || fail "$(cat "$WORK/said")"
 pass "refused: an address that the kernel has"
 ip -n $RUN-cw link del inet0
@@ -106,7 +107,7 @@ print([p['lost']['ring-full'] for p in json.load(sys.stdin)['ports'] if p['name'
 check "tap: $dropped frames that found no room are counted" wait_for 5 lost
 
 cp "$WORK/config.yaml" "$WORK/other.yaml"
-refused "a second clearway at the same device" "tapi cannot be had as a TAP device: another program has its other end"
+refused 1 "a second clearway at the same device" "tapi cannot be had as a TAP device: another program has its other end"
 
 ip -n $RUN-cw link set $tap down
 check_not "tap: device down" on web ping -c 2 -i 0.1 -W 1 192.0.2.80
