@@ -285,7 +285,7 @@ pub struct ExplainArgs {
     #[arg(long)]
     pub live: bool,
     /// Where it listens [default: as `clearway run` does]
-    #[arg(long, value_name = "PATH", requires = "live")]
+    #[arg(long, value_name = "PATH", requires = "live", conflicts_with = "config")]
     pub control: Option<PathBuf>,
     /// The customer
     #[arg(long, value_name = "NAME")]

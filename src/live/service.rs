@@ -31,7 +31,8 @@ pub fn init_logs(format: LogFormat, level: &str) -> Result<(), String> {
     // The journal has its own clock.
     let timed = std::env::var_os("JOURNAL_STREAM").is_none();
     let records = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_target(false);
-    let records = records.with_writer(Lines(io::stderr));
+    // Nobody could be told that nobody can be told: it would end the thread that tries.
+    let records = records.with_writer(Lines(io::stderr)).log_internal_errors(false);
     let done = match (format, timed) {
         (LogFormat::Json, _) => records.json().flatten_event(true).try_init(),
         (LogFormat::Text, true) => records.try_init(),

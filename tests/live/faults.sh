@@ -328,7 +328,7 @@ for log in "a pipe that is closed" "a full disk"; do
     else
         wait $APPLIANCE
         seen="it ends with $?"
-        result=note
+        result=bad
     fi
     row $result R2 "the log goes to $log" "run, reload" "$seen"
 done

@@ -12,10 +12,8 @@ start_clearway "$WORK/config.yaml" --workers 2 --nsg-flow-logs "$WORK/logs" --vn
 "$CLEARWAY" run "$WORK/config.yaml" --nsg-flow-logs "$WORK/config.yaml/x" 2>"$WORK/said" && fail "a file as a folder is taken"
 grep -q 'flow logs cannot be written there' "$WORK/said" || fail "it says $(cat "$WORK/said")"
 
-for host in web db; do
-    start $host tcpdump -qni br-int -B 8192 -s 128 -w "$WORK/$host.pcap" ip >/dev/null 2>&1
-    DUMPS+=($!)
-done
+start cw tcpdump -qni fab0 -B 16384 -s 170 -w "$WORK/fab0.pcap" 'ip proto 47' >/dev/null 2>&1
+DUMPS+=($!)
 for port in 80 22; do serve db $port; done
 serve internet 80
 serve internet 25
@@ -120,21 +118,24 @@ for path in glob.glob(work + "/logs/**/*", recursive=True):
             logs[is_nsg].append(line)
 assert logs[True] and logs[False], "nothing is written"
 
-# What the hosts saw: IP packets and their lengths.
+# What came from the hosts and went to them, in GRE: IP packets and their lengths.
 seen = collections.defaultdict(lambda: collections.Counter())
-for host in ("web", "db"):
-    data = open(f"{work}/{host}.pcap", "rb").read()
-    assert data[:4] == b"\xd4\xc3\xb2\xa1"
-    at = 24
-    while at + 16 <= len(data):
-        length = struct.unpack_from("<I", data, at + 8)[0]
-        ip = data[at + 30 : at + 16 + length]
-        at += 16 + length
-        total, proto = struct.unpack_from("!H", ip, 2)[0], ip[9]
-        src, dst = socket.inet_ntoa(ip[12:16]), socket.inet_ntoa(ip[16:20])
-        ports = struct.unpack_from("!HH", ip, (ip[0] & 15) * 4) if proto in (6, 17) else (0, 0)
-        seen[host][(src, dst, *ports, proto, "packets")] += 1
-        seen[host][(src, dst, *ports, proto, "bytes")] += total
+data = open(f"{work}/fab0.pcap", "rb").read()
+assert data[:4] == b"\xd4\xc3\xb2\xa1"
+at = 24
+while at + 16 <= len(data):
+    length = struct.unpack_from("<I", data, at + 8)[0]
+    outer = data[at + 30 : at + 16 + length]
+    at += 16 + length
+    ends = (socket.inet_ntoa(outer[12:16]), socket.inet_ntoa(outer[16:20]))
+    ip = outer[28:]
+    total, proto = struct.unpack_from("!H", ip, 2)[0], ip[9]
+    src, dst = socket.inet_ntoa(ip[12:16]), socket.inet_ntoa(ip[16:20])
+    ports = struct.unpack_from("!HH", ip, (ip[0] & 15) * 4) if proto in (6, 17) else (0, 0)
+    for host, address in (("web", "198.51.100.11"), ("db", "198.51.100.12")):
+        if address in ends:
+            seen[host][(src, dst, *ports, proto, "packets")] += 1
+            seen[host][(src, dst, *ports, proto, "bytes")] += total
 
 hosts = {"02000A010004": "web", "02000A010005": "db"}
 def sums(lines):
