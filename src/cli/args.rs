@@ -270,14 +270,14 @@ pub struct ReplayArgs {
 /// `explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// The configuration, YAML or JSON
+    /// The configuration, YAML or JSON; none with --live
     #[arg(required_unless_present = "live", conflicts_with = "live")]
     pub config: Option<PathBuf>,
     /// Ask the running appliance: the configuration in force, and the flow records that it holds of this packet
     #[arg(long)]
     pub live: bool,
     /// Where it listens [default: as `clearway run` does]
-    #[arg(long, value_name = "PATH", requires = "live")]
+    #[arg(long, value_name = "PATH", requires = "live", conflicts_with = "config")]
     pub control: Option<PathBuf>,
     /// The customer
     #[arg(long, value_name = "NAME")]
