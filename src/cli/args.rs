@@ -278,7 +278,7 @@ pub struct ReplayArgs {
 /// `explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// The configuration, YAML or JSON
+    /// The configuration, YAML or JSON; none with --live
     #[arg(required_unless_present = "live", conflicts_with = "live")]
     pub config: Option<PathBuf>,
     /// Ask the running appliance: the configuration in force, and the flow records that it holds of this packet
