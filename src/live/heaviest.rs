@@ -107,11 +107,11 @@ customers:
   - name: contoso
     virtualNetworks: [{name: hub, addressSpace: {addressPrefixes: [10.1.0.0/16]}}]
     tunnels: [{vnet: hub, port: f, key: 1}]
-    hosts: [{address: 198.51.100.11, vnet: hub, prefixes: [10.1.0.0/16]}]
+    hosts: [{address: 198.51.100.11, vnet: hub, prefixes: [10.1.0.0/24]}]
   - name: fabrikam
     virtualNetworks: [{name: hub, addressSpace: {addressPrefixes: [10.1.0.0/16]}}]
     tunnels: [{vnet: hub, port: f, key: 2}]
-    hosts: [{address: 198.51.100.11, vnet: hub, prefixes: [10.1.0.0/16]}]
+    hosts: [{address: 198.51.100.11, vnet: hub, prefixes: [10.1.0.0/24]}]
 ";
 
     fn program() -> Arc<Program> {

@@ -12,7 +12,7 @@ start_clearway "$WORK/config.yaml" --workers 2 --nsg-flow-logs "$WORK/logs" --vn
 "$CLEARWAY" run "$WORK/config.yaml" --nsg-flow-logs "$WORK/config.yaml/x" 2>"$WORK/said" && fail "a file as a folder is taken"
 grep -q 'flow logs cannot be written there' "$WORK/said" || fail "it says $(cat "$WORK/said")"
 
-start cw tcpdump -qni fab0 -B 16384 -s 170 -w "$WORK/fab0.pcap" 'ip proto 47' >/dev/null 2>&1
+start switch tcpdump -qni p-cw -B 16384 -s 170 -w "$WORK/fab0.pcap" 'ip proto 47' >/dev/null 2>&1
 DUMPS+=($!)
 for port in 80 22; do serve db $port; done
 serve internet 80
@@ -209,7 +209,7 @@ for i in 1 2 3; do wait_for 20 more lost "$(count lost)" || fail "nothing is los
 [ "$(find "$small" -name '*.cut*' | wc -l)" = 0 ] || fail "a file was cut"
 rm "$small/filler"
 wait_for 20 more written "$written" || fail "it does not go on when there is room"
-grep -q 'flow logs are written again' "$WORK/clearway.log" || fail "it does not say that it goes on"
+wait_for 5 grep -q 'flow logs are written again' "$WORK/clearway.log" || fail "it does not say that it goes on"
 find "$small" -name PT1H.json -exec python3 -c 'import json, sys; json.load(open(sys.argv[1]))' {} + || fail "a file is no JSON"
 kill -TERM $APPLIANCE
 wait $APPLIANCE || fail "clearway ends with $?"
