@@ -1,9 +1,11 @@
 //! Frames on their way out. The path writes Ethernet addresses that are made of IP addresses; here they become those of
 //! the device and of the neighbour. A frame whose neighbour is not known yet waits, if few do.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use ahash::RandomState;
 
 use super::count::PortCounts;
 use super::neighbours::{Neighbour, Neighbours, Table};
@@ -19,7 +21,9 @@ const WAITING: usize = 256;
 const WAITING_FOR_ONE: usize = 8;
 /// How long a frame waits at most: the kernel asks three times, a second apart.
 const PATIENCE: Nanos = 3 * SECOND;
-/// How often it is said that a neighbour is still used; and when again, if there was no room to say it.
+/// Neighbours of which it is remembered when to say again that they are used; of more, it is said too often.
+const SAID: usize = 1 << 16;
+/// How often that is said; and when again, if there was no room to say it.
 const USED: Nanos = 60 * SECOND;
 const UNSAID: Nanos = SECOND;
 
@@ -30,7 +34,7 @@ struct Near {
     address: IpAddr,
     /// The snapshot that said so; 0: none.
     version: u64,
-    /// When to say that it is still used.
+    /// When to say again that it is used.
     say: Nanos,
     mac: [u8; 6],
 }
@@ -50,6 +54,8 @@ pub(super) struct Egress {
     version: u64,
     table: Arc<Table>,
     near: Box<[Near]>,
+    /// When to say again who is used. Apart from `near`, where two that have the same place take it from each other.
+    said: HashMap<(u32, IpAddr), Nanos, RandomState>,
     waiting: VecDeque<Waiting>,
 }
 
@@ -72,7 +78,7 @@ impl Egress {
         let (version, table) = neighbours.snapshot();
         let address = IpAddr::from([0; 4]);
         let near = vec![Near { device: 0, address, version: 0, say: 0, mac: [0; 6] }; NEAR].into();
-        Egress { neighbours, version, table, near, waiting: VecDeque::new() }
+        Egress { neighbours, version, table, near, said: HashMap::default(), waiting: VecDeque::new() }
     }
 
     /// Frames that wait.
@@ -110,25 +116,38 @@ impl Egress {
         }
     }
 
+    /// Says that a neighbour is used, if that has not been said lately; when to say it again.
+    fn say_used(&mut self, device: u32, destination: IpAddr, now: Nanos) -> Nanos {
+        let key = (device, destination);
+        if let Some(say) = self.said.get(&key).filter(|say| now < **say) {
+            return *say;
+        }
+        if self.said.len() >= SAID {
+            self.said.clear();
+        }
+        let say = now + if self.neighbours.used(device, destination) { USED } else { UNSAID };
+        self.said.insert(key, say);
+        say
+    }
+
     /// What is known of a neighbour; who is not known is asked for.
     #[inline]
     fn find(&mut self, device: u32, destination: IpAddr, now: Nanos) -> Option<Neighbour> {
-        let version = self.version;
-        let Some(near) = self.near.get_mut(home(device, destination)) else {
-            return find_far(&self.table, &self.neighbours, device, destination);
-        };
-        let same = near.address == destination && near.device == device;
-        if same && near.version == version && now < near.say {
+        let (home, version) = (home(device, destination), self.version);
+        if let Some(near) = self.near.get(home)
+            && near.address == destination
+            && near.device == device
+            && near.version == version
+            && now < near.say
+        {
             return Some(Neighbour::At(near.mac));
         }
         let found = find_far(&self.table, &self.neighbours, device, destination);
         if let Some(Neighbour::At(mac)) = found {
-            let say = match same && now < near.say {
-                true => near.say,
-                false if self.neighbours.used(device, destination) => now + USED,
-                false => now + UNSAID,
-            };
-            *near = Near { device, address: destination, version, say, mac };
+            let say = self.say_used(device, destination, now);
+            if let Some(near) = self.near.get_mut(home) {
+                *near = Near { device, address: destination, version, say, mac };
+            }
         }
         found
     }
@@ -247,6 +266,21 @@ mod tests {
             assert_eq!([at(61 * SECOND), at(62 * SECOND)], [1, 0], "{address}");
             assert!(asked.missed.is_empty(), "{address}");
         }
+    }
+
+    #[test]
+    fn two_that_have_the_same_place_are_not_said_again_in_turns() {
+        let addresses = (0..=255u8).flat_map(|a| (0..=255).map(move |b| IpAddr::from([192, 0, a, b])));
+        let same: Vec<_> =
+            addresses.filter(|a| home(3, *a) == home(3, [192, 0, 0, 0].into())).take(2).collect();
+        let (neighbours, asked) = Neighbours::new();
+        neighbours.replace(same.iter().map(|a| ((3, *a), Neighbour::At([2; 6]))).collect());
+        let mut egress = Egress::new(neighbours);
+        for now in 0..10 {
+            assert!(same.iter().all(|a| egress.find(3, *a, SECOND + now).is_some()));
+        }
+        assert_eq!(asked.used.try_iter().map(|(_, a)| a).collect::<Vec<_>>(), same);
+        assert_eq!(same.len(), 2);
     }
 
     #[test]
