@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::args::CaptureArgs;
+use super::args::{CaptureArgs, ProtocolName, Socket};
 use super::progress::Count;
 use super::running::{astray, path};
 use super::terminal::Terminal;
 use super::{Exit, Refused};
 use crate::io::{Annotated, Growing, OutputError};
+use crate::live::capture::End;
 use crate::live::control::{CaptureRequest, Conversation, Reply, Request};
 use crate::live::report::{CaptureCounts, CapturedPacket};
 use crate::live::service::Signals;
+use crate::wire::protocol;
 
 /// Captures until there is enough, the user ends it, or nobody reads what comes.
 pub fn run(args: &CaptureArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
@@ -62,12 +64,24 @@ pub fn run(args: &CaptureArgs, terminal: &mut Terminal) -> Result<Exit, Refused>
 
 fn request(args: &CaptureArgs) -> Request {
     let CaptureArgs { customer, vnet, reason, verdict, address, port, count, seconds, .. } = args;
+    let protocols = match args.protocol {
+        None => Vec::new(),
+        Some(ProtocolName::Icmp) => vec![protocol::ICMP, protocol::ICMPV6],
+        Some(ProtocolName::Number(number)) => vec![number],
+    };
+    let end = |socket: &Socket| End { address: socket.address, port: socket.port };
+    let between = match args.between.as_deref() {
+        Some([a, b]) => Some([end(a), end(b)]),
+        _ => None,
+    };
     Request::Capture(CaptureRequest {
         customer: customer.clone(),
         vnet: vnet.clone(),
         reason: reason.clone(),
         verdict: verdict.clone(),
         address: *address,
+        protocols,
+        between,
         port: port.clone(),
         count: *count,
         seconds: *seconds,

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use serde::{Deserialize, Serialize};
 
 use crate::compile::Program;
+use crate::dataplane::ingress::ingress;
 use crate::observe::{Time, VerdictLine};
 use crate::packet::{Outcome, Reason};
 use crate::types::Nanos;
@@ -31,8 +33,29 @@ pub struct Filter {
     pub verdict: Option<String>,
     /// With this address at either end, of the packet or of the GRE packet around it.
     pub address: Option<IpAddr>,
+    /// Of these protocols, by number; empty: of all.
+    pub protocols: Vec<u8>,
+    /// Packets of customers between these two, either way.
+    pub between: Option<[End; 2]>,
     /// That came in by this port.
     pub port: Option<String>,
+}
+
+/// An end of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct End {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port; none: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
+impl End {
+    fn is(&self, address: IpAddr, port: u16) -> bool {
+        self.address == address && self.port.is_none_or(|own| own == port)
+    }
 }
 
 /// What is to be captured, and for how long.
@@ -268,6 +291,19 @@ fn port_name(program: &Program, port: u16) -> &str {
 }
 
 impl Filter {
+    /// True if the headers of the customer's packet are as wanted; false if they are not in order.
+    fn fits_headers(&self, packet: &Offered<'_>) -> bool {
+        let Ok(arrival) = ingress(packet.program, None, packet.port, packet.frame, packet.original) else {
+            return false;
+        };
+        let inner = &arrival.inner;
+        let fits = |from: &End, to: &End| {
+            from.is(inner.source, inner.ports.0) && to.is(inner.destination, inner.ports.1)
+        };
+        (self.protocols.is_empty() || self.protocols.contains(&inner.protocol))
+            && self.between.as_ref().is_none_or(|[a, b]| fits(a, b) || fits(b, a))
+    }
+
     /// True if the packet is wanted.
     pub fn fits(&self, packet: &Offered<'_>) -> bool {
         let Offered { frame, port, outcome, program, .. } = *packet;
@@ -280,6 +316,7 @@ impl Filter {
             && (self.vnet.is_none() || is(&self.vnet, outcome.vnet.map(|n| names.vnet_name(n))))
             && (self.port.is_none() || is(&self.port, Some(port_name(program, port))))
             && self.address.is_none_or(|address| is_at_an_end(frame, address, true))
+            && (self.protocols.is_empty() && self.between.is_none() || self.fits_headers(packet))
     }
 }
 

@@ -91,6 +91,15 @@ check "other pings" on web ping -c 2 -i 0.2 -W 2 10.1.0.5
 ended piped "2 packets captured, 0 missed"
 comments piped 2 verdict=forward port=internet
 
+# By flow, both ways, among others.
+capture flow --protocol icmp --between 10.1.0.5 10.1.0.4 --count 4
+check "other pings" on web ping -c 2 -i 0.2 -W 2 192.0.2.80
+check "pings" on web ping -c 2 -i 0.2 -W 2 10.1.0.5
+ended flow "4 packets captured, 0 missed"
+[ "$(seen flow 'icmp.type == 8 && ip.dst == 10.1.0.5')$(seen flow 'icmp.type == 0 && ip.src == 10.1.0.5')" = 22 ] ||
+    fail "something else than the flow was captured"
+pass "a flow, both ways"
+
 # Full speed: what is taken too slowly is missed and counted; killed, the file is whole.
 iperf_server db
 capture fast

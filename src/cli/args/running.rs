@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::{ProtocolName, Socket};
+
 pub const COUNTERS: &str = "\
 Packets = forwarded + dropped + punted. The table leaves out reasons that have not occurred and
 VNets beyond the fifty that have most packets; --json has all of them. The same counts are served
@@ -131,6 +133,12 @@ pub struct CaptureArgs {
     /// With this address at either end only, of the packet or of the GRE packet around it
     #[arg(long, value_name = "IP")]
     pub address: Option<IpAddr>,
+    /// Of this protocol only: tcp, udp, icmp (of both families) or its number
+    #[arg(long, value_name = "PROTOCOL")]
+    pub protocol: Option<ProtocolName>,
+    /// Packets of customers between these two only, either way: a flow, if both have ports
+    #[arg(long, num_args = 2, value_names = ["IP[:PORT]", "IP[:PORT]"])]
+    pub between: Option<Vec<Socket>>,
     /// That came in by this port only
     #[arg(long, value_name = "NAME")]
     pub port: Option<String>,

@@ -150,3 +150,52 @@ fn addresses_are_looked_for_in_both_packets() {
     // ARP.
     assert!(!has(&[&[0xff; 12][..], &[8, 6], &[0; 46]].concat(), "0.0.0.0"));
 }
+
+#[test]
+fn a_flow_is_known_by_protocol_and_ends_either_way() {
+    const CONFIGURATION: &str = "\
+apiVersion: clearway/v1
+ports: {f: {role: fabric, address: 198.51.100.2}}
+customers:
+  - name: contoso
+    virtualNetworks: [{name: hub, addressSpace: {addressPrefixes: [10.1.0.0/16]}}]
+    tunnels: [{vnet: hub, port: f, key: 1}]
+    hosts: [{address: 198.51.100.11, vnet: hub, prefixes: [10.1.0.0/24]}]
+";
+    let model = crate::model::from_bytes("config.yaml", CONFIGURATION.as_bytes(), None).unwrap();
+    let program = Arc::new(crate::compile::compile(&model, &mut Names::default()));
+    let (a, b, host, here) = (
+        IpAddr::from([10, 1, 0, 4]),
+        IpAddr::from([10, 1, 0, 5]),
+        IpAddr::from([198, 51, 100, 11]),
+        IpAddr::from([198, 51, 100, 2]),
+    );
+    let outcome = Outcome::ended(Reason::NoRoute);
+    let fits = |filter: &Filter, from: IpAddr, to: IpAddr, source: u16, destination: u16| {
+        let transport = build::Transport::Udp { source, destination };
+        let inner = build::ip_packet(from, to, transport, b"data").unwrap();
+        let frame = build::gre_frame(host, here, 1, None, &inner).unwrap();
+        let original = frame.len() as u32;
+        filter.fits(&Offered {
+            frame: &frame,
+            original,
+            time: 0,
+            port: 0,
+            outcome: &outcome,
+            program: &program,
+        })
+    };
+    let end = |address, port| End { address, port };
+    let flow = Filter { between: Some([end(a, Some(5000)), end(b, Some(53))]), ..Filter::default() };
+    assert!(fits(&flow, a, b, 5000, 53) && fits(&flow, b, a, 53, 5000));
+    assert!(!fits(&flow, a, b, 53, 5000) && !fits(&flow, b, a, 5000, 53) && !fits(&flow, a, b, 5000, 54));
+    let hosts = Filter { between: Some([end(b, None), end(a, None)]), ..Filter::default() };
+    assert!(fits(&hosts, a, b, 1, 2) && fits(&hosts, b, a, 1, 2) && !fits(&hosts, a, a, 1, 2));
+    let of = |protocols: &[u8]| Filter { protocols: protocols.to_vec(), ..flow.clone() };
+    assert!(fits(&of(&[6, 17]), a, b, 5000, 53) && !fits(&of(&[6]), a, b, 5000, 53));
+    // Headers that are not in order belong to no flow.
+    let broken = [0; 60];
+    let offered =
+        Offered { frame: &broken, original: 60, time: 0, port: 0, outcome: &outcome, program: &program };
+    assert!(!flow.fits(&offered) && Filter::default().fits(&offered));
+}

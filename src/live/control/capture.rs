@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::names::{customer_and_vnet, named};
 use super::{CaptureBegun, CaptureCounts, CapturedPacket, PATIENCE, Reply};
-use crate::live::capture::{CaptureWanted, Captured, Filter, Next};
+use crate::live::capture::{CaptureWanted, Captured, End, Filter, Next};
 use crate::live::handle::{Handle, Snapshot};
 use crate::live::listen::{Stream, Timed};
 use crate::observe::json;
@@ -46,6 +46,12 @@ pub struct CaptureRequest {
     /// With this address at either end only, of the packet or of the GRE packet around it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
+    /// Of these protocols only, by number.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub protocols: Vec<u8>,
+    /// Packets of customers between these two only, either way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub between: Option<[End; 2]>,
     /// That came in by this port only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<String>,
@@ -175,7 +181,8 @@ impl CaptureRequest {
         let verdict = self.verdict.as_ref().map(|v| named("verdict", v, verdicts)).transpose()?;
         let time = self.seconds.map(Duration::try_from_secs_f64).transpose();
         let time = time.map_err(|_| "seconds: this is no time that can be waited for".to_owned())?;
-        let filter = Filter { customer, vnet, reason, verdict, address: self.address, port };
+        let (protocols, between, address) = (self.protocols.clone(), self.between, self.address);
+        let filter = Filter { customer, vnet, reason, verdict, address, protocols, between, port };
         Ok(CaptureWanted { filter, count: self.count, time, sample: None })
     }
 }
