@@ -79,6 +79,9 @@ pub(super) enum Order {
     Capture(Tap),
     /// Take what has been received, send what is to be sent, and end.
     Stop,
+    /// Do this: how a test makes a worker fail.
+    #[cfg(test)]
+    Do(fn()),
 }
 
 /// What all workers share. The packet path itself takes none of these locks: sequence numbers of tunnels that have
@@ -517,6 +520,8 @@ impl Worker {
                 Order::Flows(listing) => self.listings.push_back(listing),
                 Order::Capture(tap) => self.taps.push(tap),
                 Order::Stop => self.stop_at = Some(begin + DRAIN),
+                #[cfg(test)]
+                Order::Do(this) => this(),
             }
         }
     }

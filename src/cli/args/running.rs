@@ -40,6 +40,7 @@ missed, and counted. The times are the appliance's, when it ran the packet.
 Example:
   clearway capture --reason nsg-deny --seconds 10 --out denied.pcapng
   clearway capture --customer contoso --address 10.1.0.4 --out - | wireshark -k -i -
+  clearway capture --protocol tcp --between 10.1.0.4 10.1.0.5:443 --count 100 --out flow.pcapng
   tshark -r denied.pcapng -T fields -e frame.comment
 
 Exit status: 0 done, also when there was none, 2 no appliance runs here, it is another user's or

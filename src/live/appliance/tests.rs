@@ -80,3 +80,22 @@ fn all_else_goes_on_while_a_reload_reads() {
     assert_eq!((appliance.snapshot().generation, appliance.snapshot().reloads), (1, (0, 2)));
     assert!(appliance.stop());
 }
+
+#[test]
+fn a_worker_that_panics_is_told_of_and_the_others_end_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let appliance = appliance(folder.path().join("config.yaml"));
+    assert_eq!(appliance.look_after(), Ok(()));
+    appliance.workers[1].tell(Order::Do(|| panic!("nobody has thought of {}", "this")));
+    let why = loop {
+        match appliance.look_after() {
+            Ok(()) => std::thread::sleep(Duration::from_millis(5)),
+            Err(why) => break why,
+        }
+    };
+    assert_eq!(why, "worker 1 stopped: nobody has thought of this");
+    // Who asks is still answered, as far as there is somebody, and told what is missing.
+    let found = appliance.flows(&FlowsWanted { most: 9, ..FlowsWanted::default() });
+    assert!(found.flows.is_empty() && !found.complete);
+    assert!(appliance.stop());
+}

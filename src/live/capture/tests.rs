@@ -163,7 +163,7 @@ customers:
     hosts: [{address: 198.51.100.11, vnet: hub, prefixes: [10.1.0.0/24]}]
 ";
     let model = crate::model::from_bytes("config.yaml", CONFIGURATION.as_bytes(), None).unwrap();
-    let program = Arc::new(crate::compile::compile(&model, &mut Names::default()));
+    let program = Arc::new(crate::compile::compile(&model, &mut crate::compile::names::Names::default()));
     let (a, b, host, here) = (
         IpAddr::from([10, 1, 0, 4]),
         IpAddr::from([10, 1, 0, 5]),
