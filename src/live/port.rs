@@ -11,7 +11,7 @@ use super::tap::{End, Held, own_mac};
 use crate::model::Io;
 use crate::sys::bpf::{Attached, Ours, Program, load_filter, load_nothing};
 use crate::sys::xdp::{XdpSocket, takes_zero_copy};
-use crate::sys::{Filter, Frames, Instruction, PacketOptions, PacketSocket};
+use crate::sys::{Filter, Frames, Instruction, PacketOptions, PacketSocket, set_filter};
 
 /// An open port.
 pub(super) struct Opened {
@@ -74,8 +74,6 @@ const UNREAD: usize = 16 << 20;
 const RECEIVES_NOTHING: usize = 1 << 16;
 /// A classic program that lets nothing through.
 const NOTHING: &[Instruction] = &[(0x06, 0, 0, 0)];
-/// One that lets everything through, whole.
-const EVERYTHING: &[Instruction] = &[(0x06, 0, 0, u32::MAX)];
 
 impl Opened {
     /// Opens a device in the best way that it and the kernel offer, or in the one that is asked for.
@@ -95,7 +93,7 @@ impl Opened {
         };
         let &Opening { device, mac, up, receives, .. } = opening;
         let (filter, nothing) = match &socket {
-            Socket::Packet(_) if receives => (filter(opening), load_nothing().ok()),
+            Socket::Packet(_) | Socket::Pnet(_) if receives => (filter(opening), load_nothing().ok()),
             _ => (None, None),
         };
         let mut opened = Opened {
@@ -141,21 +139,25 @@ impl Opened {
     /// Begins to receive, in place of what the port had before: of that what is in its rings is still received and sent. For
     /// some microseconds both receive, so that no frame is lost.
     pub fn take_over(&mut self, former: Option<Opened>) {
-        if let (Socket::Packet(socket), true) = (&self.socket, self.receives) {
-            let filtered = self.filter.take().map(|program| socket.attach_filter(program.as_fd()));
-            if !matches!(filtered, Some(Ok(()))) {
-                // Then all frames are looked at.
-                let _ = socket.attach_classic(EVERYTHING);
+        if let Some(socket) = self.filtered()
+            && self.receives
+        {
+            // Without a program all frames are looked at.
+            let program = self.filter.as_ref().map(|program| Filter::Program(program.as_fd()));
+            if !program.is_some_and(|program| set_filter(socket, program).is_ok()) {
+                let _ = set_filter(socket, Filter::All);
             }
         }
+        self.filter = None;
         let Some(mut former) = former else { return };
-        if let Socket::Packet(socket) = &former.socket {
-            let done = former.nothing.as_ref().map(|program| socket.attach_filter(program.as_fd()));
-            if !matches!(done, Some(Ok(()))) {
-                let _ = socket.attach_classic(NOTHING);
+        if let Some(socket) = former.filtered() {
+            let program = former.nothing.as_ref().map(|program| Filter::Program(program.as_fd()));
+            if !program.is_some_and(|program| set_filter(socket, program).is_ok()) {
+                let _ = set_filter(socket, Filter::Classic(NOTHING));
             }
         }
-        if self.receives {
+        // Both ends of a TAP read the same queue.
+        if self.receives && !matches!(former.socket, Socket::Tap(_)) {
             self.former = Some(Box::new(former));
         } else {
             former.flush();
@@ -167,11 +169,25 @@ impl Opened {
     pub fn set_ours(&mut self, ours: &Ours) -> bool {
         match &mut self.socket {
             _ if !self.receives => true,
-            Socket::Packet(socket) => {
-                load_filter(ours).and_then(|program| socket.attach_filter(program.as_fd())).is_ok()
+            Socket::Packet(_) | Socket::Pnet(_) => {
+                let program = load_filter(ours);
+                let set = |program: Program, socket| set_filter(socket, Filter::Program(program.as_fd()));
+                program
+                    .ok()
+                    .zip(self.filtered())
+                    .is_some_and(|(program, socket)| set(program, socket).is_ok())
             }
             Socket::Xdp(queues) => queues.first().is_none_or(|queue| queue.program().replace(ours).is_ok()),
-            Socket::Pnet(_) | Socket::Tap(_) => false,
+            Socket::Tap(_) => false,
+        }
+    }
+
+    /// The socket that a filter is on.
+    fn filtered(&self) -> Option<BorrowedFd<'_>> {
+        match &self.socket {
+            Socket::Packet(socket) => Some(socket.as_fd()),
+            Socket::Pnet(socket) => Some(socket.as_fd()),
+            Socket::Xdp(_) | Socket::Tap(_) => None,
         }
     }
 
@@ -340,9 +356,7 @@ fn open_pnet(opening: &Opening<'_>) -> io::Result<PnetSocket> {
     if !opening.receives {
         return PnetSocket::open(name, device, mac, longest, Filter::Classic(NOTHING), RECEIVES_NOTHING);
     }
-    let program = filter(opening);
-    let filter = program.as_ref().map_or(Filter::All, |program| Filter::Program(program.as_fd()));
-    PnetSocket::open(name, device, mac, longest, filter, UNREAD)
+    PnetSocket::open(name, device, mac, longest, Filter::Classic(NOTHING), UNREAD)
 }
 
 fn open_tap(opening: &Opening<'_>) -> io::Result<End> {

@@ -188,8 +188,8 @@ impl Ports {
                     && open.device.index == device.index
                     && open.device.mtu == device.mtu
                     && open.has_programs()
-                    // These look at frames by a description of their own.
-                    && (open.ours == ours || !matches!(open.io, Io::Pnet | Io::Tap))
+                    // There frames are looked at by a description of its own.
+                    && (open.ours == ours || open.io != Io::Tap)
             };
             if let Some(open) = known.open.as_mut().filter(same) {
                 if open.ours != ours {

@@ -42,7 +42,9 @@ pub use lines::Lines;
 pub use link::{forbid_merging, index_of, set_mtu, set_up};
 pub use memory::huge_pages_allowed;
 #[cfg(target_os = "linux")]
-pub use packet::{Filter, Instruction, PacketOptions, PacketSocket, PlainSocket, complete_checksum};
+pub use packet::{
+    Filter, Instruction, PacketOptions, PacketSocket, PlainSocket, complete_checksum, set_filter,
+};
 #[cfg(target_os = "linux")]
 pub use poll::{MOST as MOST_POLLED, Wake, poll};
 pub use prefetch::{prefetch, prefetch_index, prefetch_two};

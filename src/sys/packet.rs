@@ -115,12 +115,7 @@ impl PacketSocket {
         set(fd, SOL_PACKET, libc::PACKET_TX_RING, &send.request()).map_err(told("have a ring to send"))?;
         let (map, receive, send) = Map::new(fd, receive, send).map_err(told("map the rings"))?;
 
-        match options.filter {
-            Filter::All => Ok(()),
-            Filter::Program(program) => attach(fd, program),
-            Filter::Classic(program) => attach_classic(fd, program),
-        }
-        .map_err(told("attach the filter"))?;
+        set_filter(fd, options.filter).map_err(told("attach the filter"))?;
         bind(fd, device).map_err(told("bind to the device"))?;
         Ok(PacketSocket {
             socket,
@@ -134,17 +129,6 @@ impl PacketSocket {
             losses: 0,
             refused: 0,
         })
-    }
-
-    /// Lets through from now on what an extended BPF program (of type socket filter) lets through, in place of the filter
-    /// before.
-    pub fn attach_filter(&self, program: BorrowedFd<'_>) -> io::Result<()> {
-        attach(self.as_fd(), program)
-    }
-
-    /// The same with a classic program.
-    pub fn attach_classic(&self, program: &[Instruction]) -> io::Result<()> {
-        attach_classic(self.as_fd(), program)
     }
 
     /// Appends received frames, at most so many, to those that are there; how many. VLAN tags that the kernel took out are
@@ -357,8 +341,18 @@ fn bind(socket: BorrowedFd<'_>, device: u32) -> io::Result<()> {
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-fn attach(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    set(socket, SOL_SOCKET, libc::SO_ATTACH_BPF, &program.as_raw_fd())
+/// Lets through from now on what this does, in place of the filter before.
+pub fn set_filter(socket: impl AsFd, filter: Filter<'_>) -> io::Result<()> {
+    let socket = socket.as_fd();
+    match filter {
+        // A socket that never had one has none to take off.
+        Filter::All => match set(socket, SOL_SOCKET, libc::SO_DETACH_FILTER, &0_i32) {
+            Err(e) if e.raw_os_error() != Some(libc::ENOENT) => Err(e),
+            _ => Ok(()),
+        },
+        Filter::Program(program) => set(socket, SOL_SOCKET, libc::SO_ATTACH_BPF, &program.as_raw_fd()),
+        Filter::Classic(program) => attach_classic(socket, program),
+    }
 }
 
 fn attach_classic(socket: BorrowedFd<'_>, program: &[Instruction]) -> io::Result<()> {

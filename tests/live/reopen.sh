@@ -41,7 +41,7 @@ addresses() {
 mtus() {
     local n
     for n in $(seq 10); do
-        sed -i "s/\(fabric: .*mtu:\) [0-9]*/\1 $((1590 - n))/; s/\(internet: .*nextHop: [0-9.]*\).*/\1, mtu: $((1500 - n)), device: inet0}/" "$WORK/config.yaml"
+        sed -i "s/\(fabric: .*mtu:\) [0-9]*/\1 $((1590 - n))/; s/\(internet: .*nextHop: [0-9.]*\).*/\1, mtu: $((1500 - n)), device: inet0${io:+, io: $io}}/" "$WORK/config.yaml"
         ask reload >/dev/null || fail "the reload is refused"
         sleep 0.15
     done
@@ -51,11 +51,15 @@ opened() { grep -c 'port open' "$WORK/clearway.log"; }
 
 # Neighbours are known; Open vSwitch loses the first packet while it looks for its own.
 check "to the Internet" on web ping -c 3 -i 0.2 -W 2 192.0.2.80
+io=
 before=$(opened)
 through "addresses of the machine" addresses
 [ "$(opened)" = "$before" ] || fail "ports were opened anew for addresses"
 through "MTU of ports" mtus
 [ "$(opened)" = $((before + 20)) ] || fail "ports were opened $(opened) times, not $((before + 20))"
+
+io=pnet
+through "MTU of ports, by pnet" mtus
 
 # AF_XDP and back: what the device does to its rings meanwhile is the device's, so packets are lost, but for moments only.
 for io in af_xdp af_packet af_xdp; do

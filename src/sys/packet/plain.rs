@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use libc::{SOL_PACKET, SOL_SOCKET, c_int};
 
 use super::super::receive::receive_room;
-use super::{Filter, attach, attach_classic, get, new_socket, set, told};
+use super::{Filter, get, new_socket, set, set_filter, told};
 
 /// A packet socket that is bound to no device yet. What itself sends it does not receive.
 pub struct PlainSocket {
@@ -28,12 +28,7 @@ impl PlainSocket {
         // The kernel doubles it.
         receive_room(fd, (receive_bytes / 2).min(1 << 30) as c_int)
             .map_err(told("set the receive buffer"))?;
-        match filter {
-            Filter::All => Ok(()),
-            Filter::Program(program) => attach(fd, program),
-            Filter::Classic(program) => attach_classic(fd, program),
-        }
-        .map_err(told("attach the filter"))?;
+        set_filter(fd, filter).map_err(told("attach the filter"))?;
         Ok(PlainSocket { socket, losses: 0 })
     }
 

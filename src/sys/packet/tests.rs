@@ -282,12 +282,17 @@ fn a_filter_holds_from_the_first_frame_on() {
         receive(&mut b, &mut frames, 1);
         assert_eq!(frames.frame(frames.list[0]), &frame(2, 80)[..60]);
         assert_eq!(frames.list[0].original, 80);
-        b.attach_classic(&of_type(0x88b6)).unwrap();
+        set_filter(&b, Filter::Classic(&of_type(0x88b6))).unwrap();
         send(&mut a, &frame(3, 60));
         send(&mut a, &other);
         receive(&mut b, &mut frames, 2);
         assert!(frames.frame(frames.list[1]) == other && is_quiet(&mut b));
-        assert!(b.attach_classic(&[]).is_err() && b.attach_filter(a.as_fd()).is_err());
+        assert!(set_filter(&b, Filter::Classic(&[])).is_err());
+        assert!(set_filter(&b, Filter::Program(a.as_fd())).is_err());
+        set_filter(&b, Filter::All).unwrap();
+        send(&mut a, &other);
+        receive(&mut b, &mut frames, 3);
+        assert_eq!(frames.list.len(), 3);
     });
 }
 
