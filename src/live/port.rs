@@ -144,7 +144,7 @@ impl Opened {
         {
             // Without a program all frames are looked at.
             let program = self.filter.as_ref().map(|program| Filter::Program(program.as_fd()));
-            if !program.is_some_and(|program| set_filter(socket, program).is_ok()) {
+            if program.is_none_or(|program| set_filter(socket, program).is_err()) {
                 let _ = set_filter(socket, Filter::All);
             }
         }
@@ -152,7 +152,7 @@ impl Opened {
         let Some(mut former) = former else { return };
         if let Some(socket) = former.filtered() {
             let program = former.nothing.as_ref().map(|program| Filter::Program(program.as_fd()));
-            if !program.is_some_and(|program| set_filter(socket, program).is_ok()) {
+            if program.is_none_or(|program| set_filter(socket, program).is_err()) {
                 let _ = set_filter(socket, Filter::Classic(NOTHING));
             }
         }
