@@ -46,7 +46,8 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
         args.config.display()
     );
     service::ready(&status(&appliance));
-    let ended = reloads(args, &appliance, &signals).and_then(|reloads| wait(&reloads, &appliance, &signals));
+    let ended = reloads(args, &appliance, &signals)
+        .and_then(|reloads| wait(&reloads, &appliance, &signals, logs.as_ref()));
     service::stopping();
     drop((socket, server));
     let drained = appliance.stop();
@@ -130,7 +131,12 @@ fn status(appliance: &Appliance) -> String {
 
 /// Looks after devices and workers until a signal says stop. Nothing here takes long, so that the watchdog is kicked in
 /// time: reloads have a thread of their own.
-fn wait(reloads: &JoinHandle<()>, appliance: &Appliance, signals: &Signals) -> Result<(), String> {
+fn wait(
+    reloads: &JoinHandle<()>,
+    appliance: &Appliance,
+    signals: &Signals,
+    logs: Option<&FlowLogs>,
+) -> Result<(), String> {
     let rounds = tick(ROUND);
     let watchdog = service::watchdog().map_or_else(never, tick);
     loop {
@@ -147,6 +153,9 @@ fn wait(reloads: &JoinHandle<()>, appliance: &Appliance, signals: &Signals) -> R
                 appliance.look_after()?;
                 if reloads.is_finished() {
                     return Err("the thread that reloads has ended".to_owned());
+                }
+                if logs.is_some_and(FlowLogs::is_finished) {
+                    return Err("the thread that writes flow logs has ended".to_owned());
                 }
             }
             recv(appliance.devices_changed()) -> _ => appliance.look_after()?,

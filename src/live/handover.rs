@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, never};
 
 use super::count::Counts;
 use crate::dataplane::Input;
@@ -153,11 +153,12 @@ impl HandOver {
         self.kept.iter().any(Option::is_some)
     }
 
-    /// Drops and counts what is kept, and what others have given since it was last taken.
+    /// Drops and counts what is kept, and what others have given since it was last taken; nobody gives any more.
     pub fn give_up(&mut self, counts: &mut Counts) {
         let kept = self.kept.iter_mut().filter_map(Option::take);
         let frames = |handed: Handed| handed.inputs.len() as u64;
-        counts.queue_full += kept.chain(self.incoming.try_iter()).map(frames).sum::<u64>();
+        let incoming = std::mem::replace(&mut self.incoming, never());
+        counts.queue_full += kept.chain(incoming.try_iter()).map(frames).sum::<u64>();
     }
 
     /// The next batch that another worker has given.

@@ -41,6 +41,8 @@ pub(super) struct Opened {
     former: Option<Box<Opened>>,
     /// Frames that were taken to be sent and never will be.
     unsent: u64,
+    /// Frames that what this has taken over from was refused as too long.
+    refused_before: u64,
 }
 
 enum Socket {
@@ -111,6 +113,7 @@ impl Opened {
             nothing,
             former: None,
             unsent: 0,
+            refused_before: 0,
         };
         if opening.io == Io::Tap {
             (opened.mac, opened.peer) = (own_mac(opening.ours.address, mac), Some(mac));
@@ -161,25 +164,14 @@ impl Opened {
             self.former = Some(Box::new(former));
         } else {
             former.flush();
-            self.unsent += former.take_unsent() + former.pending() as u64;
+            self.absorb(former);
         }
     }
 
-    /// Receives from now on what is ours by this description; false if it cannot be told to.
-    pub fn set_ours(&mut self, ours: &Ours) -> bool {
-        match &mut self.socket {
-            _ if !self.receives => true,
-            Socket::Packet(_) | Socket::Pnet(_) => {
-                let program = load_filter(ours);
-                let set = |program: Program, socket| set_filter(socket, Filter::Program(program.as_fd()));
-                program
-                    .ok()
-                    .zip(self.filtered())
-                    .is_some_and(|(program, socket)| set(program, socket).is_ok())
-            }
-            Socket::Xdp(queues) => queues.first().is_none_or(|queue| queue.program().replace(ours).is_ok()),
-            Socket::Tap(_) => false,
-        }
+    /// Receives from now on what this filter lets through, if this is a socket with a filter.
+    pub fn set_filter(&self, program: &Program) -> io::Result<()> {
+        let socket = self.filtered().filter(|_| self.receives);
+        socket.map_or(Ok(()), |socket| set_filter(socket, Filter::Program(program.as_fd())))
     }
 
     /// The socket that a filter is on.
@@ -197,11 +189,19 @@ impl Opened {
         let Some(former) = &mut self.former else { return };
         let before = into.list.len();
         former.receive(into, most);
-        if into.list.len() == before && former.flush() {
-            self.unsent += former.take_unsent() + former.pending() as u64;
-            self.losses_before += former.new_losses();
-            self.former = None;
+        if into.list.len() == before
+            && former.flush()
+            && let Some(former) = self.former.take()
+        {
+            self.absorb(*former);
         }
+    }
+
+    /// Counts what was lost at a socket that is closed, and what it still held.
+    fn absorb(&mut self, mut former: Opened) {
+        self.unsent += former.take_unsent() + former.pending() as u64;
+        self.losses_before += former.new_losses();
+        self.refused_before += former.new_refused();
     }
 
     /// True if a frame of so many bytes is not too long for the device.
@@ -227,9 +227,10 @@ impl Opened {
 
     /// Frames that the device would not send because they are too long, since this was last asked.
     pub fn new_refused(&mut self) -> u64 {
+        let before = std::mem::take(&mut self.refused_before);
         match &mut self.socket {
-            Socket::Packet(socket) => socket.take_refused(),
-            Socket::Xdp(_) | Socket::Pnet(_) | Socket::Tap(_) => 0,
+            Socket::Packet(socket) => before + socket.take_refused(),
+            Socket::Xdp(_) | Socket::Pnet(_) | Socket::Tap(_) => before,
         }
     }
 
@@ -266,8 +267,9 @@ impl Opened {
 
     /// Has the kernel send what is in the ring; true if all of it is gone.
     pub fn flush(&mut self) -> bool {
+        let former_gone = self.former.as_mut().is_none_or(|former| former.flush());
         if !self.dirty {
-            return true;
+            return former_gone;
         }
         let gone = match &mut self.socket {
             Socket::Packet(socket) => socket.flush().unwrap_or(true),
@@ -275,7 +277,7 @@ impl Opened {
             Socket::Pnet(_) | Socket::Tap(_) => true,
         };
         self.dirty = !gone;
-        gone
+        gone && former_gone
     }
 
     /// The device is up or down now, and has this MAC address. What was to leave by a device that went down is forgotten.
@@ -303,7 +305,7 @@ impl Opened {
 
     /// True if the ring may hold frames that are not sent yet.
     pub fn is_dirty(&self) -> bool {
-        self.dirty
+        self.dirty || self.former.is_some()
     }
 
     /// Frames that the kernel has dropped for want of room since this was last asked.

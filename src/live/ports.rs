@@ -1,7 +1,7 @@
 //! The ports of the appliance: which device each has, and what has to be done when devices or the configuration change.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -15,7 +15,7 @@ use super::port::{Opened, Opening};
 use super::tap::Held;
 use super::worker::Order;
 use crate::model::{Io, Port, Role};
-use crate::sys::bpf::{Attached, MOST_LOCAL, Ours, attach_ingress};
+use crate::sys::bpf::{Attached, MOST_LOCAL, Ours, Program, attach_ingress, load_filter};
 use crate::sys::forbid_merging;
 
 /// What a configuration says of a port.
@@ -59,7 +59,7 @@ struct Known {
     /// XDP sockets of its device that a worker has not closed yet.
     closing: Option<Weak<Attached>>,
     /// Keeps what is ours from the kernel until then.
-    bridge: Option<Attached>,
+    bridge: Option<(u32, Attached)>,
 }
 
 /// All ports that were ever configured.
@@ -173,16 +173,11 @@ impl Ports {
                     info!(port = known.name, why, "port closed");
                 }
                 close(known, number, workers, &mut orders);
+                known.bridge = None;
                 continue;
             };
+            known.bridge = known.bridge.take().filter(|(index, _)| *index == device.index);
             let (ours, left_out) = ours(&wanted, device, devices);
-            if left_out > 0 && known.open.as_ref().is_none_or(|open| open.ours != ours) {
-                warn!(
-                    "port '{}': of the machine's addresses {left_out} find no room in its filter; what comes in for \
-                     them by this port does not reach the kernel",
-                    known.name
-                );
-            }
             let same = |open: &&mut Open| {
                 open.wanted == wanted
                     && open.device.index == device.index
@@ -193,9 +188,17 @@ impl Ports {
             };
             if let Some(open) = known.open.as_mut().filter(same) {
                 if open.ours != ours {
-                    orders.push((number % workers, Order::Ours(number, ours.clone())));
-                    open.guard = guard(open.guard.take(), device, &ours, open.io);
-                    open.ours = ours;
+                    match refilter(open, &ours) {
+                        Ok(program) => {
+                            warn_left_out(&known.name, left_out);
+                            orders.extend(program.map(|p| (number % workers, Order::Filter(number, p))));
+                            open.guard = guard(open.guard.take(), device, &ours, open.io);
+                            open.ours = ours;
+                        }
+                        Err(e) => {
+                            failed.push(format!("port '{}': its filter cannot be changed: {e}", known.name));
+                        }
+                    }
                 }
                 if open.device != *device {
                     let order = || Order::Device(number, device.up, device.mac);
@@ -212,7 +215,7 @@ impl Ports {
             // XDP takes one program at a time: it is opened again once a worker has closed it.
             if known.open.as_ref().is_some_and(|open| open.io == Io::AfXdp) {
                 close(known, number, workers, &mut orders);
-                known.bridge = attach_ingress(device.index, &ours).ok();
+                known.bridge = attach_ingress(device.index, &ours).ok().map(|bridge| (device.index, bridge));
             }
             if known.closing.as_ref().is_some_and(|program| program.strong_count() > 0) {
                 continue;
@@ -223,10 +226,15 @@ impl Ports {
             match claimed.and_then(|()| open(&wanted, device, &ours, known.held.as_ref(), number, workers)) {
                 Ok((io, program, opened)) => {
                     orders.extend(opened);
+                    warn_left_out(&name, left_out);
                     info!(port = name, device = device.name, io = io.name(), "port open");
                     let before = known.open.take().filter(|open| open.device.index == device.index);
-                    let guard =
-                        guard(before.and_then(|open| open.guard).or(known.bridge.take()), device, &ours, io);
+                    let guard = guard(
+                        before.and_then(|open| open.guard).or(known.bridge.take().map(|b| b.1)),
+                        device,
+                        &ours,
+                        io,
+                    );
                     known.open = Some(Open { wanted, device: device.clone(), io, ours, guard, program });
                 }
                 Err(why) => {
@@ -280,6 +288,23 @@ fn ours(wanted: &Wanted, device: &Device, devices: &Devices) -> (Ours, usize) {
     let left_out = if plain { local.len().saturating_sub(MOST_LOCAL) } else { 0 };
     local.truncate(if plain { MOST_LOCAL } else { 0 });
     (Ours { address: wanted.address, plain, local }, left_out)
+}
+
+/// What is ours has changed: the filter for the worker, unless an XDP program is replaced at once.
+fn refilter(open: &Open, ours: &Ours) -> io::Result<Option<Program>> {
+    match open.program.as_ref().and_then(Weak::upgrade) {
+        Some(program) => program.replace(ours).map(|()| None),
+        None => load_filter(ours).map(Some),
+    }
+}
+
+fn warn_left_out(port: &str, left_out: usize) {
+    if left_out > 0 {
+        warn!(
+            "port '{port}': of the machine's addresses {left_out} find no room in its filter; what comes in for them by \
+             this port does not reach the kernel"
+        );
+    }
 }
 
 /// Has the kernel drop what is ours, once our socket has seen it. With XDP it never gets to see it; by a TAP the kernel

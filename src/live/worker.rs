@@ -31,8 +31,7 @@ use crate::dataplane::{
 };
 use crate::model::Sequence;
 use crate::packet::{FlowState, Outcome, Reason, Verdict};
-use crate::sys::bpf::Ours;
-use crate::sys::{Frames, MOST_POLLED, Wake, poll};
+use crate::sys::{Frames, MOST_POLLED, Wake, bpf, poll};
 use crate::types::{Nanos, SECOND};
 
 /// Frames that are taken from a port in a round at most.
@@ -69,8 +68,8 @@ pub(super) enum Order {
     Open(usize, Box<Opened>),
     /// Stop using this port.
     Close(usize),
-    /// Other frames of this port are ours from now on.
-    Ours(usize, Ours),
+    /// Receive by this port what this filter lets through from now on.
+    Filter(usize, bpf::Program),
     /// The device of this port is up or down, and has this MAC address.
     Device(usize, bool, [u8; 6]),
     /// Say which flow records there are.
@@ -229,12 +228,12 @@ impl Worker {
         self.egress.give_up(&mut self.counts.ports);
         (0..self.ports.len()).for_each(|number| self.abandon(number));
         self.ports.clear();
-        self.others.give_up(&mut self.counts);
         let end = Instant::now();
         if let Some(teller) = &mut self.teller {
             let now = nanos(end.duration_since(self.epoch));
             teller.tell_all(&mut self.shard, &self.news.program, now, wall_clock());
         }
+        self.others.give_up(&mut self.counts);
         self.publish(end);
     }
 
@@ -505,11 +504,11 @@ impl Worker {
                         *place = None;
                     }
                 }
-                Order::Ours(number, ours) => {
+                Order::Filter(number, program) => {
                     if let Some(Some(port)) = self.ports.get_mut(number)
-                        && !port.set_ours(&ours)
+                        && let Err(e) = port.set_filter(&program)
                     {
-                        warn!("port {number}: its filter cannot be changed; it stays as it is");
+                        warn!("port {number}: its filter stays as it was, as it cannot be changed: {e}");
                     }
                 }
                 Order::Device(number, up, mac) => {
@@ -529,6 +528,8 @@ impl Worker {
     /// Puts another program in force.
     fn adopt(&mut self, news: News, begin: Instant) {
         let now = nanos(begin.duration_since(self.epoch));
+        // What is still to be told is of the program until now.
+        self.tell_flows(begin);
         if !Arc::ptr_eq(&news.occupancy, &self.news.occupancy) {
             self.shard.tally(&self.news.occupancy).move_to(self.shard.tally(&news.occupancy));
         }
@@ -586,11 +587,13 @@ impl Worker {
 
     /// Counts what a port that is closed will not send any more.
     fn abandon(&mut self, number: usize) {
+        if let Some(Some(port)) = self.ports.get_mut(number) {
+            port.flush();
+        }
         self.count_losses();
         if let (Some(Some(port)), Some(counts)) =
             (self.ports.get_mut(number), self.counts.ports.get_mut(number))
         {
-            port.flush();
             let pending = port.pending() as u64;
             counts.device_down += pending;
             counts.out_frames -= pending.min(counts.out_frames);

@@ -107,6 +107,11 @@ impl FlowLogs {
         Ok((FlowLogs { thread, stop }, Listener { queue, counted }))
     }
 
+    /// True if the thread has ended, which it does of itself only when it fails.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Writes what was told until now, and ends; false if that takes too long.
     pub fn stop(self) -> bool {
         // One that has ended needs not be told.

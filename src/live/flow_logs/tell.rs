@@ -2,8 +2,9 @@
 //! writes the logs: what finds no room is lost, and counted.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, TrySendError};
+use crossbeam_channel::Sender;
 
 use super::{Counted, DeniedPacket, Told};
 use crate::compile::Program;
@@ -22,6 +23,10 @@ const PART: u32 = 4096;
 const MANY: usize = 4096;
 /// Denied packets that are kept between two tellings.
 const MOST_DENIED: usize = 1024;
+/// Bytes of these at most.
+const MOST_BYTES: usize = 2 << 20;
+/// How long the last lines may wait for room.
+const LAST: Duration = Duration::from_millis(800);
 /// Denied packets that are remembered, so that the next ones of the same flow are not told of within a minute.
 const REMEMBERED: usize = 1 << 14;
 
@@ -38,6 +43,7 @@ pub struct Listener {
 pub(in crate::live) struct Teller {
     to: Listener,
     denied: Vec<DeniedPacket>,
+    denied_bytes: usize,
     /// By the hash of the flow: that hash and the minute.
     remembered: Vec<(u32, u32)>,
     next: u32,
@@ -46,7 +52,14 @@ pub(in crate::live) struct Teller {
 
 impl Teller {
     pub fn new(to: Listener) -> Teller {
-        Teller { to, denied: Vec::new(), remembered: vec![(0, 0); REMEMBERED], next: 1, lost: 0 }
+        Teller {
+            to,
+            denied: Vec::new(),
+            denied_bytes: 0,
+            remembered: vec![(0, 0); REMEMBERED],
+            next: 1,
+            lost: 0,
+        }
     }
 
     /// Looks at what became of a batch.
@@ -60,6 +73,10 @@ impl Teller {
     }
 
     fn note_denied(&mut self, program: &Program, frame: &[u8], input: &Input) {
+        if self.denied.len() >= MOST_DENIED || self.denied_bytes >= MOST_BYTES {
+            self.lost += 1;
+            return;
+        }
         let Ok(arrival) = ingress(program, None, input.port, frame, input.original) else { return };
         let inner = &arrival.inner;
         let flow = flow_hash(inner.source, inner.destination, inner.protocol, inner.ports_as_number());
@@ -69,32 +86,30 @@ impl Teller {
         if *place == (hash, minute) {
             return;
         }
-        if self.denied.len() >= MOST_DENIED {
-            self.lost += 1;
-            return;
-        }
         *place = (hash, minute);
         let Input { original, port, now, .. } = *input;
+        self.denied_bytes += frame.len();
         self.denied.push(DeniedPacket { frame: frame.to_vec(), original, port, at: now });
     }
 
-    /// True if so much has come up that it should be told of now.
+    /// True if so much has come up that it should be told of now. Denied packets wait: a flood of them must not take the room
+    /// of what becomes of flows.
     pub fn has_much(&self, shard: &Shard) -> bool {
-        shard.flows.events() >= MANY || self.denied.len() >= MOST_DENIED
+        shard.flows.events() >= MANY
     }
 
     /// Tells what has come up.
     pub fn tell(&mut self, shard: &mut Shard, program: &Arc<Program>, now: Nanos, wall_clock: Nanos) {
         self.next = shard.flows.tell_going_on(self.next, PART, now, EVERY);
-        self.give(shard, program, now, wall_clock);
+        self.give(shard, program, now, wall_clock, None);
     }
 
-    /// Tells all there is of all flows: nothing comes after it.
+    /// Tells all there is of all flows: nothing comes after it, and no packet waits, so this may.
     pub fn tell_all(&mut self, shard: &mut Shard, program: &Arc<Program>, now: Nanos, wall_clock: Nanos) {
-        let mut next = 1;
+        let (mut next, until) = (1, Instant::now() + LAST);
         loop {
             let end = shard.flows.tell_going_on(next, MOST_EVENTS as u32 / 2, now, 0);
-            self.give(shard, program, now, wall_clock);
+            self.give(shard, program, now, wall_clock, Some(until));
             if end <= next {
                 break;
             }
@@ -102,18 +117,27 @@ impl Teller {
         }
     }
 
-    fn give(&mut self, shard: &mut Shard, program: &Arc<Program>, now: Nanos, wall_clock: Nanos) {
+    fn give(
+        &mut self,
+        shard: &mut Shard,
+        program: &Arc<Program>,
+        now: Nanos,
+        wall_clock: Nanos,
+        until: Option<Instant>,
+    ) {
         let (events, lost) = shard.flows.take_events();
         self.lost += lost;
         let denied = std::mem::take(&mut self.denied);
+        self.denied_bytes = 0;
         if !events.is_empty() || !denied.is_empty() {
             let wall_clock = wall_clock.saturating_sub(now);
             let told = Told { program: program.clone(), wall_clock, events, denied };
-            if let Err(TrySendError::Full(told) | TrySendError::Disconnected(told)) =
-                self.to.queue.try_send(told)
-            {
-                self.lost += (told.events.len() + told.denied.len()) as u64;
-            }
+            let lines = (told.events.len() + told.denied.len()) as u64;
+            let taken = match until {
+                None => self.to.queue.try_send(told).is_ok(),
+                Some(until) => self.to.queue.send_deadline(told, until).is_ok(),
+            };
+            self.lost += if taken { 0 } else { lines };
         }
         if self.lost > 0 {
             self.to.counted.miss(std::mem::take(&mut self.lost));

@@ -177,9 +177,9 @@ impl Records {
         }
         let account = accounts.of.get_mut(slot as usize);
         let at = if phase == Phase::Ended { account.last } else { now };
-        let Account { sent, received, last, .. } =
+        let Account { sent, received, last, told } =
             std::mem::replace(account, Account { told: at, last: account.last, ..Account::default() });
-        accounts.note(FlowEvent { key, rule, opened_by, phase, at: at.max(last), sent, received });
+        accounts.note(FlowEvent { key, rule, opened_by, phase, at: at.max(last).max(told), sent, received });
     }
 
     /// Tells of the flows among so many slots from `first` on that have carried something and were not told of for `every`;
