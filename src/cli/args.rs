@@ -53,7 +53,8 @@ Exit status:
   1   the answer is no: `explain`: dropped or punted; `replay --expect`: a difference; `bench`: a
       packet was lost or misjudged; `reload`: refused; `run`: a worker failed, or the machine
       does not let it run now
-  2   unusable input or configuration, with sentences on standard error, nothing half-written";
+  2   unusable input or configuration, or no appliance that answers, with sentences on standard
+      error, nothing half-written";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -157,8 +158,13 @@ kernel's, and follow its changes. Only GRE to a port's address, and plain packet
 and services ports, are taken; ARP, SSH and the rest stay with the kernel.
 
 SIGHUP, `clearway reload`, or with --watch a change of the files, puts the configuration in force
-again, without a lost packet; one that is refused changes nothing and says why. SIGTERM drains
-and ends. It needs root, or CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF.
+again, without a lost packet; one that is refused changes nothing and says why. SIGTERM drains:
+what was received is sent, for 0.3 s at most, then flow logs are written; it ends at once as a
+rule, and within 14 s. It needs root, or CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF.
+
+`io:` of a port is auto, af_xdp, af_packet, pnet or tap. On a kernel older than Linux 6.6 the
+kernel sees what comes by af_packet and pnet, too, and answers GRE with ICMP errors; a warning
+says so. GRO and LRO of the devices are turned off, and stay off.
 
 Flow logs are files as Azure's storage holds them, one for each NSG or VNet, MAC address and hour,
 below a folder for each customer: FOLDER/CUSTOMER/insights-logs-.../PT1H.json. They tell of flows
@@ -172,7 +178,7 @@ Example:
 A device that is not there yet is waited for: /readyz and `clearway counters` say that it is
 not ready until every port has its device.
 
-Exit status: 0 stopped by a signal, 1 a worker failed, or the machine does not let it run now (a
+Exit status: 0 stopped by a signal (the log says if not everything was drained), 1 a worker failed, or the machine does not let it run now (a
 device or address that another has, no privilege): start it anew, 2 unusable configuration.";
 
 const ROUTES: &str = "\
@@ -356,7 +362,7 @@ pub struct RulesArgs {
 pub struct RunArgs {
     /// The configuration
     pub config: PathBuf,
-    /// Threads that run packets, each on a core of its own [default: the cores, but for one]
+    /// Threads that run packets, each on a core of its own if one is left over [default: the cores, but for one]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub workers: Option<u16>,
     /// Where `clearway counters`, `flows`, `capture`, `explain --live`, `top` and `reload` reach it

@@ -16,11 +16,15 @@ use crate::live::capture::End;
 use crate::live::control::{CaptureRequest, Conversation, Reply, Request};
 use crate::live::report::{CaptureCounts, CapturedPacket};
 use crate::live::service::Signals;
+use crate::observe::json;
 use crate::wire::protocol;
 
 /// Captures until there is enough, the user ends it, or nobody reads what comes.
 pub fn run(args: &CaptureArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
     let piped = args.out == Path::new("-");
+    if piped && args.json {
+        return Err("--json and --out - would both have standard output; name a file by --out".into());
+    }
     if piped && io::stdout().is_terminal() {
         return Err("a capture is nothing for a terminal; name a file by --out, or pipe it".into());
     }
@@ -51,7 +55,9 @@ pub fn run(args: &CaptureArgs, terminal: &mut Terminal) -> Result<Exit, Refused>
     let CaptureCounts { captured, missed } = counts;
     let plural = if captured == 1 { "" } else { "s" };
     let sentence = format!("{captured} packet{plural} captured, {missed} missed");
-    if piped {
+    if args.json {
+        terminal.line(json::document(&counts))
+    } else if piped {
         terminal.note(&sentence)
     } else {
         terminal.line(&sentence)

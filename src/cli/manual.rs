@@ -39,7 +39,8 @@ fn write(folder: &Path) -> io::Result<()> {
 
 /// The page of one command.
 fn page(command: &clap::Command, folder: &Path) -> io::Result<()> {
-    let man = Man::new(command.clone()).manual("Clearway");
+    let source = concat!("clearway ", env!("CARGO_PKG_VERSION"));
+    let man = Man::new(command.clone()).source(source).manual("Clearway");
     let out = &mut BufWriter::new(File::create(folder.join(man.get_filename()))?);
     man.render_title(out)?;
     man.render_name_section(out)?;

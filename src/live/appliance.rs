@@ -23,12 +23,13 @@ use super::list::{Chosen, Listing};
 use super::neighbours::Neighbours;
 use super::ports::Ports;
 use super::tap::may_be_tap;
-use super::worker::{Beginning, News, Order, Shared, Worker, lock};
+use super::worker::{Beginning, News, Order, Shared, Worker, lock, nanos};
 use crate::compile::names::Names;
 use crate::compile::{Program, compile, recompile};
 use crate::dataplane::{Occupancy, change};
 use crate::model::{self, Files, Io, Model, Port};
 use crate::sys::{Wake, cores, pin};
+use crate::types::{Nanos, SECOND};
 
 /// How long others wait for an answer of a worker.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -36,6 +37,8 @@ const ANSWER: Duration = Duration::from_secs(2);
 const IN_FORCE: Duration = Duration::from_secs(10);
 /// How long a port that is opened anew waits until it is closed; after that it is tried again with the next round.
 const CLOSING: Duration = Duration::from_millis(200);
+/// A worker that has not come round for so long stands still; one that has nothing to do comes round each second.
+const STILL: Nanos = 10 * SECOND;
 /// How long workers may take to stop.
 const STOP: Duration = Duration::from_secs(2);
 
@@ -57,8 +60,10 @@ struct Hand {
     orders: Sender<Order>,
     wake: Wake,
     published: Arc<Mutex<Counts>>,
-    /// Rounds since the watchdog last looked.
-    rounds: Arc<AtomicU64>,
+    /// When its last round began, in the time of packets.
+    round_at: Arc<AtomicU64>,
+    /// The same when the watchdog last looked.
+    seen_at: AtomicU64,
 }
 
 /// The threads of the workers; none in the place of one that has ended.
@@ -267,7 +272,11 @@ impl Appliance {
     /// True if every worker has come round since this was last asked: a worker that has nothing to do comes round every
     /// second.
     pub fn is_alive(&self) -> bool {
-        self.workers.iter().all(|w| w.rounds.swap(0, Ordering::Relaxed) > 0)
+        let came_round = |worker: &Hand| {
+            let at = worker.round_at.load(Ordering::Relaxed);
+            worker.seen_at.swap(at, Ordering::Relaxed) != at
+        };
+        self.workers.iter().fold(true, |all, worker| came_round(worker) && all)
     }
 
     /// Has the workers take what was received, send what is to be sent, and end; true if all did in time.
@@ -361,9 +370,9 @@ impl Appliance {
             self.tell_all(|| Order::Adopt(news.clone()));
         }
         let until = Instant::now() + IN_FORCE;
-        for _ in &self.workers {
-            // A worker that does not answer is seen elsewhere.
-            let _ = in_force.recv_deadline(until);
+        let late = self.workers.iter().filter(|_| in_force.recv_deadline(until).is_err()).count();
+        if late > 0 {
+            warn!("{late} workers have not put the configuration in force in {} s", IN_FORCE.as_secs());
         }
         let mut control = lock(&self.control);
         control.ports.want(&ports);
@@ -448,6 +457,13 @@ impl Handle for Appliance {
     fn is_ready(&self) -> bool {
         lock(&self.control).ports.are_open()
     }
+
+    fn stands_still(&self) -> bool {
+        let now = nanos(self.begun.elapsed());
+        let last = |worker: &Hand| worker.round_at.load(Ordering::Relaxed);
+        // One that has not begun has not stood still.
+        self.workers.iter().map(last).any(|at| at > 0 && now.saturating_sub(at) > STILL)
+    }
 }
 
 impl Hand {
@@ -485,7 +501,7 @@ fn start_workers(
     for (number, (others, wake)) in handover::connect(wakes).into_iter().zip(wakes).enumerate() {
         let (orders, told) = unbounded();
         let published = Arc::new(Mutex::new(Counts::default()));
-        let rounds = Arc::new(AtomicU64::new(0));
+        let round_at = Arc::new(AtomicU64::new(0));
         let beginning = Beginning {
             orders: told,
             wake: wake.clone(),
@@ -495,7 +511,7 @@ fn start_workers(
             flow_logs: flow_logs.cloned(),
             shared: shared.clone(),
             published: published.clone(),
-            rounds: rounds.clone(),
+            round_at: round_at.clone(),
             hasher: hasher.clone(),
             epoch,
         };
@@ -517,7 +533,8 @@ fn start_workers(
                 return Err(vec![format!("worker {number} of {count} cannot be started: {e}")]);
             }
         }
-        hands.push(Hand { orders, wake: wake.clone(), published, rounds });
+        let seen_at = AtomicU64::new(0);
+        hands.push(Hand { orders, wake: wake.clone(), published, round_at, seen_at });
     }
     Ok((hands, threads))
 }

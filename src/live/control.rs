@@ -165,7 +165,8 @@ pub fn path_to_serve() -> Option<PathBuf> {
 pub fn path_to_ask() -> PathBuf {
     let system = Path::new(SYSTEM).join(SOCKET);
     match path_to_serve() {
-        Some(own) if own.exists() || !system.exists() => own,
+        // One that may not even be looked at is there, as another user's.
+        Some(own) if own.exists() || !system.try_exists().unwrap_or(true) => own,
         _ => system,
     }
 }

@@ -22,6 +22,7 @@ pub struct Fake {
     pub complete: bool,
     pub model: Model,
     pub ready: bool,
+    pub still: bool,
     pub refusal: Vec<String>,
     pub reloads: AtomicU64,
     /// Captures that were asked for, to be offered packets.
@@ -34,7 +35,18 @@ impl Default for Fake {
     fn default() -> Fake {
         let (snapshot, refusal, reloads) = (Snapshot::default(), Vec::new(), AtomicU64::new(0));
         let (taps, model) = Default::default();
-        Fake { snapshot, flows: 0, complete: true, model, ready: true, refusal, reloads, taps, packets: 0 }
+        Fake {
+            snapshot,
+            flows: 0,
+            complete: true,
+            model,
+            ready: true,
+            still: false,
+            refusal,
+            reloads,
+            taps,
+            packets: 0,
+        }
     }
 }
 
@@ -94,6 +106,10 @@ impl Handle for Fake {
 
     fn is_ready(&self) -> bool {
         self.ready
+    }
+
+    fn stands_still(&self) -> bool {
+        self.still
     }
 }
 

@@ -139,4 +139,8 @@ pub trait Handle: Send + Sync {
     fn reload(&self) -> Result<Reloaded, Vec<String>>;
     /// True once every port has its device and the first program is in force.
     fn is_ready(&self) -> bool;
+    /// True if a worker has not come round for ten seconds.
+    fn stands_still(&self) -> bool {
+        false
+    }
 }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::handle::Handle;
+use super::handle::{Handle, Snapshot};
 use super::listen::{Pool, Timed};
 use super::metrics;
 
@@ -104,15 +104,26 @@ fn answer(head: &[u8], handle: &dyn Handle) -> (Answer, bool) {
             kind: metrics::CONTENT_TYPE,
             body: metrics::render(&handle.snapshot(), handle.is_ready()),
         },
+        "/healthz" if handle.stands_still() => {
+            Answer::plain("503 Service Unavailable", "a worker stands still")
+        }
         "/healthz" => Answer::plain("200 OK", "ok"),
         "/readyz" if handle.is_ready() => Answer::plain("200 OK", "ready"),
-        "/readyz" => Answer::plain(
-            "503 Service Unavailable",
-            "not ready: a port has no device, or no configuration is in force",
-        ),
+        "/readyz" => Answer::plain("503 Service Unavailable", &not_ready(&handle.snapshot())),
         _ => Answer::plain("404 Not Found", "there are /metrics, /healthz and /readyz"),
     };
     (answer, method == "GET")
+}
+
+/// Which ports are missing.
+fn not_ready(snapshot: &Snapshot) -> String {
+    let missing = snapshot.ports.iter().filter(|port| port.configured && port.io.is_empty());
+    let missing: Vec<String> =
+        missing.map(|port| format!("port '{}' has no device '{}'", port.name, port.device)).collect();
+    match missing.is_empty() {
+        true => "not ready: no configuration is in force".to_owned(),
+        false => format!("not ready: {}", missing.join(", ")),
+    }
 }
 
 struct Answer {
@@ -149,6 +160,7 @@ mod tests {
     use std::net::Shutdown;
     use std::time::Instant;
 
+    use super::super::handle::PortFacts;
     use super::*;
     use crate::live::fake::Fake;
 
@@ -197,9 +209,22 @@ mod tests {
 
     #[test]
     fn not_ready_is_said_and_still_healthy() {
-        let server = server(Fake { ready: false, ..Fake::default() });
-        assert!(get(&server, "/readyz").starts_with("HTTP/1.1 503 "));
-        assert!(get(&server, "/healthz").starts_with("HTTP/1.1 200 "));
+        let first = server(Fake { ready: false, ..Fake::default() });
+        assert!(get(&first, "/readyz").starts_with("HTTP/1.1 503 "));
+        assert!(get(&first, "/healthz").starts_with("HTTP/1.1 200 "));
+        let port = |name: &str, io: &str| PortFacts {
+            name: name.to_owned(),
+            device: "eth1".to_owned(),
+            io: io.to_owned(),
+            configured: name != "former",
+            ..PortFacts::default()
+        };
+        let ports = vec![port("fabric", "af_packet"), port("edge", ""), port("former", "")];
+        let snapshot = Snapshot { ports, ..Snapshot::default() };
+        let server = server(Fake { ready: false, still: true, snapshot, ..Fake::default() });
+        let said = get(&server, "/readyz");
+        assert!(said.ends_with("\r\n\r\nnot ready: port 'edge' has no device 'eth1'\n"), "{said}");
+        assert!(get(&server, "/healthz").starts_with("HTTP/1.1 503 "));
     }
 
     #[test]

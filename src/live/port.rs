@@ -89,7 +89,10 @@ impl Opened {
             // With a copy it does no better than rings do, and takes a program in the driver.
             Io::Auto if takes_zero_copy(opening.device) => match open_xdp(opening) {
                 Ok(sockets) => Socket::Xdp(sockets),
-                Err(_) => Socket::Packet(open_packet(opening)?),
+                Err(e) => {
+                    warn!("{}: no AF_XDP ({e}); rings instead", opening.name);
+                    Socket::Packet(open_packet(opening)?)
+                }
             },
             Io::Auto | Io::AfPacket => Socket::Packet(open_packet(opening)?),
         };

@@ -101,7 +101,7 @@ pub(super) struct Beginning {
     pub flow_logs: Option<Listener>,
     pub shared: Arc<Shared>,
     pub published: Arc<Mutex<Counts>>,
-    pub rounds: Arc<AtomicU64>,
+    pub round_at: Arc<AtomicU64>,
     pub hasher: RandomState,
     /// When the clock of all workers began.
     pub epoch: Instant,
@@ -131,8 +131,8 @@ pub(super) struct Worker {
     taps: Vec<Tap>,
     counts: Counts,
     published: Arc<Mutex<Counts>>,
-    /// Says that this worker comes round.
-    rounds: Arc<AtomicU64>,
+    /// When the last round began, in the time of packets: says that this worker comes round.
+    round_at: Arc<AtomicU64>,
     publish_at: Instant,
     unpublished: bool,
     /// A device ended the last sleep, and nothing has come since.
@@ -150,7 +150,7 @@ fn is_strict(program: &Program) -> bool {
 }
 
 /// The time of packets: from when the appliance began, and never near 0.
-fn nanos(since: Duration) -> Nanos {
+pub(super) fn nanos(since: Duration) -> Nanos {
     SECOND + since.as_nanos() as Nanos
 }
 
@@ -182,7 +182,7 @@ impl Worker {
             taps: Vec::new(),
             counts: Counts { reasons: vec![0; Reason::ALL.len()], ..Counts::default() },
             published: with.published,
-            rounds: with.rounds,
+            round_at: with.round_at,
             publish_at: Instant::now(),
             unpublished: true,
             woken: false,
@@ -199,9 +199,9 @@ impl Worker {
         }
         loop {
             let begin = Instant::now();
-            self.rounds.store(1, Ordering::Relaxed);
-            self.carry_out_orders(begin);
             let now = nanos(begin.duration_since(self.epoch));
+            self.round_at.store(now, Ordering::Relaxed);
+            self.carry_out_orders(begin);
             let did = self.round(now);
             self.list_flows(now);
             let end = Instant::now();

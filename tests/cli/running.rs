@@ -209,6 +209,11 @@ fn a_capture_is_a_file_with_verdicts_for_comments() {
     assert!(output.status.success() && output.stdout.starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]));
     assert!(text.contains("\"packet\": 1, ") && !text.contains("\"packet\": 2, "));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "1 packet captured, 0 missed\n");
+    let counts =
+        folder.run("capture --control c.sock --reason nsg-deny --out b.pcapng --json").expect(0).json();
+    assert_eq!((&counts["captured"], &counts["missed"]), (&3.into(), &0.into()));
+    let both = folder.run("capture --control c.sock --out - --json").expect(2);
+    assert!(both.stderr.contains("name a file by --out"), "{}", both.stderr);
     let ran = folder.run("capture --control c.sock --verdict forward --out a.pcapng").expect(0);
     assert_eq!(ran.stdout, "0 packets captured, 0 missed\n");
 }

@@ -48,8 +48,8 @@ ended, there is no such customer, VNet, port or reason, or the file cannot be wr
 
 pub const RELOAD: &str = "\
 Reads the configuration again, compiles it and puts it in force between two packets, or says why
-not: then the old one stays in force. Flow records stay, but for those that the new configuration
-takes their ground from. SIGHUP does the same, without an answer.
+not: then the old one stays in force. Flow records stay, but for those of endpoints that are gone or
+have no NSG any more, and those that an NSG with flushConnection now denies. SIGHUP does the same, without an answer.
 
 Example:
   clearway check /etc/clearway/config.yaml && clearway reload
@@ -155,6 +155,9 @@ pub struct CaptureArgs {
     /// The control socket of the running appliance, if it does not stand where it usually does
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
+    /// At the end one JSON document: how many packets were captured and missed
+    #[arg(long)]
+    pub json: bool,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
