@@ -276,7 +276,8 @@ impl Appliance {
             let at = worker.round_at.load(Ordering::Relaxed);
             worker.seen_at.swap(at, Ordering::Relaxed) != at
         };
-        self.workers.iter().fold(true, |all, worker| came_round(worker) && all)
+        // Each is looked at, whatever the others do.
+        self.workers.iter().filter(|worker| !came_round(worker)).count() == 0
     }
 
     /// Has the workers take what was received, send what is to be sent, and end; true if all did in time.
