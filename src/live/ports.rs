@@ -69,6 +69,8 @@ pub(super) struct Ports {
     known: Vec<Known>,
     /// By the index of the device: that it is ours, and no other clearway's, which would forward each packet once more.
     claims: BTreeMap<u32, UnixDatagram>,
+    /// A port was not opened because it is still being closed.
+    waits: bool,
 }
 
 fn role_name(role: Role) -> &'static str {
@@ -112,14 +114,9 @@ impl Ports {
         self.names().position(|n| n == name).map(|n| n as u16)
     }
 
-    /// True if a port waits until XDP sockets that its device had are closed.
+    /// True if a port waits until XDP sockets that its device had are closed: then changes are to be asked for again.
     pub fn are_closing(&self) -> bool {
-        let is_closing = |known: &Known| {
-            known.wanted.is_some()
-                && known.open.is_none()
-                && known.closing.as_ref().is_some_and(|program| program.strong_count() > 0)
-        };
-        self.known.iter().any(is_closing)
+        self.waits
     }
 
     /// True if every configured port has its device.
@@ -159,6 +156,7 @@ impl Ports {
         failed: &mut Vec<String>,
     ) -> Vec<(usize, Order)> {
         let mut orders = Vec::new();
+        self.waits = false;
         for (number, known) in self.known.iter_mut().enumerate() {
             let tap = known.wanted.as_ref().filter(|w| w.io == Io::Tap);
             let held = Held::keep(&mut known.held, tap.map(|w| (w.device.as_str(), w.mtu)));
@@ -218,6 +216,7 @@ impl Ports {
                 known.bridge = attach_ingress(device.index, &ours).ok().map(|bridge| (device.index, bridge));
             }
             if known.closing.as_ref().is_some_and(|program| program.strong_count() > 0) {
+                self.waits = true;
                 continue;
             }
             known.closing = None;

@@ -29,7 +29,8 @@ ended() { # NAME SENTENCE : the capture has ended well and says so
 comments() { # NAME PACKETS-AT-LEAST KEY=VALUE...
     local name=$1 least=$2
     shift 2
-    tshark -r "$WORK/$name.pcapng" -T json -e frame.comment -e frame.interface_name -e frame.time_epoch -e frame.number \
+    # Of very many, these say enough.
+    tshark -r "$WORK/$name.pcapng" -c 20000 -T json -e frame.comment -e frame.interface_name -e frame.time_epoch -e frame.number \
         2>"$WORK/$name.errors" >"$WORK/$name.json" || fail "tshark: $(cat "$WORK/$name.errors")"
     python3 - "$WORK/$name.json" "$least" "$@" <<'P' >"$WORK/$name.count" || fail "$name: not as expected"
 import json, sys
