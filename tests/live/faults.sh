@@ -506,6 +506,22 @@ balanced
 stop_clearway
 row "$(is [ $? = 0 ])" R2 "SIGTERM" "with XDP" "ended well; programs left on fab0: $(on cw ip -d link show fab0 | grep -c 'prog/xdp')"
 
+### R4: an upgrade is a restart. Flow records go with the process, so a TCP flow that is idle or goes on has to begin anew.
+begin
+start web ping -q -i 0.02 -c 200 -W 1 10.1.0.5 >"$WORK/upgrade"
+pinging=$!
+sleep 1
+from=$(milliseconds)
+stop_clearway
+start_clearway "$WORK/config.yaml" --workers 1 || fail "clearway does not start again: $(tail -n 5 "$WORK/clearway.log")"
+took=$(($(milliseconds) - from))
+wait $pinging
+lost=$(sed -n 's/^\([0-9]*\) packets transmitted, \([0-9]*\) received.*/\1 - \2/p' "$WORK/upgrade")
+lost=$((${lost:-200}))
+row "$(is [ "$lost" -lt 150 ])" R4 "a restart, as an upgrade is" "SIGTERM and start, 50 pings a second" \
+    "ready again $took ms after the signal, $lost pings lost"
+stop_clearway
+
 printf '\n| | fault | done | seen | |\n|---|---|---|---|---|\n'
 cat "$WORK/table"
 echo

@@ -12,7 +12,7 @@ start_clearway "$WORK/config.yaml" --workers 2 --nsg-flow-logs "$WORK/logs" --vn
 "$CLEARWAY" run "$WORK/config.yaml" --nsg-flow-logs "$WORK/config.yaml/x" 2>"$WORK/said" && fail "a file as a folder is taken"
 grep -q 'flow logs cannot be written there' "$WORK/said" || fail "it says $(cat "$WORK/said")"
 
-start switch tcpdump -qni p-cw -B 16384 -s 170 -w "$WORK/fab0.pcap" 'ip proto 47' >/dev/null 2>"$WORK/dump.said"
+start switch tcpdump --immediate-mode -qni p-cw -B 16384 -s 170 -w "$WORK/fab0.pcap" 'ip proto 47' >/dev/null 2>"$WORK/dump.said"
 DUMPS=($!)
 wait_for 10 grep -q listening "$WORK/dump.said" || fail "no capture"
 for port in 80 22; do serve db $port; done
@@ -62,6 +62,8 @@ balanced
 cp "$WORK/counters.json" "$WORK/last.json"
 kill -TERM $APPLIANCE
 wait $APPLIANCE || fail "clearway ends with $?"
+sleep 0.5
+# What has come is written.
 sleep 0.5
 kill "${DUMPS[@]}"
 sleep 0.5
