@@ -50,11 +50,17 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
         .and_then(|reloads| wait(&reloads, &appliance, &signals, logs.as_ref()));
     service::stopping();
     drop((socket, server));
+    let missed = appliance.snapshot().flow_logs.missed;
     let drained = appliance.stop();
     if !logs.is_none_or(FlowLogs::stop) {
         error!("flow logs could not be written in time; the last of them are lost");
     }
-    let counts = appliance.snapshot().total;
+    let end = appliance.snapshot();
+    match end.flow_logs.missed.saturating_sub(missed) {
+        0 => {}
+        lost => error!("{lost} events were too many for the flow logs at the end; they are lost"),
+    }
+    let counts = end.total;
     info!(packets = counts.packets, forwarded = counts.forwarded, "stopped");
     if !drained {
         error!("not every worker ended in time; what it still held is lost");

@@ -137,24 +137,28 @@ pub enum NoStart {
     Machine(Vec<String>),
 }
 
+impl NoStart {
+    fn into_sentences(self) -> Vec<String> {
+        match self {
+            NoStart::Configuration(sentences) | NoStart::Machine(sentences) => sentences,
+        }
+    }
+}
+
 /// Checks what only matters when live: every port has a device, which is there, or of which `may_come` says that it may
 /// still come.
-fn check_ports(
-    model: &Model,
-    devices: &Devices,
-    may_come: impl Fn(&Port) -> bool,
-) -> Result<(), Vec<String>> {
-    let mut sentences = Vec::new();
+fn check_ports(model: &Model, devices: &Devices, may_come: impl Fn(&Port) -> bool) -> Result<(), NoStart> {
+    let (mut sentences, mut of_machine) = (Vec::new(), Vec::new());
     for port in &model.ports {
         match &port.device {
             None => sentences
                 .push(format!("port '{}' has no device; to run live, say which: device: eth1", port.name)),
-            Some(device) if port.io == Io::Tap => sentences.extend(no_tap(port, device, devices)),
+            Some(device) if port.io == Io::Tap => of_machine.extend(no_tap(port, device, devices)),
             Some(device) => match devices.by_name.get(device) {
                 None if may_come(port) => {
                     warn!("{}; the port is opened when it comes", no_device(&port.name, device, devices))
                 }
-                None => sentences.push(no_device(&port.name, device, devices)),
+                None => of_machine.push(no_device(&port.name, device, devices)),
                 Some(found) if found.mtu < port.mtu => warn!(
                     "port '{}': mtu {} is more than {device} carries ({}); larger packets will not leave",
                     port.name, port.mtu, found.mtu
@@ -163,7 +167,14 @@ fn check_ports(
             },
         }
     }
-    if sentences.is_empty() { Ok(()) } else { Err(sentences) }
+    match (sentences.is_empty(), of_machine.is_empty()) {
+        (true, true) => Ok(()),
+        (true, false) => Err(NoStart::Machine(of_machine)),
+        (false, _) => {
+            sentences.append(&mut of_machine);
+            Err(NoStart::Configuration(sentences))
+        }
+    }
 }
 
 impl Appliance {
@@ -191,7 +202,7 @@ impl Appliance {
         let kernel = kernel::start(neighbours.clone(), asked, changed)
             .map_err(|e| NoStart::Machine(vec![no_netlink(e)]))?;
         let (_, devices) = kernel.devices().snapshot();
-        check_ports(&model, &devices, |_| true).map_err(NoStart::Configuration)?;
+        check_ports(&model, &devices, |_| true)?;
 
         let mut names = Names::default();
         let program = Arc::new(compile(&model, &mut names));
@@ -349,7 +360,7 @@ impl Appliance {
         // A device that the port has already may be away; one that a change names is more likely misspelt.
         let has_it =
             |port: &Port| before.ports.iter().any(|p| p.name == port.name && p.device == port.device);
-        check_ports(&model, &self.kernel.devices().snapshot().1, has_it)?;
+        check_ports(&model, &self.kernel.devices().snapshot().1, has_it).map_err(NoStart::into_sentences)?;
         let program = Arc::new(recompile(&old, &before, &model, names));
         let affected = change::affected(&old, &program);
         if occupancy.is_too_small(&program) {

@@ -10,7 +10,7 @@ use super::handle::{FlowFacts, FlowsFound, FlowsWanted, Handle, Reloaded, Snapsh
 use super::metrics::tests::busy;
 use crate::compile::names::Names;
 use crate::compile::{Program, compile};
-use crate::model::Model;
+use crate::model::{self, Model};
 use crate::packet::{Direction, Outcome, Reason, Verdict};
 
 /// What it answers.
@@ -116,6 +116,29 @@ impl Handle for Fake {
 /// A program that knows nothing.
 pub fn program() -> Arc<Program> {
     Arc::new(compile(&Model::default(), &mut Names::default()))
+}
+
+/// Two customers with the same addresses.
+const NETWORK: &str = "\
+apiVersion: clearway/v1
+ports: {f: {role: fabric, address: 198.51.100.2}}
+customers:
+  - name: contoso
+    virtualNetworks:
+      - {name: hub, addressSpace: {addressPrefixes: [10.1.0.0/16]}}
+      - {name: spoke, addressSpace: {addressPrefixes: [10.2.0.0/16]}}
+    tunnels: [{vnet: hub, port: f, key: 1}, {vnet: spoke, port: f, key: 2}]
+    hosts: [{address: 198.51.100.11, vnet: hub, prefixes: [10.1.0.0/24]}]
+  - name: fabrikam
+    virtualNetworks: [{name: hub, addressSpace: {addressPrefixes: [10.1.0.0/16]}}]
+    tunnels: [{vnet: hub, port: f, key: 3}]
+    hosts: [{address: 198.51.100.11, vnet: hub, prefixes: [10.1.0.0/24]}]
+";
+
+/// The program of customers contoso (hub by key 1, spoke by key 2) and fabrikam (hub by key 3).
+pub fn network() -> Arc<Program> {
+    let model = model::from_bytes("config.yaml", NETWORK.as_bytes(), None).unwrap();
+    Arc::new(compile(&model, &mut Names::default()))
 }
 
 /// Offers a packet with this number in its only byte.

@@ -95,29 +95,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::compile::names::Names;
-    use crate::compile::{Program, compile};
+    use crate::compile::Program;
+    use crate::live::fake::network;
     use crate::packet::{Outcome, Reason};
     use crate::wire::build::{Transport, gre_frame, ip_packet};
-
-    const CONFIGURATION: &str = "\
-apiVersion: clearway/v1
-ports: {f: {role: fabric, address: 198.51.100.2}}
-customers:
-  - name: contoso
-    virtualNetworks: [{name: hub, addressSpace: {addressPrefixes: [10.1.0.0/16]}}]
-    tunnels: [{vnet: hub, port: f, key: 1}]
-    hosts: [{address: 198.51.100.11, vnet: hub, prefixes: [10.1.0.0/24]}]
-  - name: fabrikam
-    virtualNetworks: [{name: hub, addressSpace: {addressPrefixes: [10.1.0.0/16]}}]
-    tunnels: [{vnet: hub, port: f, key: 2}]
-    hosts: [{address: 198.51.100.11, vnet: hub, prefixes: [10.1.0.0/24]}]
-";
-
-    fn program() -> Arc<Program> {
-        let model = crate::model::from_bytes("config.yaml", CONFIGURATION.as_bytes(), None).unwrap();
-        Arc::new(compile(&model, &mut Names::default()))
-    }
 
     fn packet(program: &Arc<Program>, key: u32, from: u8, length: usize, verdict: Verdict) -> Captured {
         let (source, destination) = (IpAddr::from([10, 1, 0, from]), IpAddr::from([10, 1, 0, 200]));
@@ -132,12 +113,12 @@ customers:
 
     #[test]
     fn flows_are_told_by_what_they_carry_each_of_its_customer() {
-        let program = program();
+        let program = network();
         let mut heaviest = Heaviest::default();
         let denied = Verdict::Drop(Reason::NsgDeny);
         // Many small ones, and few large ones of the same addresses with another customer.
         (0..90).for_each(|_| heaviest.note(&packet(&program, 1, 4, 50, Verdict::Forward)));
-        (0..10).for_each(|_| heaviest.note(&packet(&program, 2, 4, 1400, Verdict::Forward)));
+        (0..10).for_each(|_| heaviest.note(&packet(&program, 3, 4, 1400, Verdict::Forward)));
         (0..5).for_each(|n| {
             heaviest.note(&packet(&program, 1, 5, 100, if n < 4 { Verdict::Forward } else { denied }));
         });
@@ -162,7 +143,7 @@ customers:
 
     #[test]
     fn no_more_are_told_than_anybody_reads_and_all_is_exact_if_all_was_looked_at() {
-        let program = program();
+        let program = network();
         let mut heaviest = Heaviest::default();
         for from in 1..=30 {
             (0..from).for_each(|_| heaviest.note(&packet(&program, 1, from, 100, Verdict::Forward)));

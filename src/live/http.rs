@@ -115,11 +115,11 @@ fn answer(head: &[u8], handle: &dyn Handle) -> (Answer, bool) {
     (answer, method == "GET")
 }
 
-/// Which ports are missing.
+/// Which ports are not open; why, the log says.
 fn not_ready(snapshot: &Snapshot) -> String {
     let missing = snapshot.ports.iter().filter(|port| port.configured && port.io.is_empty());
     let missing: Vec<String> =
-        missing.map(|port| format!("port '{}' has no device '{}'", port.name, port.device)).collect();
+        missing.map(|port| format!("port '{}' is not open on '{}'", port.name, port.device)).collect();
     match missing.is_empty() {
         true => "not ready: no configuration is in force".to_owned(),
         false => format!("not ready: {}", missing.join(", ")),
@@ -223,7 +223,7 @@ mod tests {
         let snapshot = Snapshot { ports, ..Snapshot::default() };
         let server = server(Fake { ready: false, still: true, snapshot, ..Fake::default() });
         let said = get(&server, "/readyz");
-        assert!(said.ends_with("\r\n\r\nnot ready: port 'edge' has no device 'eth1'\n"), "{said}");
+        assert!(said.ends_with("\r\n\r\nnot ready: port 'edge' is not open on 'eth1'\n"), "{said}");
         assert!(get(&server, "/healthz").starts_with("HTTP/1.1 503 "));
     }
 

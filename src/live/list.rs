@@ -135,25 +135,10 @@ mod tests {
     use crossbeam_channel::unbounded;
 
     use super::*;
-    use crate::compile::compile;
-    use crate::model;
+    use crate::live::fake::network;
     use crate::packet::Direction;
     use crate::table::records::{FlowKey, Owner};
     use crate::types::SECOND;
-
-    const CONFIGURATION: &str = "\
-apiVersion: clearway/v1
-ports: {f: {role: fabric, address: 198.51.100.2}}
-customers:
-  - name: contoso
-    virtualNetworks:
-      - {name: hub, addressSpace: {addressPrefixes: [10.1.0.0/16]}}
-      - {name: spoke, addressSpace: {addressPrefixes: [10.2.0.0/16]}}
-    tunnels: [{vnet: hub, port: f, key: 1}, {vnet: spoke, port: f, key: 2}]
-  - name: fabrikam
-    virtualNetworks: [{name: hub, addressSpace: {addressPrefixes: [10.1.0.0/16]}}]
-    tunnels: [{vnet: hub, port: f, key: 3}]
-";
 
     fn wanted(customer: Option<&str>, vnet: Option<&str>, address: Option<&str>, most: usize) -> FlowsWanted {
         FlowsWanted {
@@ -167,9 +152,7 @@ customers:
 
     #[test]
     fn records_are_chosen_by_name_and_address_and_no_more_of_them_than_are_wanted() {
-        let model = model::from_bytes("config.yaml", CONFIGURATION.as_bytes(), None).unwrap();
-        let mut names = Names::default();
-        let program = compile(&model, &mut names);
+        let program = network();
         let mut flows = [(); 2].map(|()| Records::new(RandomState::new()));
         for n in 0..60u16 {
             let owner = Owner { vnet: u32::from(n % 3), endpoint: 0 };
@@ -203,7 +186,7 @@ customers:
 
     #[test]
     fn a_list_that_nobody_waits_for_ends() {
-        let program = crate::live::fake::program();
+        let program = network();
         let chosen = Arc::new(Chosen::new(&wanted(None, None, None, 5), &program.names));
         let (answer, answers) = unbounded();
         let mut listing = Listing::new(chosen.clone(), answer);

@@ -198,7 +198,7 @@ fn flow_logs(facts: &FlowLogFacts, families: &mut Families) {
     let help = "Bytes that a flow log takes, as its limit counts them.";
     let bytes = families.gauge("clearway_flow_log_bytes", help);
     logs.into_iter().for_each(|(log, facts)| bytes.add([("log", log)], facts.bytes));
-    let help = "Events and denied packets that no flow log tells of because its writer was too far behind.";
+    let help = "Events and denied packets that no flow log tells of because more came than its writer takes.";
     families.counter("clearway_flow_log_missed_events", help).add([], facts.missed);
 }
 

@@ -134,6 +134,7 @@ pub(super) struct Worker {
     /// When the last round began, in the time of packets: says that this worker comes round.
     round_at: Arc<AtomicU64>,
     publish_at: Instant,
+    tell_at: Instant,
     unpublished: bool,
     /// A device ended the last sleep, and nothing has come since.
     woken: bool,
@@ -184,6 +185,7 @@ impl Worker {
             published: with.published,
             round_at: with.round_at,
             publish_at: Instant::now(),
+            tell_at: Instant::now(),
             unpublished: true,
             woken: false,
             epoch: with.epoch,
@@ -529,7 +531,9 @@ impl Worker {
     fn adopt(&mut self, news: News, begin: Instant) {
         let now = nanos(begin.duration_since(self.epoch));
         // What is still to be told is of the program until now.
-        self.tell_flows(begin);
+        if let Some(teller) = &mut self.teller {
+            teller.tell_before_change(&mut self.shard, &self.news.program, now, wall_clock());
+        }
         if !Arc::ptr_eq(&news.occupancy, &self.news.occupancy) {
             self.shard.tally(&self.news.occupancy).move_to(self.shard.tally(&news.occupancy));
         }
@@ -617,8 +621,13 @@ impl Worker {
         self.unpublished = false;
     }
 
-    /// Tells who writes flow logs, if anybody does, what has come up.
+    /// Tells who writes flow logs, if anybody does, what has come up; not each time that a worker wakes, for each time
+    /// takes a place of few.
     fn tell_flows(&mut self, at: Instant) {
+        if at < self.tell_at {
+            return;
+        }
+        self.tell_at = at + PUBLISH;
         if let Some(teller) = &mut self.teller {
             let now = nanos(at.duration_since(self.epoch));
             teller.tell(&mut self.shard, &self.news.program, now, wall_clock());

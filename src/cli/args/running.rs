@@ -43,8 +43,8 @@ Example:
   clearway capture --protocol tcp --between 10.1.0.4 10.1.0.5:443 --count 100 --out flow.pcapng
   tshark -r denied.pcapng -T fields -e frame.comment
 
-Exit status: 0 done, also when there was none, 2 no appliance runs here, it is another user's or
-ended, there is no such customer, VNet, port or reason, or the file cannot be written.";
+Exit status: 0 done, also when there was none or the appliance was stopped, 2 no appliance runs
+here, it is another user's or has died, there is no such customer, VNet, port or reason, or the file cannot be written.";
 
 pub const RELOAD: &str = "\
 Reads the configuration again, compiles it and puts it in force between two packets, or says why

@@ -1,7 +1,7 @@
 //! Captures: what fits, what is missed, when it is over.
 
 use super::*;
-use crate::live::fake::{offer, program};
+use crate::live::fake::{network, offer, program};
 use crate::packet::Verdict;
 use crate::wire::build;
 
@@ -153,17 +153,7 @@ fn addresses_are_looked_for_in_both_packets() {
 
 #[test]
 fn a_flow_is_known_by_protocol_and_ends_either_way() {
-    const CONFIGURATION: &str = "\
-apiVersion: clearway/v1
-ports: {f: {role: fabric, address: 198.51.100.2}}
-customers:
-  - name: contoso
-    virtualNetworks: [{name: hub, addressSpace: {addressPrefixes: [10.1.0.0/16]}}]
-    tunnels: [{vnet: hub, port: f, key: 1}]
-    hosts: [{address: 198.51.100.11, vnet: hub, prefixes: [10.1.0.0/24]}]
-";
-    let model = crate::model::from_bytes("config.yaml", CONFIGURATION.as_bytes(), None).unwrap();
-    let program = Arc::new(crate::compile::compile(&model, &mut crate::compile::names::Names::default()));
+    let program = network();
     let (a, b, host, here) = (
         IpAddr::from([10, 1, 0, 4]),
         IpAddr::from([10, 1, 0, 5]),

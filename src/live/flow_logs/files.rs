@@ -100,8 +100,7 @@ impl Folder {
     pub fn begin(&mut self) {
         (self.failed, self.wrote) = (None, false);
         if self.told.is_some() {
-            // Somebody may have made room, or put another folder in its place.
-            self.known.clear();
+            // Somebody may have made room.
             self.count();
         }
     }
@@ -197,7 +196,7 @@ impl Folder {
     }
 
     /// The file, if it is there and whole, and its length. One that is not whole is put aside.
-    fn open_whole(&self, path: &Path) -> io::Result<Option<(File, u64)>> {
+    fn open_whole(&mut self, path: &Path) -> io::Result<Option<(File, u64)>> {
         let file = match OpenOptions::new().read(true).write(true).open(path) {
             Ok(file) => file,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
@@ -209,6 +208,7 @@ impl Folder {
         }
         let length = about.len();
         if self.known.get(path) == Some(&length) || is_whole(&file, length)? {
+            self.known.insert(path.to_owned(), length);
             return Ok(Some((file, length)));
         }
         let aside = free_name(path)?;

@@ -73,10 +73,6 @@ impl Teller {
     }
 
     fn note_denied(&mut self, program: &Program, frame: &[u8], input: &Input) {
-        if self.denied.len() >= MOST_DENIED || self.denied_bytes >= MOST_BYTES {
-            self.lost += 1;
-            return;
-        }
         let Ok(arrival) = ingress(program, None, input.port, frame, input.original) else { return };
         let inner = &arrival.inner;
         let flow = flow_hash(inner.source, inner.destination, inner.protocol, inner.ports_as_number());
@@ -84,6 +80,10 @@ impl Teller {
         let minute = (input.now / (60 * SECOND)) as u32;
         let Some(place) = self.remembered.get_mut(hash as usize % REMEMBERED) else { return };
         if *place == (hash, minute) {
+            return;
+        }
+        if self.denied.len() >= MOST_DENIED || self.denied_bytes >= MOST_BYTES {
+            self.lost += 1;
             return;
         }
         *place = (hash, minute);
@@ -95,13 +95,24 @@ impl Teller {
     /// True if so much has come up that it should be told of now. Denied packets wait: a flood of them must not take the room
     /// of what becomes of flows.
     pub fn has_much(&self, shard: &Shard) -> bool {
-        shard.flows.events() >= MANY
+        shard.flows.events() >= MANY && !self.to.queue.is_full()
     }
 
-    /// Tells what has come up.
+    /// Tells what has come up; what finds no room waits for the next time.
     pub fn tell(&mut self, shard: &mut Shard, program: &Arc<Program>, now: Nanos, wall_clock: Nanos) {
         self.next = shard.flows.tell_going_on(self.next, PART, now, EVERY);
         self.give(shard, program, now, wall_clock, None);
+    }
+
+    /// Tells what has come up until now, before another program is in force.
+    pub fn tell_before_change(
+        &mut self,
+        shard: &mut Shard,
+        program: &Arc<Program>,
+        now: Nanos,
+        wall_clock: Nanos,
+    ) {
+        self.give(shard, program, now, wall_clock, Some(Instant::now()));
     }
 
     /// Tells all there is of all flows: nothing comes after it, and no packet waits, so this may.
@@ -125,6 +136,9 @@ impl Teller {
         wall_clock: Nanos,
         until: Option<Instant>,
     ) {
+        if until.is_none() && self.to.queue.is_full() {
+            return;
+        }
         let (events, lost) = shard.flows.take_events();
         self.lost += lost;
         let denied = std::mem::take(&mut self.denied);
