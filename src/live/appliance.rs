@@ -21,6 +21,7 @@ use super::handover;
 use super::kernel::{self, Devices, Kernel};
 use super::list::{Chosen, Listing};
 use super::neighbours::Neighbours;
+use super::port::LINK;
 use super::ports::Ports;
 use super::tap::may_be_tap;
 use super::worker::{Beginning, News, Order, Shared, Worker, lock, nanos};
@@ -28,6 +29,7 @@ use crate::compile::names::Names;
 use crate::compile::{Program, compile, recompile};
 use crate::dataplane::{Occupancy, change};
 use crate::model::{self, Files, Io, Model, Port};
+use crate::sys::xdp::LONGEST;
 use crate::sys::{Wake, cores, pin};
 use crate::types::{Nanos, SECOND};
 
@@ -108,24 +110,24 @@ fn no_device(port: &str, device: &str, devices: &Devices) -> String {
 }
 
 /// Why a device cannot be a port that is a TAP: it is made if it is not there, but what is there must be one, and the
-/// kernel, which is its other side, must not have the port's address.
-fn no_tap(port: &Port, device: &str, devices: &Devices) -> Vec<String> {
+/// kernel, which is its other side, must not have the port's address: that may be otherwise the next time.
+fn no_tap(port: &Port, device: &str, devices: &Devices, of_machine: &mut Vec<String>) -> Option<String> {
     let (name, address) = (&port.name, port.address);
-    let mut sentences = Vec::new();
-    if devices.by_name.get(device).is_some_and(|found| !may_be_tap(device, found.index)) {
-        sentences.push(format!(
-            "port '{name}': {device} is no TAP device; io: tap makes one, or takes one that ip tuntap has made"
-        ));
-    }
     if let Some((index, _)) = devices.addresses.iter().find(|(_, a)| *a == address) {
         let whose = devices.by_name.values().find(|d| d.index == *index);
         let whose = whose.map_or(String::new(), |d| format!(", on {}", d.name));
-        sentences.push(format!(
+        of_machine.push(format!(
             "port '{name}': {address} is an address of this machine{whose}; with io: tap it is Clearway's own, and \
              {device} has another of the same network"
         ));
     }
-    sentences
+    let other = devices.by_name.get(device).is_some_and(|found| !may_be_tap(device, found.index));
+    let sentence = || {
+        format!(
+            "port '{name}': {device} is no TAP device; io: tap makes one, or takes one that ip tuntap has made"
+        )
+    };
+    other.then(sentence)
 }
 
 /// Why an appliance does not start.
@@ -153,7 +155,14 @@ fn check_ports(model: &Model, devices: &Devices, may_come: impl Fn(&Port) -> boo
         match &port.device {
             None => sentences
                 .push(format!("port '{}' has no device; to run live, say which: device: eth1", port.name)),
-            Some(device) if port.io == Io::Tap => of_machine.extend(no_tap(port, device, devices)),
+            Some(_) if port.io == Io::AfXdp && port.mtu as usize + LINK > LONGEST => sentences.push(format!(
+                "port '{}': io: af_xdp takes packets of {} bytes at most, but its mtu is {}; io: af_packet takes larger \
+                 ones",
+                port.name,
+                LONGEST - LINK,
+                port.mtu
+            )),
+            Some(device) if port.io == Io::Tap => sentences.extend(no_tap(port, device, devices, &mut of_machine)),
             Some(device) => match devices.by_name.get(device) {
                 None if may_come(port) => {
                     warn!("{}; the port is opened when it comes", no_device(&port.name, device, devices))
@@ -193,9 +202,11 @@ impl Appliance {
         let (neighbours, asked) = Neighbours::new();
         let (say, devices_changed) = bounded(1);
         let to_wake = wakes.clone();
-        let changed = Box::new(move || {
+        let changed = Box::new(move |what| {
             // One that waits says all.
-            let _ = say.try_send(());
+            if what == kernel::Changed::Devices {
+                let _ = say.try_send(());
+            }
             to_wake.iter().for_each(|w| w.wake());
         });
         let no_netlink = |e| format!("the kernel does not tell of its devices (netlink): {e}");
@@ -242,7 +253,7 @@ impl Appliance {
         if failed.is_empty() { Ok(appliance) } else { Err(NoStart::Machine(failed)) }
     }
 
-    /// Something comes out of here when devices, their addresses or neighbours have changed.
+    /// Something comes out of here when devices or their addresses have changed.
     pub fn devices_changed(&self) -> &Receiver<()> {
         &self.devices_changed
     }
@@ -389,7 +400,8 @@ impl Appliance {
         let mut control = lock(&self.control);
         control.ports.want(&ports);
         self.follow_ports(&mut control);
-        Ok(Reloaded { generation, took: begin.elapsed(), warnings })
+        // Ports that cannot be as they are wanted are in the log.
+        Ok(Reloaded { generation, took: begin.elapsed(), warnings: warnings + control.failed.len() })
     }
 }
 
@@ -451,14 +463,15 @@ impl Handle for Appliance {
     fn reload(&self) -> Result<Reloaded, Vec<String>> {
         let mut names = lock(&self.names);
         let result = self.try_reload(&mut names);
-        let reloads = &mut lock(&self.control).reloads;
+        {
+            let reloads = &mut lock(&self.control).reloads;
+            *(if result.is_ok() { &mut reloads.0 } else { &mut reloads.1 }) += 1;
+        }
         match &result {
             Ok(Reloaded { generation, took, .. }) => {
-                reloads.0 += 1;
                 info!(generation, took_ms = took.as_millis() as u64, "configuration in force");
             }
             Err(sentences) => {
-                reloads.1 += 1;
                 error!(faults = sentences.len(), "configuration refused; the old one stays in force");
                 sentences.iter().for_each(|s| error!("{s}"));
             }

@@ -52,7 +52,7 @@ pub struct PortCounts {
     pub ring_full: u64,
     /// Frames sent.
     pub out_frames: u64,
-    /// Their bytes, Ethernet header included.
+    /// Bytes of those that were given to the device, Ethernet header included; also of some that were lost later.
     pub out_bytes: u64,
     /// Frames not sent because the device did not take them in time.
     pub send_full: u64,

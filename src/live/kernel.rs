@@ -128,9 +128,21 @@ impl Drop for Kernel {
     }
 }
 
+/// Of what there is a new snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Of devices and their addresses.
+    Devices,
+    /// Of neighbours.
+    Neighbours,
+}
+
+/// What is called then.
+pub type OnChange = Box<dyn Fn(Changed) + Send>;
+
 /// Watches the kernel, in the network namespace of this thread: its devices are known when this returns. What is `asked`
 /// for is resolved into `neighbours`; `changed` is called whenever there is a new snapshot of devices or of neighbours.
-pub fn start(neighbours: Arc<Neighbours>, asked: Asked, changed: Box<dyn Fn() + Send>) -> io::Result<Kernel> {
+pub fn start(neighbours: Arc<Neighbours>, asked: Asked, changed: OnChange) -> io::Result<Kernel> {
     start_with(neighbours, asked, changed, None)
 }
 
@@ -138,7 +150,7 @@ pub fn start(neighbours: Arc<Neighbours>, asked: Asked, changed: Box<dyn Fn() + 
 fn start_with(
     neighbours: Arc<Neighbours>,
     asked: Asked,
-    changed: Box<dyn Fn() + Send>,
+    changed: OnChange,
     room: Option<i32>,
 ) -> io::Result<Kernel> {
     // Subscribed before asking: what changes in between is told.
@@ -184,7 +196,7 @@ struct Server {
     addresses: BTreeSet<(u32, IpAddr)>,
     board: Arc<Board>,
     neighbours: Arc<Neighbours>,
-    changed: Box<dyn Fn() + Send>,
+    changed: OnChange,
     devices_changed: bool,
     /// When to ask for everything again, if what we know may be wrong.
     in_doubt: Option<Instant>,
@@ -219,7 +231,7 @@ impl Server {
                 self.neighbours.replace(self.resolver.table());
                 published = Instant::now();
                 apart = APART.max((published - began) * 10);
-                (self.changed)();
+                (self.changed)(Changed::Neighbours);
             }
             if busy {
                 if stopped.try_recv() == Err(crossbeam_channel::TryRecvError::Disconnected) {
@@ -322,7 +334,7 @@ impl Server {
             let devices =
                 Devices { by_name: devices.collect(), addresses: self.addresses.iter().copied().collect() };
             if self.board.replace(devices) {
-                (self.changed)();
+                (self.changed)(Changed::Devices);
             }
         }
     }

@@ -83,7 +83,7 @@ const OF_PORTS: &[Of<PortCounts>] = &[
     ("clearway_port_transmit_frames", "Frames sent at a port.", &[("", |p| p.out_frames)]),
     (
         "clearway_port_transmit_bytes",
-        "Bytes of the frames sent at a port, Ethernet header included.",
+        "Bytes of the frames given to a port to be sent, Ethernet header included; also of some that its device lost later.",
         &[("", |p| p.out_bytes)],
     ),
     (

@@ -200,6 +200,20 @@ impl Opened {
         }
     }
 
+    /// True if a frame with this destination is for this port, or for what it has taken over from.
+    #[inline]
+    pub fn is_own(&self, mac: &[u8; 6]) -> bool {
+        *mac == self.mac || self.former.as_ref().is_some_and(|former| *mac == former.mac)
+    }
+
+    /// Counts what will not come any more of what this has taken over from.
+    pub fn drop_former(&mut self) {
+        if let Some(mut former) = self.former.take() {
+            former.flush();
+            self.absorb(*former);
+        }
+    }
+
     /// Counts what was lost at a socket that is closed, and what it still held.
     fn absorb(&mut self, mut former: Opened) {
         self.unsent += former.take_unsent() + former.pending() as u64;
@@ -336,7 +350,7 @@ impl Opened {
 }
 
 /// Ethernet with two tags.
-const LINK: usize = 14 + 8;
+pub(super) const LINK: usize = 14 + 8;
 
 /// What lets through what is ours; without it every frame is looked at.
 fn filter(opening: &Opening<'_>) -> Option<Program> {

@@ -57,9 +57,16 @@ struct Known {
     /// Its device, if that is a TAP.
     held: Option<Held>,
     /// XDP sockets of its device that a worker has not closed yet.
-    closing: Option<Weak<Attached>>,
+    closing: Option<(u32, Weak<Attached>)>,
     /// Keeps what is ours from the kernel until then.
     bridge: Option<(u32, Attached)>,
+}
+
+impl Known {
+    /// The index of the device whose XDP sockets are not closed yet.
+    fn closing(&self) -> Option<u32> {
+        self.closing.as_ref().filter(|(_, program)| program.strong_count() > 0).map(|(index, _)| *index)
+    }
 }
 
 /// All ports that were ever configured.
@@ -119,9 +126,9 @@ impl Ports {
         self.waits
     }
 
-    /// True if every configured port has its device.
+    /// True if every configured port is open as it is wanted.
     pub fn are_open(&self) -> bool {
-        self.known.iter().all(|known| known.wanted.is_some() == known.open.is_some())
+        self.known.iter().all(|known| known.wanted.as_ref() == known.open.as_ref().map(|open| &open.wanted))
     }
 
     /// What can be seen of them.
@@ -157,7 +164,9 @@ impl Ports {
     ) -> Vec<(usize, Order)> {
         let mut orders = Vec::new();
         self.waits = false;
-        for (number, known) in self.known.iter_mut().enumerate() {
+        for number in 0..self.known.len() {
+            let closing = self.known.iter().filter_map(Known::closing).collect::<Vec<_>>();
+            let Some(known) = self.known.get_mut(number) else { break };
             let tap = known.wanted.as_ref().filter(|w| w.io == Io::Tap);
             let held = Held::keep(&mut known.held, tap.map(|w| (w.device.as_str(), w.mtu)));
             let device = known.wanted.as_ref().filter(|_| held.is_ok());
@@ -215,11 +224,15 @@ impl Ports {
                 close(known, number, workers, &mut orders);
                 known.bridge = attach_ingress(device.index, &ours).ok().map(|bridge| (device.index, bridge));
             }
-            if known.closing.as_ref().is_some_and(|program| program.strong_count() > 0) {
+            // Its own sockets, or those of a port that had the device until now.
+            if known.closing() == Some(device.index) || closing.contains(&device.index) {
+                if known.bridge.is_none() {
+                    known.bridge =
+                        attach_ingress(device.index, &ours).ok().map(|bridge| (device.index, bridge));
+                }
                 self.waits = true;
                 continue;
             }
-            known.closing = None;
             let name = known.name.clone();
             let claimed = claim(&mut self.claims, device);
             match claimed.and_then(|()| open(&wanted, device, &ours, known.held.as_ref(), number, workers)) {
@@ -238,7 +251,11 @@ impl Ports {
                 }
                 Err(why) => {
                     failed.push(format!("port '{name}': {} cannot be opened: {why}", device.name));
-                    close(known, number, workers, &mut orders);
+                    // What still works on this device goes on.
+                    let works = |open: &Open| open.device.index == device.index && open.has_programs();
+                    if !known.open.as_ref().is_some_and(works) {
+                        close(known, number, workers, &mut orders);
+                    }
                 }
             }
         }
@@ -272,7 +289,7 @@ fn claim(claims: &mut BTreeMap<u32, UnixDatagram>, device: &Device) -> Result<()
 
 fn close(known: &mut Known, number: usize, workers: usize, orders: &mut Vec<(usize, Order)>) {
     if let Some(open) = known.open.take() {
-        known.closing = open.program;
+        known.closing = open.program.map(|program| (open.device.index, program));
         orders.extend((0..workers).map(|worker| (worker, Order::Close(number))));
     }
 }

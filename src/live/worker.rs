@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -42,6 +42,8 @@ const PUBLISH: Duration = Duration::from_millis(50);
 const NAP: Duration = Duration::from_millis(100);
 /// Flow records that are looked at for expiry after a nap.
 const EXPIRE: usize = 4096;
+/// Times that a port that will be closed is read once more at most.
+const LAST: usize = 64;
 /// How long a worker goes on at most once it is told to stop.
 const DRAIN: Duration = Duration::from_millis(300);
 
@@ -87,6 +89,8 @@ pub(super) enum Order {
 /// them, and ICMP errors.
 #[derive(Default)]
 pub(super) struct Shared {
+    /// How many workers have nothing left to do, once all are told to stop.
+    idle: AtomicUsize,
     pub sent: Mutex<Sent>,
     pub rate: Mutex<ErrorRate>,
 }
@@ -140,6 +144,8 @@ pub(super) struct Worker {
     woken: bool,
     epoch: Instant,
     stop_at: Option<Instant>,
+    /// Counted as idle among all workers.
+    idle: bool,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -190,6 +196,7 @@ impl Worker {
             woken: false,
             epoch: with.epoch,
             stop_at: None,
+            idle: false,
         }
     }
 
@@ -216,7 +223,7 @@ impl Worker {
                 self.unpublished = true;
             }
             if let Some(at) = self.stop_at {
-                if at <= end || did == 0 && self.all_sent() {
+                if at <= end || self.all_are_idle(did == 0) {
                     break;
                 }
                 std::thread::yield_now();
@@ -248,7 +255,15 @@ impl Worker {
         for number in 0..self.ports.len() {
             self.receive(number, now);
         }
-        did += self.inputs.len();
+        did += self.frames.list.len();
+        self.run_received(now);
+        self.unpublished |= self.egress.look(&mut self.ports, &mut self.counts.ports, now);
+        self.flush();
+        did
+    }
+
+    /// Runs what was received, or hands it over.
+    fn run_received(&mut self, now: Nanos) {
         let mut inputs = std::mem::take(&mut self.inputs);
         let frames = std::mem::take(&mut self.frames);
         if self.others.workers() == 1 {
@@ -258,9 +273,19 @@ impl Worker {
         }
         inputs.clear();
         (self.inputs, self.frames) = (inputs, frames);
-        self.unpublished |= self.egress.look(&mut self.ports, &mut self.counts.ports, now);
-        self.flush();
-        did
+    }
+
+    /// Takes what a port still holds that will be closed.
+    fn take_last(&mut self, number: usize, now: Nanos) {
+        for _ in 0..LAST {
+            self.frames.clear();
+            self.inputs.clear();
+            self.receive(number, now);
+            if self.frames.list.is_empty() {
+                break;
+            }
+            self.run_received(now);
+        }
     }
 
     /// Has the devices send what is in the rings.
@@ -281,9 +306,10 @@ impl Worker {
         let index = self.news.to_program.get(number).copied().unwrap_or(u16::MAX);
         let Some(counts) = self.counts.ports.get_mut(number) else { return };
         counts.foreign += others as u64;
+        self.unpublished |= others > 0;
         for got in self.frames.list.get(first..).unwrap_or_default() {
             let to = self.frames.bytes.get(got.start as usize..).and_then(|f| f.first_chunk::<6>());
-            if to.is_some_and(|to| *to != port.mac && to[0] & 1 == 0) {
+            if to.is_some_and(|to| to[0] & 1 == 0 && !port.is_own(to)) {
                 // A switch has flooded it: it is for somebody else.
                 counts.foreign += 1;
                 continue;
@@ -501,6 +527,7 @@ impl Worker {
                     }
                 }
                 Order::Close(number) => {
+                    self.take_last(number, nanos(begin.duration_since(self.epoch)));
                     self.abandon(number);
                     if let Some(place) = self.ports.get_mut(number) {
                         *place = None;
@@ -569,6 +596,18 @@ impl Worker {
         }
     }
 
+    /// Says whether this worker is idle; true if all are. One that is not may hand frames to the others.
+    fn all_are_idle(&mut self, idle: bool) -> bool {
+        let idle = idle && self.all_sent();
+        let all = &self.shared.idle;
+        let before = match (idle, std::mem::replace(&mut self.idle, idle)) {
+            (true, false) => all.fetch_add(1, Ordering::Relaxed) + 1,
+            (false, true) => all.fetch_sub(1, Ordering::Relaxed) - 1,
+            _ => all.load(Ordering::Relaxed),
+        };
+        before == self.others.workers()
+    }
+
     /// True if nothing is left to send.
     fn all_sent(&mut self) -> bool {
         !self.others.keeps()
@@ -593,6 +632,7 @@ impl Worker {
     fn abandon(&mut self, number: usize) {
         if let Some(Some(port)) = self.ports.get_mut(number) {
             port.flush();
+            port.drop_former();
         }
         self.count_losses();
         if let (Some(Some(port)), Some(counts)) =
@@ -618,7 +658,7 @@ impl Worker {
         }
         drop(published);
         self.publish_at = at + PUBLISH;
-        self.unpublished = false;
+        self.unpublished = self.ports.iter().flatten().any(|port| port.pending() > 0);
     }
 
     /// Tells who writes flow logs, if anybody does, what has come up; not each time that a worker wakes, for each time
@@ -641,7 +681,11 @@ impl Worker {
             // What nobody has taken, such as that a device was down for a moment, would wake for ever.
             self.ports.iter_mut().flatten().for_each(Opened::take_error);
         }
-        if self.unpublished || self.counts.flows != self.shard.flows.len() as u64 {
+        // What waits in a ring is counted anew each time, but not each millisecond.
+        let soon = self.has_unsent() && since < self.publish_at;
+        if soon {
+            self.tell_flows(since);
+        } else if self.unpublished || self.counts.flows != self.shard.flows.len() as u64 {
             self.publish(since);
         } else {
             self.tell_flows(since);

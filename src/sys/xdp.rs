@@ -314,16 +314,22 @@ fn set_up(socket: BorrowedFd<'_>, memory: &Mapping, chunk: usize, sizes: [u32; 4
 /// Binds a socket to a queue; the kernel itself chooses whether to copy where it can do without.
 fn bind(socket: BorrowedFd<'_>, device: u32, queue: u32, mode: Mode) -> io::Result<()> {
     let copy = if mode == Mode::Generic { libc::XDP_COPY } else { 0 };
+    bind_patiently(socket, device, queue, libc::XDP_USE_NEED_WAKEUP | copy).map_err(|error| {
+        let sentence = format!("no XDP socket on queue {queue} of device {device}: {error}");
+        io::Error::new(error.kind(), sentence)
+    })
+}
+
+/// The kernel frees a queue some milliseconds after its last socket was closed.
+fn bind_patiently(socket: BorrowedFd<'_>, device: u32, queue: u32, flags: u16) -> io::Result<()> {
     let end = Instant::now() + BUSY;
     loop {
-        let Err(error) = bind_once(socket, device, queue, libc::XDP_USE_NEED_WAKEUP | copy) else {
-            return Ok(());
-        };
-        if error.raw_os_error() != Some(libc::EBUSY) || Instant::now() > end {
-            let sentence = format!("no XDP socket on queue {queue} of device {device}: {error}");
-            return Err(io::Error::new(error.kind(), sentence));
+        match bind_once(socket, device, queue, flags) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() <= end => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            bound => return bound,
         }
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -350,7 +356,7 @@ pub fn takes_zero_copy(device: u32) -> bool {
         let memory = Mapping::anonymous(TRIAL as usize * 4096)?;
         set_up(socket.as_fd(), &memory, 4096, [TRIAL; 4])?;
         let flags = libc::XDP_USE_NEED_WAKEUP | libc::XDP_ZEROCOPY;
-        bind_once(socket.as_fd(), device, 0, flags)
+        bind_patiently(socket.as_fd(), device, 0, flags)
     };
     try_it().is_ok()
 }

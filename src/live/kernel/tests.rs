@@ -98,7 +98,7 @@ impl Lab {
         let (neighbours, asked) = Neighbours::new();
         let changes = Arc::new(AtomicUsize::new(0));
         let count = changes.clone();
-        let changed = Box::new(move || _ = count.fetch_add(1, Ordering::Relaxed));
+        let changed = Box::new(move |_| _ = count.fetch_add(1, Ordering::Relaxed));
         let kernel = start_with(neighbours.clone(), asked, changed, room).expect("a kernel");
         Lab { peer, kernel, neighbours, changes }
     }
@@ -315,7 +315,7 @@ fn it_costs_nothing_idle_and_stops_at_once() {
             after.split(' ').skip(11).take(2).map(|n| n.parse::<u64>().expect("ticks")).sum::<u64>()
         };
         let (neighbours, asked) = Neighbours::new();
-        let kernel = start(neighbours.clone(), asked, Box::new(|| {})).expect("a kernel");
+        let kernel = start(neighbours.clone(), asked, Box::new(|_| {})).expect("a kernel");
         lab.expect(lab.index(), "10.1.0.2", PEER, 2.0);
         neighbours.miss(lab.index(), IpAddr::from([10, 1, 0, 2]));
         thread::sleep(Duration::from_millis(200));
@@ -336,7 +336,7 @@ fn who_has_ended_is_named() {
         let (neighbours, asked) = Neighbours::new();
         // It is told of the devices first, by this thread.
         let calls = AtomicUsize::new(0);
-        let changed = Box::new(move || {
+        let changed = Box::new(move |_| {
             assert_eq!(calls.fetch_add(1, Ordering::Relaxed), 0, "this test ends the thread so");
         });
         let kernel = start(neighbours.clone(), asked, changed).expect("a kernel");
