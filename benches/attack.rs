@@ -232,7 +232,7 @@ impl Target {
             let waited = waited();
             let begin = Instant::now();
             self.results.clear();
-            let context = Context { program: &self.program, occupancy: &self.occupancy, quoted: None };
+            let context = Context::new(&self.program, &self.occupancy);
             let (received, shard) = (&mut self.received, &mut self.shard);
             process(context, Some(received), shard, &self.bytes, &self.inputs, &mut self.results);
             for (_, _, of) in &self.results.errors {

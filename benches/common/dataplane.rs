@@ -43,7 +43,7 @@ impl Dataplane {
     /// From the bytes of received frames to those of the frames that leave.
     pub fn run(&mut self, batch: &Batch) {
         self.results.clear();
-        let context = Context { program: &self.program, occupancy: &self.occupancy, quoted: None };
+        let context = Context::new(&self.program, &self.occupancy);
         let (received, shard, results) = (&mut self.received, &mut self.shard, &mut self.results);
         process(context, Some(received), shard, &batch.bytes, &batch.inputs, results);
     }

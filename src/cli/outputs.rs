@@ -4,8 +4,9 @@ use std::path::Path;
 
 use crate::io::{Annotated, AtomicFile, OutputError, PcapWriter, commit, make_folder};
 use crate::observe::expect::{Difference, Expectations};
+use crate::observe::meters::meters;
 use crate::observe::{Summary, Time, VerdictLine, json};
-use crate::runtime::{Finished, Totals};
+use crate::runtime::{Finished, MeterReading, Totals};
 
 /// What is wanted of a replay.
 pub struct Wanted<'a> {
@@ -26,6 +27,7 @@ pub struct Outputs {
     verdicts: Option<AtomicFile>,
     annotated: Option<Annotated>,
     summary_file: AtomicFile,
+    meters_file: AtomicFile,
     expectations: Option<Expectations>,
     differences: Vec<Difference>,
     summary: Summary,
@@ -59,6 +61,7 @@ impl Outputs {
                 .map(|p| Annotated::create(&p, ports))
                 .transpose()?,
             summary_file: AtomicFile::create(&folder.join("summary.json"))?,
+            meters_file: AtomicFile::create(&folder.join("meters.json"))?,
             expectations: wanted.expectations,
             differences: Vec::new(),
             summary: Summary::new(ports),
@@ -114,8 +117,10 @@ impl Outputs {
         Ok(())
     }
 
-    /// Writes the summary and gives all files their names.
-    pub fn finish(mut self, totals: Totals) -> Result<Results, OutputError> {
+    /// Writes the summary and the meters, and gives all files their names.
+    pub fn finish(mut self, totals: Totals, readings: &[MeterReading]) -> Result<Results, OutputError> {
+        self.meters_file.put(json::line(&meters(readings)).as_bytes())?;
+        self.meters_file.put(b"\n")?;
         self.summary.flows(totals);
         self.summary_file.put(json::line(&self.summary).as_bytes())?;
         self.summary_file.put(b"\n")?;
@@ -123,6 +128,7 @@ impl Outputs {
         files.extend(self.verdicts);
         files.extend(self.annotated.map(Annotated::into_file));
         files.push(self.summary_file);
+        files.push(self.meters_file);
         commit(files)?;
         Ok(Results {
             summary: self.summary,

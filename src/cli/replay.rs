@@ -63,10 +63,29 @@ fn configurations(
     let mut read = |path: &Path| load(path, terminal).map_err(|r| refused.0.extend(r.0)).ok();
     let first = read(&args.config);
     let swaps: Vec<_> = args.swaps.iter().map(|s| read(&s.config).map(|m| (s.after, m))).collect();
-    match (first, swaps.into_iter().collect()) {
-        (Some(first), Some(swaps)) => Ok((first, swaps)),
+    match (first, swaps.into_iter().collect::<Option<Vec<_>>>()) {
+        (Some(first), Some(swaps)) => {
+            may_follow(args, &first, &swaps)?;
+            Ok((first, swaps))
+        }
         _ => Err(refused),
     }
+}
+
+/// Each configuration may come into force behind the one before it in time.
+fn may_follow(args: &ReplayArgs, first: &Model, swaps: &[(Nanos, Model)]) -> Result<(), Refused> {
+    let mut order: Vec<_> = args.swaps.iter().zip(swaps).collect();
+    order.sort_by_key(|(swap, _)| swap.after);
+    let mut refused = Refused::default();
+    let mut before = first;
+    for (swap, (_, model)) in order {
+        if let Err(sentences) = crate::model::may_follow(before, model) {
+            let name = swap.config.display();
+            refused.0.extend(sentences.into_iter().map(|sentence| format!("{name}: {sentence}")));
+        }
+        before = model;
+    }
+    if refused.0.is_empty() { Ok(()) } else { Err(refused) }
 }
 
 fn swap_models<'a>(
@@ -157,10 +176,11 @@ fn feed(
         progress.packet(merge.captures());
     };
     let totals = replay.finish(&mut |done| outputs.take(&done))?;
+    let readings = replay.meters();
     if merge.nanosecond() && !outputs.nanosecond() {
         outputs.use_nanoseconds()?;
     }
-    Ok(Ran { results: outputs.finish(totals)?, merge, damage })
+    Ok(Ran { results: outputs.finish(totals, &readings)?, merge, damage })
 }
 
 /// Prints the summary and the differences; true if there are none.

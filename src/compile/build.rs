@@ -23,6 +23,8 @@ pub fn compile(model: &Model, names: &mut Names) -> Program {
         vnets: Vec::new(),
         entries: Arc::default(),
         plain: Arc::default(),
+        public: Arc::default(),
+        bandwidths: Arc::default(),
         origins: Arc::default(),
         broadcast_bits: u32::MAX,
         internet_port: None,
@@ -60,6 +62,8 @@ struct Next<'a> {
     by_name: Option<HashMap<&'a str, usize>>,
     tunnels: Cow<'a, [TunnelEnd]>,
     entries: Cow<'a, [Arc<Entry>]>,
+    public: Cow<'a, [PublicPrefix]>,
+    bandwidths: Cow<'a, [u32]>,
     vnets: Vec<Arc<Vnet>>,
     /// Ranges or subnets of some VNet changed.
     spaces: bool,
@@ -108,6 +112,8 @@ impl<'a> Next<'a> {
             by_name: None,
             tunnels: Cow::Borrowed(&previous.tunnels),
             entries: Cow::Borrowed(&previous.entries),
+            public: Cow::Borrowed(&previous.public),
+            bandwidths: Cow::Borrowed(&previous.bandwidths),
             vnets: previous.vnets.clone(),
             spaces: false,
             parts: previous.parts.clone(),
@@ -138,6 +144,7 @@ impl<'a> Next<'a> {
             return;
         }
         let earlier = self.earlier(index, &customer.name);
+        let before = earlier.map(|e| &**e);
         let (previous, tags) = (self.previous, &self.before.tags);
         let earlier = earlier.map(|e| Earlier::new(previous, e, tags, customer, self.port_names, self.tags));
         if earlier.as_ref().is_some_and(|e| e.is_whole(customer)) {
@@ -148,7 +155,16 @@ impl<'a> Next<'a> {
         self.order.push(work.id);
 
         let mut changed = self.part(&work);
-        for end in work.ends() {
+        let public = work.public(names);
+        if !public.iter().eq(self.public.iter().filter(|p| p.customer == work.id)) {
+            let all = self.public.to_mut();
+            all.retain(|p| p.customer != work.id);
+            all.extend(public);
+        }
+        for (number, mbps) in work.bandwidths(before, names) {
+            self.limit(number, mbps);
+        }
+        for end in work.ends(names) {
             if self.tunnels.get(end.id as usize) != Some(&end) {
                 set(self.tunnels.to_mut(), end.id, end, TunnelEnd::vacant);
                 changed = true;
@@ -173,6 +189,13 @@ impl<'a> Next<'a> {
         }
         if changed {
             set(&mut self.generations, work.id, self.generation, || 0);
+        }
+    }
+
+    /// The bandwidth of a circuit's link.
+    fn limit(&mut self, number: u32, mbps: u32) {
+        if self.bandwidths.get(number as usize).copied().unwrap_or(0) != mbps {
+            set(self.bandwidths.to_mut(), number, mbps, || 0);
         }
     }
 
@@ -202,7 +225,7 @@ impl<'a> Next<'a> {
 
     fn finish(mut self, names: &mut Names) -> Program {
         if self.order != self.previous.order {
-            self.vacate_absent();
+            self.vacate_absent(names);
         }
         self.make_room(names);
         let Next { previous, .. } = self;
@@ -213,9 +236,13 @@ impl<'a> Next<'a> {
                 (tunnels.into(), by_key)
             }
         };
-        let (plain, broadcast_bits) = match self.spaces {
-            false => (previous.plain.clone(), previous.broadcast_bits),
-            true => (Arc::new(plain_owners(&self.vnets)), broadcast_bits(&self.vnets)),
+        let broadcast_bits = if self.spaces { broadcast_bits(&self.vnets) } else { previous.broadcast_bits };
+        let (public, plain) = match self.public {
+            Cow::Borrowed(_) if !self.spaces => (previous.public.clone(), previous.plain.clone()),
+            public => {
+                let plain = Arc::new(plain_owners(&self.vnets, &public));
+                (public.into_owned().into(), plain)
+            }
         };
         let ports: Vec<Port> = self.after.ports.iter().map(port).collect();
         let with_role = |role| ports.iter().position(|p| p.role == role).map(|i| i as u16);
@@ -223,6 +250,11 @@ impl<'a> Next<'a> {
             internet_port: with_role(Role::Internet),
             services_port: with_role(Role::Services),
             plain,
+            public,
+            bandwidths: match self.bandwidths {
+                Cow::Borrowed(_) => previous.bandwidths.clone(),
+                Cow::Owned(bandwidths) => bandwidths.into(),
+            },
             origins: previous.origins.clone(),
             broadcast_bits,
             by_key,
@@ -249,7 +281,7 @@ impl<'a> Next<'a> {
     }
 
     /// Vacates what belonged to customers that are not in the model.
-    fn vacate_absent(&mut self) {
+    fn vacate_absent(&mut self, names: &Names) {
         let mut present = vec![false; self.parts.len()];
         for &number in &self.order {
             set(&mut present, number, true, || false);
@@ -262,6 +294,10 @@ impl<'a> Next<'a> {
             let gone = std::mem::replace(&mut Arc::make_mut(&mut self.parts)[number], vacant);
             self.vacate(&gone, &Part::default());
             self.generations[number] = 0;
+            self.public.to_mut().retain(|p| p.customer != number as u32);
+            let links = (0..).zip(names.links()).filter(|(_, l)| l.customer == number as u32);
+            let links: Vec<u32> = links.map(|(n, _)| n).collect();
+            links.into_iter().for_each(|n| self.limit(n, 0));
         }
     }
 
@@ -322,13 +358,17 @@ fn broadcast_bits(vnets: &[Arc<Vnet>]) -> u32 {
     u32::MAX.checked_shr(u32::from(longest)).unwrap_or(0)
 }
 
-/// For every range of every VNet, whose the addresses are whose longest match it is.
-fn plain_owners(vnets: &[Arc<Vnet>]) -> Lpm<PlainOwner> {
-    let ranges = vnets.iter().flat_map(|vnet| vnet.space.iter().map(|range| (*range, vnet.id)));
-    let owners = Nested::new(ranges.collect()).inherit(|above, _, vnet| match above {
-        None => PlainOwner::One(vnet),
-        Some(owner) if owner == PlainOwner::One(vnet) => owner,
-        Some(_) => PlainOwner::Several,
+/// For every range of every VNet, whose the addresses are whose longest match it is. What Microsoft and public peerings
+/// have learned comes before all VNets, however long their prefixes.
+fn plain_owners(vnets: &[Arc<Vnet>], public: &[PublicPrefix]) -> Lpm<PlainOwner> {
+    let ranges = vnets.iter().flat_map(|vnet| vnet.space.iter().map(|r| (*r, PlainOwner::One(vnet.id))));
+    let learned = (0..).zip(public).map(|(n, public)| (public.prefix, PlainOwner::Peering(n)));
+    let all = learned.chain(ranges).collect();
+    let owners = Nested::new(all).inherit(|above, _, own| match (above, own) {
+        (_, PlainOwner::Peering(_)) | (None, _) => own,
+        (Some(peering @ PlainOwner::Peering(_)), _) => peering,
+        (Some(owner), _) if owner == own => owner,
+        (Some(_), _) => PlainOwner::Several,
     });
     owners.items().iter().copied().collect()
 }

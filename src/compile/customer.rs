@@ -8,12 +8,14 @@ use ahash::RandomState;
 
 use super::earlier::Earlier;
 use super::hosts::Hosts;
-use super::names::{Names, Party, TunnelName};
+use super::names::{LinkName, Names, Party, TunnelName};
 use super::program::*;
 use super::routing::{Routing, gateway_key, key};
 use super::security::Group;
 use super::topology::{self, Learned, Sites, Source, Way};
-use crate::model::{ConnectionTo, Customer, Encapsulation, GATEWAY_SUBNET, Model, ServiceTags, TunnelTo};
+use crate::model::{
+    Circuit, ConnectionTo, Customer, Encapsulation, GATEWAY_SUBNET, Link, Model, ServiceTags, TunnelTo,
+};
 use crate::packet::Direction;
 use crate::table::ecmp;
 use crate::table::lpm::Lpm;
@@ -101,8 +103,8 @@ impl<'a> Work<'a> {
     }
 
     /// Its tunnels.
-    pub fn ends(&self) -> Vec<TunnelEnd> {
-        let end = |(tunnel, &id): (&crate::model::Tunnel, &u32)| {
+    pub fn ends(&self, names: &mut Names) -> Vec<TunnelEnd> {
+        let mut end = |(tunnel, &id): (&crate::model::Tunnel, &u32)| {
             let (reaches, vnet) = match tunnel.to {
                 TunnelTo::Vnet(v) => (Reaches::Hosts { vnet: self.vnets[v] }, Some(self.vnets[v])),
                 TunnelTo::Internet(v) => (Reaches::Internet { vnet: self.vnets[v] }, Some(self.vnets[v])),
@@ -120,9 +122,71 @@ impl<'a> Work<'a> {
                 enabled: tunnel.enabled,
                 sequence: tunnel.sequence,
                 id,
+                link: self.circuit_link(tunnel.to, names).map(Box::new),
             }
         };
-        self.customer.tunnels.iter().zip(&self.tunnels).map(end).collect()
+        self.customer.tunnels.iter().zip(&self.tunnels).map(&mut end).collect()
+    }
+
+    /// What is special about the tunnel of a circuit link.
+    fn circuit_link(&self, to: TunnelTo, names: &mut Names) -> Option<CircuitLink> {
+        let TunnelTo::Link { circuit, peering, link } = to else { return None };
+        let circuit = self.customer.circuits.get(circuit)?;
+        let peering = circuit.peerings.get(peering)?;
+        let mut number = |peering: Option<&String>, link| {
+            let (customer, circuit, peering) = (self.id, circuit.name.clone(), peering.cloned());
+            names.link(LinkName { customer, circuit, peering, link })
+        };
+        let ends = |prefixes: &[Option<Prefix>; 2]| {
+            let prefix = prefixes.get(link as usize).copied().flatten()?;
+            Some((prefix.first_usable(), prefix.second_usable()))
+        };
+        Some(CircuitLink {
+            kind: peering.kind,
+            bucket: number(None, link),
+            meter: number(Some(&peering.name), link),
+            peering: number(Some(&peering.name), Link::Primary),
+            ends: [ends(&peering.link_prefixes), ends(&peering.link_prefixes_v6)],
+        })
+    }
+
+    /// The bandwidths of its circuits and, 0, of those that it had before, each with the number of the link.
+    pub fn bandwidths(&self, before: Option<&Customer>, names: &mut Names) -> Vec<(u32, u32)> {
+        let mut number = |circuit: &Circuit, peering: Option<&String>, link| {
+            let (customer, circuit, peering) = (self.id, circuit.name.clone(), peering.cloned());
+            names.link(LinkName { customer, circuit, peering, link })
+        };
+        let mut all = Vec::new();
+        let gone = before.into_iter().flat_map(|c| &c.circuits).map(|c| (c, 0));
+        let there = self.customer.circuits.iter().map(|c| (c, c.bandwidth_mbps.unwrap_or(0)));
+        for (circuit, mbps) in gone.chain(there) {
+            for link in [Link::Primary, Link::Secondary] {
+                all.push((number(circuit, None, link), mbps));
+                // Each is counted, also without a tunnel.
+                for peering in &circuit.peerings {
+                    number(circuit, Some(&peering.name), link);
+                }
+            }
+        }
+        all
+    }
+
+    /// The prefixes that its Microsoft and public peerings have learned, with the links that lead there.
+    pub fn public(&self, names: &mut Names) -> Vec<PublicPrefix> {
+        let learned = self.sites().public();
+        if learned.is_empty() {
+            return Vec::new();
+        }
+        let mut ways = WayTable::new(self);
+        let inside: Vec<Prefix> =
+            self.customer.vnets.iter().flat_map(|v| v.address_space.iter().copied()).collect();
+        let (inside, party) = (Arc::new(inside), names.party(Party::Outside(self.id)));
+        let public = |(prefix, found): (&Prefix, &Vec<Way>)| {
+            let number = ways.number(found) as usize;
+            let ways = ways.items.get(number).cloned().unwrap_or_default();
+            PublicPrefix { prefix: *prefix, customer: self.id, ways, inside: inside.clone(), party }
+        };
+        learned.iter().map(public).collect()
     }
 
     /// What its circuit links and VPN connections lead to where that changed, each with the number of its tunnel.

@@ -21,6 +21,6 @@ mod tests;
 
 pub use build::{compile, recompile};
 pub use program::{
-    Entry, Fib, FibRoute, Hop, InternetWay, Leads, Neighbour, Nic, Place, PlainOwner, Port, Program, Reaches,
-    ShortRoute, Subnet, TunnelEnd, TunnelsByKey, Vnet, Ways,
+    CircuitLink, Entry, Fib, FibRoute, Hop, InternetWay, Leads, Neighbour, Nic, Place, PlainOwner, Port,
+    Program, PublicPrefix, Reaches, ShortRoute, Subnet, TunnelEnd, TunnelsByKey, Vnet, Ways,
 };

@@ -26,6 +26,21 @@ pub enum Party {
     Connection(u32, String),
     /// The Internet, as a VNet sees it.
     Internet(u32),
+    /// Everyone outside, as the Microsoft and public peerings of a customer see them.
+    Outside(u32),
+}
+
+/// A link of a circuit, of one of its peerings or of all.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LinkName {
+    /// The customer's number.
+    pub customer: u32,
+    /// The name of the circuit.
+    pub circuit: String,
+    /// The name of the peering; absent: all of them together.
+    pub peering: Option<String>,
+    /// Which link.
+    pub link: Link,
 }
 
 /// What makes a tunnel this tunnel.
@@ -51,6 +66,7 @@ pub struct Names {
     rules: Table<String>,
     parties: Table<Party>,
     tunnels: Table<TunnelName>,
+    links: Table<LinkName>,
 }
 
 /// Names of a chunk.
@@ -140,6 +156,21 @@ impl Names {
         self.tunnels.number(&tunnel, |t| *t == tunnel, || tunnel.clone())
     }
 
+    /// The number of a circuit's link.
+    pub fn link(&mut self, link: LinkName) -> u32 {
+        self.links.number(&link, |l| *l == link, || link.clone())
+    }
+
+    /// The links, by number.
+    pub fn links(&self) -> impl Iterator<Item = &LinkName> {
+        self.links.all()
+    }
+
+    /// How many links of circuits have numbers.
+    pub fn link_count(&self) -> usize {
+        self.links.count
+    }
+
     /// The number that a customer has.
     pub fn customer_number(&self, name: &str) -> Option<u32> {
         self.customers.find(name, |n| n == name)
@@ -180,14 +211,15 @@ impl Names {
         let parties = self.parties.all().map(|party| match party {
             Party::Nic(_, name) | Party::Connection(_, name) => name.len(),
             Party::Link(_, circuit, peering, _) => circuit.len() + peering.len(),
-            Party::Address(..) | Party::Internet(_) => 0,
+            Party::Address(..) | Party::Internet(_) | Party::Outside(_) => 0,
         });
         let plain = [&self.customers, &self.rules].map(|t| t.all().map(String::len));
         let vnets = self.vnets.all().map(|(_, name)| name.len());
         let tunnels = self.tunnels.all().map(|t| t.to.len() + t.port.len());
-        let letters: usize = plain.into_iter().flatten().chain(vnets).chain(tunnels).chain(parties).sum();
-        let Names { customers, vnets, rules, parties, tunnels } = self;
-        (customers.count + vnets.count + rules.count + parties.count + tunnels.count, letters)
+        let links = self.links.all().map(|l| l.circuit.len() + l.peering.as_ref().map_or(0, String::len));
+        let letters: usize =
+            plain.into_iter().flatten().chain(vnets).chain(tunnels).chain(parties).chain(links).sum();
+        (self.size_of_tables().into_iter().sum(), letters)
     }
 
     /// True if no name was added since `earlier` was copied from these names.
@@ -195,9 +227,9 @@ impl Names {
         self.size_of_tables() == earlier.size_of_tables()
     }
 
-    fn size_of_tables(&self) -> [usize; 5] {
-        let Names { customers, vnets, rules, parties, tunnels } = self;
-        [customers.count, vnets.count, rules.count, parties.count, tunnels.count]
+    fn size_of_tables(&self) -> [usize; 6] {
+        let Names { customers, vnets, rules, parties, tunnels, links } = self;
+        [customers.count, vnets.count, rules.count, parties.count, tunnels.count, links.count]
     }
 
     /// How many customers have numbers.

@@ -8,7 +8,7 @@
 
 use std::net::IpAddr;
 
-use super::program::{Program, Reaches};
+use super::program::{CircuitLink, Program, Reaches};
 use crate::model::Role;
 use crate::sys::prefetch_index;
 
@@ -86,6 +86,8 @@ pub const PLAIN: u32 = u32::MAX;
 const OUTSIDE: u32 = Origin::OUTSIDE;
 /// Such a scope of plain packets, apart from those of tunnels.
 const OF_PLAIN: u32 = 1 << 30;
+/// Such a scope of circuit links.
+const OF_LINK: u32 = Origin::OF_LINK;
 
 static NONE: Origin =
     Origin { from: 0, port: u32::MAX, number: 0, scope: 0, tunnel: PLAIN, host: 0, customer: u32::MAX };
@@ -100,6 +102,8 @@ const _: [(); 64] = [(); size_of::<Pair>()];
 impl Origin {
     /// The bit of a scope that says that its origin is not on the fabric.
     pub const OUTSIDE: u32 = 1 << 31;
+    /// The bit of such a scope that says that it is a link of a circuit.
+    pub const OF_LINK: u32 = 1 << 29;
 
     fn new(key: OriginKey, scope: u32, tunnel: u32, host: u32, customer: u32) -> Origin {
         let OriginKey { from, port } = key;
@@ -120,6 +124,11 @@ impl Origin {
     #[inline(always)]
     pub fn is_outside(&self) -> bool {
         self.scope & OUTSIDE != 0
+    }
+
+    /// The circuit link that packets come by, if they do.
+    pub fn link_of<'p>(&self, program: &'p Program) -> Option<&'p CircuitLink> {
+        program.tunnels.get(self.tunnel as usize)?.link.as_deref()
     }
 
     /// The outer source; of plain packets no address.
@@ -261,7 +270,8 @@ fn every(program: &Program, mut tell: impl FnMut(Origin)) {
                 hosts.enumerate().for_each(|(host, remote)| add(*remote, host, vnet));
             }
             Reaches::Internet { .. } | Reaches::Site { .. } => {
-                end.remote.into_iter().for_each(|remote| add(remote, 0, OUTSIDE | end.id));
+                let scope = OUTSIDE | end.id | if end.link.is_some() { OF_LINK } else { 0 };
+                end.remote.into_iter().for_each(|remote| add(remote, 0, scope));
             }
         }
     }

@@ -14,7 +14,7 @@ use super::effective::RouteSource;
 use super::names::{Names, Party};
 use super::origins::Origins;
 use super::security::Group;
-use crate::model::{Role, Sequence};
+use crate::model::{PeeringKind, Role, Sequence};
 use crate::packet::NextHopType;
 use crate::table::classify::Bits;
 use crate::table::lpm::Lpm;
@@ -38,6 +38,10 @@ pub struct Program {
     pub entries: Arc<[Arc<Entry>]>,
     /// Whose a plain packet is, by destination.
     pub plain: Arc<Lpm<PlainOwner>>,
+    /// Prefixes that Microsoft and public peerings have learned: [`PlainOwner::Peering`] is an index.
+    pub public: Arc<[PublicPrefix]>,
+    /// The bandwidth of each circuit link and direction in Mbps, by [`CircuitLink::bucket`]; 0: no limit.
+    pub bandwidths: Arc<[u32]>,
     /// From where packets of the usual shape arrive.
     pub origins: Arc<Origins>,
     /// Bits that are all set in the last address of every IPv4 subnet.
@@ -128,6 +132,38 @@ pub struct TunnelEnd {
     pub sequence: Sequence,
     /// Its number: where it stands in [`Program::tunnels`].
     pub id: u32,
+    /// What is special about a link of a circuit.
+    pub link: Option<Box<CircuitLink>>,
+}
+
+/// A link of a circuit's peering.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CircuitLink {
+    /// Which domain.
+    pub kind: PeeringKind,
+    /// Where it stands in [`Program::bandwidths`]: the number of the circuit's link, which its peerings share.
+    pub bucket: u32,
+    /// The number of the peering's link: what it carries is counted under it.
+    pub meter: u32,
+    /// The same for both links of the peering.
+    pub peering: u32,
+    /// The customer's address and ours, of IPv4 and of IPv6.
+    pub ends: [Option<(IpAddr, IpAddr)>; 2],
+}
+
+/// A prefix that a customer has announced on Microsoft or public peering.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicPrefix {
+    /// The prefix.
+    pub prefix: Prefix,
+    /// The customer's number.
+    pub customer: u32,
+    /// Its links that lead there.
+    pub ways: Ways,
+    /// Ranges of the customer's VNets, which no source may lie in.
+    pub inside: Arc<Vec<Prefix>>,
+    /// Everyone outside, as a party.
+    pub party: u32,
 }
 
 /// What a circuit link or VPN connection leads to. The links of a peering share their tables.
@@ -150,6 +186,8 @@ pub enum PlainOwner {
     One(u32),
     /// Several do.
     Several,
+    /// A prefix learned on Microsoft or public peering holds it: which of [`Program::public`].
+    Peering(u32),
 }
 
 /// A virtual network.
@@ -394,6 +432,11 @@ impl Program {
         self.ports.iter().position(|p| p.name == name).map(|i| i as u16)
     }
 
+    /// True if a circuit link has a bandwidth.
+    pub fn is_limited(&self, link: &CircuitLink) -> bool {
+        self.bandwidths.get(link.bucket as usize).is_some_and(|mbps| *mbps > 0)
+    }
+
     /// What lies behind a tunnel, for a person.
     pub fn leads_to(&self, tunnel: u32) -> String {
         let Some(end) = self.tunnels.get(tunnel as usize) else { return String::new() };
@@ -438,6 +481,7 @@ impl TunnelEnd {
             enabled: false,
             sequence: Sequence::Off,
             id: VACANT,
+            link: None,
         }
     }
 

@@ -181,6 +181,24 @@ impl<'a> Sites<'a> {
         }
     }
 
+    /// What Microsoft and public peerings have learned over links that are up.
+    pub fn public(&self) -> Learned {
+        let mut learned = Learned::new();
+        let customer = self.customer;
+        for circuit in 0..customer.circuits.len() {
+            let links = self.links.get(&circuit).map_or(&[][..], Vec::as_slice);
+            for &(tunnel, peering, link) in links.iter().filter(|l| !is_private(customer, circuit, l.1)) {
+                let routes = self.routes_of(Source::Peering(circuit, peering));
+                for route in routes.filter(|r| r.on_link().is_none_or(|l| l == link)) {
+                    let as_path = route.as_path.len();
+                    let way = Way { tunnel, express_route: true, weight: 0, as_path };
+                    learned.entry(route.prefix).or_default().push(way);
+                }
+            }
+        }
+        learned
+    }
+
     /// What is known of a VPN connection: learned routes and the prefixes of its local network gateway.
     fn site_routes(&self, index: usize, connection: &Connection) -> impl Iterator<Item = (Prefix, usize)> {
         let site = match connection.to {

@@ -7,8 +7,8 @@ use ahash::RandomState;
 
 use super::emit::{Output, Sending};
 use super::usual::Leaving;
-use crate::compile::Program;
 use crate::compile::origins::PLAIN;
+use crate::compile::{CircuitLink, Program};
 use crate::model::Sequence;
 use crate::sys::prefetch_index;
 use crate::wire::checksum;
@@ -34,6 +34,8 @@ pub struct Adjacency {
     length: u8,
     /// Where the second of the two pieces begins in which it is copied.
     second: u8,
+    /// One more than the number of its tunnel if that is a link of a circuit, else 0.
+    link: u32,
 }
 
 impl Adjacency {
@@ -67,7 +69,9 @@ impl Adjacency {
             sum += (written.len() - OUTER) as u32;
         }
         let length = written.len() as u8;
+        let link = sending.tunnel.filter(|(tunnel, _)| program.tunnels[*tunnel as usize].link.is_some());
         Some(Adjacency {
+            link: link.map_or(0, |(tunnel, _)| tunnel + 1),
             template,
             sum,
             room: sending.room(program),
@@ -75,6 +79,17 @@ impl Adjacency {
             length,
             second: length.max(16) - 16,
         })
+    }
+
+    /// Not 0 if it leads to a circuit by a link.
+    #[inline(always)]
+    pub fn link(&self) -> u32 {
+        self.link
+    }
+
+    /// The circuit link that it leads to, if it does.
+    pub fn link_of<'p>(&self, program: &'p Program) -> Option<&'p CircuitLink> {
+        program.tunnels.get(self.link.checked_sub(1)? as usize)?.link.as_deref()
     }
 
     /// True if a packet of this length fits.

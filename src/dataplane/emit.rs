@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use super::police::Charge;
 use crate::compile::Program;
 use crate::model::Sequence;
 use crate::wire::ip::{self, Inner, V4_HEADER, V6_HEADER};
@@ -77,6 +78,10 @@ pub struct Output {
     pub frames: Vec<Frame>,
     /// The frames that wait for a sequence number, in order.
     pub numbered: Vec<Numbered>,
+    /// What packets take from the buckets of circuit links, in order, where that is settled later.
+    pub charges: Vec<Charge>,
+    /// The number of the packet that is under way, for those.
+    pub packet: u32,
     /// A frame that is being put together.
     scratch: Vec<u8>,
 }
@@ -96,6 +101,7 @@ impl Output {
         self.next = self.bytes.as_ptr().align_offset(LINE) + LEAD;
         self.frames.clear();
         self.numbered.clear();
+        self.charges.clear();
     }
 
     /// Adds a frame of `length` bytes, to be written by the caller: they and some more behind them.
@@ -157,6 +163,26 @@ impl Output {
         self.fragments(program, sending, inner, packet, tos, ttl, room as usize);
     }
 
+    /// The lengths of the packets that [`Output::send`] sends of one, together, and how many they are.
+    pub fn sent(inner: &Inner, packet: &[u8], room: u32) -> (u32, u32) {
+        if packet.len() <= room as usize {
+            return (packet.len() as u32, 1);
+        }
+        let whole = usize::from(inner.header);
+        let header = packet.get(..whole).unwrap_or_default();
+        let mut copied = [0u8; 60];
+        let later = if whole < V4_HEADER { whole } else { copied_options(header, &mut copied) };
+        let (mut rest, mut bytes, mut pieces, mut header) = (packet.len() - whole, 0, 0, whole);
+        loop {
+            let (piece, more) = piece(rest, header, room as usize);
+            (bytes, pieces, rest) = (bytes + header + piece, pieces + 1, rest - piece);
+            if !more {
+                return (bytes as u32, pieces);
+            }
+            header = later;
+        }
+    }
+
     /// Cuts an IPv4 packet into the largest multiples of eight bytes that fit (RFC 791 section 3.2).
     #[allow(clippy::too_many_arguments)]
     fn fragments(
@@ -178,9 +204,8 @@ impl Output {
         let reserved = be16(packet, 6) & 0x8000;
         let mut header = header;
         loop {
-            let fits = (room.saturating_sub(header.len()) / 8 * 8).max(8);
-            let more = rest.len() + header.len() > room.max(header.len() + 8);
-            let (piece, behind) = rest.split_at(if more { fits.min(rest.len()) } else { rest.len() });
+            let (length, more) = piece(rest.len(), header.len(), room);
+            let (piece, behind) = rest.split_at(length);
             let total = header.len() + piece.len();
             let flags = reserved | offset | if more || last_follows { 0x2000 } else { 0 };
             self.frame(program, sending, inner.destination, true, tos, total, |bytes| {
@@ -292,6 +317,13 @@ impl Output {
         }
         Some(sequence)
     }
+}
+
+/// How many of so many bytes go into the next fragment, and whether others follow.
+fn piece(rest: usize, header: usize, room: usize) -> (usize, bool) {
+    let fits = (room.saturating_sub(header) / 8 * 8).max(8);
+    let more = rest + header > room.max(header + 8);
+    (if more { fits.min(rest) } else { rest }, more)
 }
 
 /// Writes TTL and type of service into an IP header and makes its checksum right.

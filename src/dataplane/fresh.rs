@@ -199,6 +199,10 @@ fn sent<'p, W: Wide>(wide: W, program: &'p Program, q: &Question<'p>) -> Option<
         match reaches {
             Reaches::Hosts { .. } => return None,
             Reaches::Site { entry } => {
+                // What is limited is charged in the order of packets.
+                if origin.link_of(program).is_some_and(|link| program.is_limited(link)) {
+                    return None;
+                }
                 let entry = program.entries.get(entry as usize)?;
                 vnet = entry.enter.lookup_v4(wide, destination)?;
                 if entry.inside.lookup_v4(wide, source).is_some() {
@@ -325,7 +329,11 @@ impl<'p> Case<'p> {
             },
         };
         self.adjacency = shard.adjacencies.find(program, vnet.customer, port, tunnel, remote)?;
-        if !shard.adjacencies.get(self.adjacency)?.carries(packet.leaving()) {
+        let adjacency = shard.adjacencies.get(self.adjacency)?;
+        if !adjacency.carries(packet.leaving()) {
+            return None;
+        }
+        if adjacency.link() != 0 && adjacency.link_of(program).is_some_and(|link| program.is_limited(link)) {
             return None;
         }
         if let Some(endpoint) = &self.destination {

@@ -6,14 +6,15 @@ use super::adjacency::Adjacency;
 use super::emit::Output;
 use super::fresh::{self, Asked, Leaves, NO_RULE, Question, SOME, Settled};
 use super::ingress::{self, Via, ingress};
-use super::pipeline::{Context, Done, forward};
+use super::pipeline::{Context, Done, charge, forward};
+use super::police::Toward;
 use super::state::{ErrorsOf, Received, Shard};
 use super::trace::Trace;
 use super::usual::{self, Leaving, Listens};
 use super::vector::{VECTOR, Vector};
 use crate::compile::Program;
 use crate::compile::origins::OriginKey;
-use crate::packet::{Egress, FlowState, Generated, NextHopType, Outcome, Verdict};
+use crate::packet::{Egress, FlowState, Generated, NextHopType, Outcome, Reason, Verdict};
 use crate::sys::{self, Wide, Work};
 use crate::types::{Nanos, Prefix};
 use crate::wire::{be32, protocol};
@@ -260,12 +261,59 @@ impl<'p> Batch<'_, 'p> {
         if !adjacency.has_room(packet.total()) {
             return false;
         }
+        if vector.link(lane) | adjacency.link() != 0 {
+            self.send_by_link(vector, lane, now);
+            return true;
+        }
         record.touch(now);
         // A reversed record is not linked.
         let rule = record.way_rule();
         results.sent(adjacency, bytes, packet, FlowState::Established, 0, rule, way.route);
         shard.flows.charge_way(slot, reversed, packet.total(), now);
         true
+    }
+}
+
+impl Batch<'_, '_> {
+    /// The same for a packet that comes from or goes to a circuit by a link: that is counted, and its bandwidth is limited.
+    #[inline(never)]
+    fn send_by_link(&mut self, vector: &Vector, lane: usize, now: Nanos) {
+        let Batch { context, shard, results, bytes, .. } = self;
+        let program = context.program;
+        let (slot, reversed) = vector.record(lane);
+        let (way, rule) = {
+            let record = shard.flows.record(slot);
+            (*record.way(reversed), record.way_rule())
+        };
+        let Some(adjacency) = shard.adjacencies.get(way.adjacency).copied() else { return };
+        let packet = vector.leaving(lane);
+        let total = packet.total();
+        let (vnet, next_hop_type, length) = unpack_route(way.route);
+        let mut outcome = Outcome::ended(Reason::OverRate);
+        outcome.customer = program.names.customer_of(vnet);
+        results.output.packet = results.done.len() as u32;
+        if let Some(link) = vector.origin_of(program, lane).link_of(program) {
+            if !charge(*context, link, Toward::In, total, now, &mut results.output) {
+                results.push(&Done::early(outcome));
+                return;
+            }
+            shard.meters.count(link, Toward::In, 1, total);
+        }
+        if let Some(link) = adjacency.link_of(program) {
+            if !charge(*context, link, Toward::Out, total, now, &mut results.output) {
+                let destination = IpAddr::from(vector.packet(lane).destination().to_be_bytes());
+                outcome.vnet = Some(vnet);
+                outcome.flow = FlowState::Established;
+                outcome.rule = Some(rule).filter(|rule| *rule != NO_RULE);
+                outcome.route = Some((next_hop_type, Prefix::new(destination, length)));
+                results.push(&Done::early(outcome));
+                return;
+            }
+            shard.meters.count(link, Toward::Out, 1, total);
+        }
+        shard.flows.record_mut(slot).touch(now);
+        results.sent(&adjacency, bytes, packet, FlowState::Established, 0, rule, way.route);
+        shard.flows.charge_way(slot, reversed, total, now);
     }
 }
 
@@ -321,11 +369,17 @@ impl Work for Fresh<'_, '_, '_> {
         let (program, context) = (batch.context.program, batch.context);
         let Some(input) = inputs.get(lane) else { return false };
         let question = question(program, vector, lane, input);
+        let total = question.packet.total();
         let Batch { shard, results, bytes, .. } = batch;
         let Some(asked) = &waiting.asked else { return false };
         let Some(settled) = fresh::settle(wide, context, shard, asked, place, &question) else {
             return false;
         };
+        if vector.link(lane) != 0
+            && let Some(link) = question.origin.link_of(program)
+        {
+            shard.meters.count(link, Toward::In, 1, total);
+        }
         let leaves = match settled {
             Settled::Leaves(leaves) => leaves,
             Settled::Ended(outcome) => {
@@ -335,6 +389,11 @@ impl Work for Fresh<'_, '_, '_> {
         };
         let Some(adjacency) = shard.adjacencies.get(leaves.adjacency) else { return false };
         let Leaves { flow, opened, rule, route, .. } = leaves;
+        if adjacency.link() != 0
+            && let Some(link) = adjacency.link_of(program)
+        {
+            shard.meters.count(link, Toward::Out, 1, total);
+        }
         results.sent(adjacency, bytes, question.packet.leaving(), flow, opened, rule, route);
         true
     }
@@ -399,6 +458,7 @@ impl Batch<'_, '_> {
             Err(outcome) => Done::early(outcome),
             Ok(arrival) => {
                 let out = &mut self.results.output;
+                out.packet = self.results.done.len() as u32;
                 forward(self.context, self.shard, &arrival, frame, input.now, out, &mut Trace::off())
             }
         };

@@ -4,25 +4,29 @@
 //! (`flow::Plan`), and the last thing [`forward`] does is to carry that out. Every look-up after step 4 goes through the
 //! VNet that the tunnel names.
 
+mod commit;
+mod public;
+
 use std::net::IpAddr;
 
 use super::emit::{Output, Sending};
 use super::flow::{self, Asked, Endpoint, Plan};
 use super::ingress::{Arrival, Via, own_range};
 use super::occupancy::Occupancy;
-use super::path::pack_route;
+use super::police::{self, Charge, Policers, Toward};
 use super::state::{ErrorsOf, Shard};
 use super::trace::{NO_GROUP, Trace};
 use crate::compile::effective::RouteSource;
 use crate::compile::security::is_platform;
-use crate::compile::{Fib, FibRoute, Hop, InternetWay, Place, Program, Reaches, Vnet};
-use crate::model::{GATEWAY_SUBNET, Role};
+use crate::compile::{
+    CircuitLink, Fib, FibRoute, Hop, InternetWay, Place, PlainOwner, Program, PublicPrefix, Reaches, Vnet,
+};
+use crate::model::{GATEWAY_SUBNET, PeeringKind, Role};
 use crate::packet::{Direction, Egress, FlowState, Generated, NextHopType, Outcome, Reason, Verdict};
 use crate::table::ecmp;
-use crate::table::fragments::{Admission, CAPACITY, FragmentKey};
-use crate::table::records::Stored;
+use crate::table::fragments::{Admission, FragmentKey};
 use crate::types::{Nanos, Prefix};
-use crate::wire::{icmp, protocol};
+use crate::wire::icmp;
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +57,17 @@ pub struct Context<'p> {
     pub occupancy: &'p Occupancy,
     /// The shard of the flow that the packet, an ICMP error, quotes; absent when it is the packet's own.
     pub quoted: Option<&'p Shard>,
+    /// The buckets of circuit links.
+    pub policers: &'p Policers,
+    /// They are not charged: what is to be charged is noted ([`Output::charges`]), and is sure to be there.
+    pub defers: bool,
+}
+
+impl<'p> Context<'p> {
+    /// One in which nothing is quoted, and no bandwidth limited.
+    pub fn new(program: &'p Program, occupancy: &'p Occupancy) -> Context<'p> {
+        Context { program, occupancy, quoted: None, policers: &police::NONE, defers: false }
+    }
 }
 
 /// Everything that the steps share.
@@ -64,6 +79,8 @@ struct Walk<'p, 'a> {
     now: Nanos,
     occupancy: &'p Occupancy,
     quoted: Option<&'p Shard>,
+    policers: &'p Policers,
+    defers: bool,
     trace: &'a mut Trace,
     outcome: Outcome,
 }
@@ -74,16 +91,30 @@ enum Sender<'p> {
     Endpoint(Endpoint<'p>),
     /// A circuit link or VPN connection, by its number as a party.
     Site(u32),
-    Internet,
+    /// The Internet of a VNet, by both numbers.
+    Internet(u32, u32),
+    /// Everyone outside, to a peering of a customer, by its number as a party.
+    Outside(u32),
 }
 
 impl<'p> Sender<'p> {
     fn endpoint(&self) -> Option<&Endpoint<'p>> {
         match self {
             Sender::Endpoint(endpoint) => Some(endpoint),
-            Sender::Site(_) | Sender::Internet => None,
+            Sender::Site(_) | Sender::Internet(..) | Sender::Outside(_) => None,
         }
     }
+}
+
+/// How a packet leaves that may: what is left to say once it is known where to.
+#[derive(Clone, Copy)]
+struct Leaving {
+    /// Its time to live, when it leaves.
+    ttl: u8,
+    /// Its type of service, when it leaves.
+    tos: u8,
+    /// The largest packet that fits.
+    room: u32,
 }
 
 /// Where a packet is going.
@@ -113,11 +144,12 @@ pub fn forward(
     out: &mut Output,
     trace: &mut Trace,
 ) -> Done {
-    let Context { program, occupancy, quoted } = context;
+    let Context { program, occupancy, quoted, policers, defers } = context;
     let start = arrival.at as usize;
     let packet = frame.get(start..start + arrival.inner.total as usize).unwrap_or_default();
     let outcome = Outcome::ended(Reason::NoRoute);
-    let mut walk = Walk { program, arrival, packet, now, occupancy, quoted, trace, outcome };
+    let mut walk =
+        Walk { program, arrival, packet, now, occupancy, quoted, policers, defers, trace, outcome };
     let first_frame = out.frames.len() as u32;
     let result = walk.run(shard, out);
     let mut done = Done {
@@ -144,6 +176,35 @@ pub fn forward(
     done
 }
 
+/// Packets that are in no VNet.
+#[derive(Clone, Copy)]
+enum Beside<'p> {
+    /// It is in one.
+    No,
+    /// From this link of Microsoft or public peering, by this tunnel.
+    Peering(u32, &'p CircuitLink),
+    /// Plain, to a prefix learned there.
+    ToPeering(&'p PublicPrefix),
+}
+
+/// Takes what a packet needs from the bucket of a circuit link; false if it does not hold that.
+#[inline]
+pub(super) fn charge(
+    context: Context<'_>,
+    link: &CircuitLink,
+    toward: Toward,
+    bytes: u32,
+    now: Nanos,
+    out: &mut Output,
+) -> bool {
+    let charge = Charge { packet: out.packet, bucket: link.bucket, toward, bytes };
+    if context.defers {
+        out.charges.push(charge);
+        return true;
+    }
+    context.policers.take(context.program, &charge, now)
+}
+
 /// Why the packet ended, and the ICMP error that was written about it.
 struct Ended {
     reason: Reason,
@@ -159,9 +220,14 @@ impl From<Reason> for Ended {
 impl<'p> Walk<'p, '_> {
     /// The order of the steps; the number of records opened.
     fn run(&mut self, shard: &mut Shard, out: &mut Output) -> Result<u8, Ended> {
+        match self.beside_vnets(shard, out)? {
+            Beside::No => {}
+            Beside::Peering(tunnel, link) => return self.leave_peering(tunnel, link, shard, out),
+            Beside::ToPeering(public) => return self.enter_peering(public, shard, out),
+        }
         let (vnet_index, sender) = self.source()?; //                                   6
         let vnet = &self.program.vnets[vnet_index as usize];
-        let mut plans = Plans { first: self.first_fragment(vnet, sender, shard)?, ..Plans::default() };
+        let mut plans = Plans { first: self.first_fragment(vnet.id, sender, shard)?, ..Plans::default() };
         if let Sender::Endpoint(endpoint) = sender {
             plans.source = self.ask(endpoint, Direction::Outbound, shard, plans)?; //    7
         }
@@ -170,28 +236,92 @@ impl<'p> Walk<'p, '_> {
         if let Some(endpoint) = way.endpoint {
             plans.destination = self.ask(endpoint, Direction::Inbound, shard, plans)?; // 10
         }
-        let decrements = !(self.arrived_by_nvgre() && way.sending.is_nvgre(self.program));
-        let ttl = self.arrival.inner.ttl;
+        let leaving = self.leaving(sender, way.sending, self.arrival.tos, out)?; //     11, 12
+        let opened = self.commit(vnet, sender, &way, plans, shard)?;
+        self.egress(way.sending, leaving, shard, out); //                               13
+        if opened == 0 {
+            self.keep_way(sender, &way, plans, shard);
+        }
+        Ok(opened)
+    }
+
+    /// The end of step 5 and the beginning of step 6: the bandwidth of a circuit link, what is for us there, and packets
+    /// that are in no VNet.
+    fn beside_vnets(&mut self, shard: &mut Shard, out: &mut Output) -> Result<Beside<'p>, Reason> {
+        let (program, inner) = (self.program, &self.arrival.inner);
+        let Via::Tunnel(tunnel, _) = self.arrival.via else {
+            let owner = match self.arrival.vnet {
+                None => program.plain.lookup(inner.destination),
+                Some(_) => None,
+            };
+            return Ok(match owner {
+                Some(PlainOwner::Peering(n)) => {
+                    program.public.get(n as usize).map_or(Beside::No, Beside::ToPeering)
+                }
+                _ => Beside::No,
+            });
+        };
+        let end = &program.tunnels[tunnel as usize];
+        let Some(link) = end.link.as_deref() else { return Ok(Beside::No) };
+        self.outcome.customer = Some(end.customer);
+        let bytes = inner.total;
+        if !charge(self.context(), link, Toward::In, bytes, self.now, out) {
+            return Err(Reason::OverRate);
+        }
+        shard.meters.count(link, Toward::In, 1, bytes);
+        let ours = link.ends[usize::from(inner.source.is_ipv6())];
+        if ours == Some((inner.source, inner.destination)) {
+            self.trace.note(6, "source", || "the customer's end of this link, to ours".to_owned());
+            return Err(Reason::ToUs);
+        }
+        match link.kind {
+            PeeringKind::Private => Ok(Beside::No),
+            PeeringKind::Microsoft | PeeringKind::Public => Ok(Beside::Peering(tunnel, link)),
+        }
+    }
+
+    fn context(&self) -> Context<'p> {
+        let Walk { program, occupancy, quoted, policers, defers, .. } = *self;
+        Context { program, occupancy, quoted, policers, defers }
+    }
+
+    /// The circuit link that something is sent by.
+    fn link_of(&self, sending: Sending) -> Option<&'p CircuitLink> {
+        self.program.tunnels.get(sending.tunnel?.0 as usize)?.link.as_deref()
+    }
+
+    /// Steps 11 and 12, and behind them the bandwidth of a circuit link.
+    fn leaving(
+        &mut self,
+        sender: Sender<'p>,
+        sending: Sending,
+        tos: u8,
+        out: &mut Output,
+    ) -> Result<Leaving, Ended> {
+        let inner = &self.arrival.inner;
+        let decrements = !(self.arrived_by_nvgre() && sending.is_nvgre(self.program));
+        let ttl = inner.ttl;
         self.trace.note(11, "TTL", || match decrements {
             true => format!("{ttl} on arrival, {} when it leaves", ttl.saturating_sub(1)),
             false => format!("{ttl}, left alone between nvgre tunnels"),
         });
         if decrements && ttl <= 1 {
-            return Err(self.ended_with(Reason::TtlExpired, icmp::Error::TimeExceeded, sender, vnet, out)); // 11
+            return Err(self.ended_with(Reason::TtlExpired, icmp::Error::TimeExceeded, sender, out));
         }
-        let room = way.sending.room(self.program);
+        let room = sending.room(self.program);
         let length = self.packet.len();
         self.trace.note(12, "size", || format!("{length} bytes, there is room for {room}"));
-        if self.packet.len() > room as usize && self.arrival.inner.dont_fragment {
+        if length > room as usize && inner.dont_fragment {
             let error = icmp::Error::TooBig { mtu: room };
-            return Err(self.ended_with(Reason::TooBig, error, sender, vnet, out)); //     12
+            return Err(self.ended_with(Reason::TooBig, error, sender, out));
         }
-        let opened = self.commit(vnet, sender, &way, plans, shard)?;
-        self.egress(&way, decrements, room, out); //                                     13
-        if opened == 0 {
-            self.keep_way(sender, &way, plans, shard);
+        if let Some(link) = self.link_of(sending) {
+            let (bytes, _) = Output::sent(inner, self.packet, room);
+            if !charge(self.context(), link, Toward::Out, bytes, self.now, out) {
+                return Err(Reason::OverRate.into());
+            }
         }
-        Ok(opened)
+        Ok(Leaving { ttl: ttl - u8::from(decrements), tos, room })
     }
 
     /// Step 6: who sent the packet, and the VNet it is in.
@@ -275,7 +405,7 @@ impl<'p> Walk<'p, '_> {
         let names = &self.program.names;
         self.trace
             .note(6, "source", || format!("{source} comes from outside to {}", names.vnet_name(vnet.id)));
-        Ok((index, Sender::Internet))
+        Ok((index, Sender::Internet(vnet.id, vnet.internet_party)))
     }
 
     #[inline]
@@ -286,7 +416,7 @@ impl<'p> Walk<'p, '_> {
     /// The end of step 6: a later fragment follows its first.
     fn first_fragment(
         &mut self,
-        vnet: &Vnet,
+        vnet: u32,
         sender: Sender<'p>,
         shard: &Shard,
     ) -> Result<Option<Admission>, Reason> {
@@ -303,16 +433,15 @@ impl<'p> Walk<'p, '_> {
         Ok(Some(first))
     }
 
-    fn fragment_key(&self, vnet: &Vnet, sender: Sender<'p>) -> Option<FragmentKey> {
+    fn fragment_key(&self, vnet: u32, sender: Sender<'p>) -> Option<FragmentKey> {
         let inner = &self.arrival.inner;
         let fragment = inner.fragment?;
         let origin = match sender {
             Sender::Endpoint(endpoint) => endpoint.owner().endpoint,
-            Sender::Site(party) => party,
-            Sender::Internet => vnet.internet_party,
+            Sender::Site(party) | Sender::Internet(_, party) | Sender::Outside(party) => party,
         };
         Some(FragmentKey {
-            vnet: vnet.id,
+            vnet,
             origin,
             source: inner.source,
             destination: inner.destination,
@@ -354,13 +483,13 @@ impl<'p> Walk<'p, '_> {
             facts.routed_in = match sender {
                 Sender::Endpoint(endpoint) => Some((vnet.id, endpoint.subnet.name.clone())),
                 Sender::Site(_) => Some((vnet.id, GATEWAY_SUBNET.to_owned())),
-                Sender::Internet => None,
+                Sender::Internet(..) | Sender::Outside(_) => None,
             };
         });
         let fib: &Fib = match sender {
             Sender::Endpoint(endpoint) => &endpoint.subnet.fib,
             Sender::Site(_) => &vnet.gateway_fib,
-            Sender::Internet => {
+            Sender::Internet(..) | Sender::Outside(_) => {
                 let range = own_range(self.program, index, destination).ok_or(Reason::NoRoute)?;
                 self.outcome.route = Some((NextHopType::VnetLocal, range));
                 self.trace.note(8, "route", || format!("{range} of the VNet itself"));
@@ -468,14 +597,18 @@ impl<'p> Walk<'p, '_> {
 
     /// By one of equal ways, chosen per flow; fragments by what all pieces of a datagram share.
     fn gateway(&mut self, vnet: &Vnet, ways: Option<u32>) -> Result<Way<'p>, Reason> {
-        let inner = &self.arrival.inner;
-        let rest = inner.fragment.map_or(inner.ports_as_number(), |f| f.identification);
-        let protocol = inner.fragment.map_or(inner.protocol, |f| f.protocol);
-        let flow = ecmp::flow_hash(inner.source, inner.destination, protocol, rest);
+        let flow = self.flow_hash();
         let ways = ways.and_then(|w| vnet.ways.get(w as usize)).ok_or(Reason::GatewayDown)?;
         let chosen = ecmp::choose(flow, ways.ways.iter().map(|w| w.0)).ok_or(Reason::GatewayDown)?;
         let (_, tunnel) = ways.ways[chosen];
         self.through(tunnel, ways.ways.len()).ok_or(Reason::GatewayDown)
+    }
+
+    fn flow_hash(&self) -> u64 {
+        let inner = &self.arrival.inner;
+        let rest = inner.fragment.map_or(inner.ports_as_number(), |f| f.identification);
+        let protocol = inner.fragment.map_or(inner.protocol, |f| f.protocol);
+        ecmp::flow_hash(inner.source, inner.destination, protocol, rest)
     }
 
     /// By a tunnel with one remote, one of so many equal ones.
@@ -512,16 +645,19 @@ impl<'p> Walk<'p, '_> {
     }
 
     /// Step 13: writes the frames.
-    fn egress(&mut self, way: &Way<'p>, decrements: bool, room: u32, out: &mut Output) {
-        let ttl = self.arrival.inner.ttl - u8::from(decrements);
-        let sending = way.sending;
+    fn egress(&mut self, sending: Sending, leaving: Leaving, shard: &mut Shard, out: &mut Output) {
+        let Leaving { ttl, tos, room } = leaving;
         let key = |t: u32| self.program.tunnels[t as usize].wire_key;
         self.outcome.verdict = Verdict::Forward;
         self.outcome.egress =
             Some(Egress { port: sending.port, tunnel: sending.tunnel.map(|(t, remote)| (remote, key(t))) });
         let first = out.frames.len();
-        out.send(self.program, sending, &self.arrival.inner, self.packet, self.arrival.tos, ttl, room);
+        out.send(self.program, sending, &self.arrival.inner, self.packet, tos, ttl, room);
         let pieces = out.frames.len() - first;
+        if let Some(link) = self.link_of(sending) {
+            let (bytes, packets) = Output::sent(&self.arrival.inner, self.packet, room);
+            shard.meters.count(link, Toward::Out, packets, bytes);
+        }
         self.trace.keep(|facts| facts.tunnel = sending.tunnel.map(|(t, _)| t));
         self.trace.note(13, "egress", || {
             let port = &self.program.ports[usize::from(sending.port)].name;
@@ -537,118 +673,12 @@ impl<'p> Walk<'p, '_> {
         });
     }
 
-    /// The packet will be forwarded: records are opened, refreshed and ended, later fragments admitted.
-    fn commit(
-        &self,
-        vnet: &Vnet,
-        sender: Sender<'p>,
-        way: &Way<'p>,
-        plans: Plans,
-        shard: &mut Shard,
-    ) -> Result<u8, Reason> {
-        let (inner, now) = (&self.arrival.inner, self.now);
-        if let Some(first) = plans.first {
-            let live = |slot: Option<(u32, u32)>| {
-                let (slot, generation) = slot?;
-                shard.flows.is_live(slot, generation, now).then_some(slot)
-            };
-            let slots = first.slots.map(live);
-            shard.flows.part(slots);
-            slots.into_iter().flatten().for_each(|slot| shard.flows.refresh(slot, now));
-            shard.flows.charge(slots, inner.total, now);
-            return Ok(0);
-        }
-        let (out, inb) = (Direction::Outbound, Direction::Inbound);
-        let (source, destination) = (sender.endpoint(), way.endpoint.as_ref());
-        let mut slots = [None, None];
-        if let Some(endpoint) = source {
-            slots[0] = flow::open(plans.source, endpoint, out, shard, self.occupancy, now)?;
-        }
-        if let Some(endpoint) = destination {
-            let opened = flow::open(plans.destination, endpoint, inb, shard, self.occupancy, now);
-            if let (Err(_), Plan::Open { key, .. }) = (opened, plans.source) {
-                shard.remove(self.occupancy, &key);
-            }
-            slots[1] = opened?;
-        }
-        let opened = slots.iter().flatten().count() as u8;
-        let of = [plans.source.record().or(slots[0]), plans.destination.record().or(slots[1])];
-        shard.flows.charge(of, inner.total, now);
-        shard.flows.part([plans.source.slot().or(slots[0]), plans.destination.slot().or(slots[1])]);
-        if let Some(endpoint) = source {
-            slots[0] = slots[0].or(flow::refresh(plans.source, endpoint, inner, out, shard, now));
-        }
-        if let Some(endpoint) = destination {
-            slots[1] = slots[1].or(flow::refresh(plans.destination, endpoint, inner, inb, shard, now));
-        }
-        if inner.fragment.is_some()
-            && let Some(key) = self.fragment_key(vnet, sender)
-            && (self.occupancy.fragments() as usize) < CAPACITY
-        {
-            let has_flow = opened > 0 || self.outcome.flow != FlowState::None;
-            let slots = slots.map(|s| s.map(|s| (s, shard.flows.generation(s))));
-            shard.fragments.admit(key, Admission { at: now, has_flow, rule: self.outcome.rule, slots });
-            shard.tally(self.occupancy).set_fragments(shard.fragments.len());
-        }
-        Ok(opened)
-    }
-
-    /// Keeps the way of a packet whose flow is known, so that the next one takes it at once. The way of a flow depends
-    /// on nothing but its addresses, protocol and ports, where it arrives, and the customer's configuration.
-    fn keep_way(&self, sender: Sender<'p>, way: &Way<'p>, plans: Plans, shard: &mut Shard) -> Option<()> {
-        let (program, inner) = (self.program, &self.arrival.inner);
-        let echo = inner.protocol == protocol::ICMP && matches!(inner.icmp_type, 0 | 8);
-        let usual = echo || matches!(inner.protocol, protocol::TCP | protocol::UDP);
-        let (IpAddr::V4(from), IpAddr::V4(to)) = (inner.source, inner.destination) else { return None };
-        if !usual || inner.fragment.is_some() {
-            return None;
-        }
-        // Whoever has groups must have a record that lives on.
-        let slot = |endpoint: Option<&Endpoint<'_>>, plan: Plan| match endpoint.filter(|e| e.has_group()) {
-            None => Some(None),
-            Some(_) => plan.slot().filter(|s| !shard.flows.record(*s).ended()).map(Some),
-        };
-        let source = slot(sender.endpoint(), plans.source)?;
-        let destination = slot(way.endpoint.as_ref(), plans.destination)?;
-        if source == destination {
-            return None;
-        }
-        let (next_hop_type, prefix) = self.outcome.route?;
-        let route = pack_route(self.outcome.vnet?, next_hop_type, prefix.len())?;
-        let adjacency = shard.adjacencies.number(program, way.sending)?;
-        let origin = program.origins.find(self.arrival.origin_key(program)?);
-        if origin.number == 0 {
-            return None;
-        }
-        let stored = Stored { arrival: origin.number, adjacency, route };
-        match (source, destination) {
-            (Some(source), None) => shard.flows.record_mut(source).keep_way(false, stored),
-            (Some(source), Some(destination)) => {
-                shard.flows.link(source, destination);
-                let record = shard.flows.record_mut(source);
-                record.keep_way(false, stored);
-                record.set_way_rule(self.outcome.rule?);
-            }
-            (None, Some(destination)) => {
-                let ports = inner.ports_as_number();
-                let (from, to) = (from.to_bits(), to.to_bits());
-                let hash = shard.flows.hash_ipv4(origin.scope, from, to, ports, inner.protocol);
-                if shard.flows.alias(destination, hash) {
-                    shard.flows.record_mut(destination).keep_way(true, stored);
-                }
-            }
-            (None, None) => {}
-        }
-        Some(())
-    }
-
     /// Ends the packet and writes the ICMP error about it, to the tunnel and outer source it came from.
     fn ended_with(
         &mut self,
         reason: Reason,
         error: icmp::Error,
         sender: Sender<'p>,
-        vnet: &Vnet,
         out: &mut Output,
     ) -> Ended {
         let inner = &self.arrival.inner;
@@ -664,8 +694,10 @@ impl<'p> Walk<'p, '_> {
                 let gateway = nearest.map(Prefix::first_usable);
                 (gateway, ErrorsOf { vnet: owner.vnet, party: owner.endpoint, address })
             }
-            Sender::Site(party) => (port, ErrorsOf { vnet: 0, party, address: None }),
-            Sender::Internet => (port, ErrorsOf { vnet: vnet.id, party: vnet.internet_party, address: None }),
+            Sender::Site(party) | Sender::Outside(party) => {
+                (port, ErrorsOf { vnet: 0, party, address: None })
+            }
+            Sender::Internet(vnet, party) => (port, ErrorsOf { vnet, party, address: None }),
         };
         let source = source.filter(|s| s.is_ipv4() == ipv4);
         let Some(source) = source.filter(|_| !about_error && !inner.is_later_fragment()) else {

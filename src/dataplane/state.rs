@@ -11,11 +11,13 @@ use ahash::RandomState;
 
 use super::adjacency::Adjacencies;
 use super::occupancy::{Occupancy, Tally};
+use super::police::Meters;
 pub use super::rate::{ERRORS_PER_SECOND, ErrorRate, ErrorsOf};
 use super::usual::Listens;
 use crate::compile::Program;
 use crate::sys::{Base, Wide};
 use crate::table::fragments::Fragments;
+use crate::table::initiated::Initiated;
 use crate::table::records::{FlowKey, Records};
 use crate::types::Nanos;
 use crate::wire::gre;
@@ -26,6 +28,10 @@ pub struct Shard {
     pub flows: Records,
     /// First fragments that were forwarded.
     pub fragments: Fragments,
+    /// Flows that customers have begun on public peering.
+    pub initiated: Initiated,
+    /// What circuit links have carried.
+    pub meters: Meters,
     /// Its number among those that are counted together.
     number: usize,
     /// The numbering of origins that stored ways go by.
@@ -47,6 +53,8 @@ impl Shard {
             flows: Records::new(hasher.clone()),
             epoch: 0,
             fragments: Fragments::new(hasher),
+            initiated: Initiated::default(),
+            meters: Meters::default(),
             adjacencies: Adjacencies::default(),
             listens: Vec::new(),
         }
@@ -94,6 +102,7 @@ impl Shard {
     /// never means two things.
     #[inline]
     pub(super) fn keep_ways(&mut self, program: &Program) {
+        self.meters.grow(program);
         if self.epoch != program.origins.epoch || self.adjacencies.is_full() {
             self.epoch = program.origins.epoch;
             self.flows.forget_ways();

@@ -143,6 +143,12 @@ impl Vector {
         OriginKey::of(self.key.0[lane], self.remote.0[lane], self.port.0[lane])
     }
 
+    /// Not 0 if the packet came by a link of a circuit.
+    #[inline(always)]
+    pub fn link(&self, lane: usize) -> u32 {
+        self.scope.0[lane % VECTOR] & Origin::OF_LINK
+    }
+
     /// The hash of a packet's flow, as its sender's record has it.
     #[inline(always)]
     pub fn hash(&self, lane: usize) -> u32 {

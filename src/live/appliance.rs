@@ -27,7 +27,7 @@ use super::tap::may_be_tap;
 use super::worker::{Beginning, News, Order, Shared, Worker, lock, nanos};
 use crate::compile::names::Names;
 use crate::compile::{Program, compile, recompile};
-use crate::dataplane::{Occupancy, change};
+use crate::dataplane::{Occupancy, Policers, change};
 use crate::model::{self, Files, Io, Model, Port};
 use crate::sys::xdp::LONGEST;
 use crate::sys::{Wake, cores, pin};
@@ -78,6 +78,7 @@ struct Control {
     /// Those before it that a worker may still hold: they are freed here, not there.
     former: Vec<Arc<Program>>,
     occupancy: Arc<Occupancy>,
+    policers: Arc<Policers>,
     ports: Ports,
     /// What was last said of ports that cannot be opened, so that it is said once.
     failed: Vec<String>,
@@ -222,7 +223,8 @@ impl Appliance {
         let occupancy = Arc::new(occupancy);
         let mut ports = Ports::default();
         ports.want(&model.ports);
-        let news = news(&program, &occupancy, Vec::new(), &ports);
+        let policers = Arc::new(Policers::new(&program));
+        let news = news(&program, &occupancy, &policers, Vec::new(), &ports);
 
         let logs = settings.flow_logs.as_ref();
         let (workers, threads) =
@@ -232,6 +234,7 @@ impl Appliance {
             program,
             former: Vec::new(),
             occupancy,
+            policers,
             ports,
             failed: Vec::new(),
             reloads: (0, 0),
@@ -363,6 +366,7 @@ impl Appliance {
         let model = model::load_files(&self.settings.configuration, &mut files);
         *lock(&self.files) = files;
         let model = model.map_err(faults)?;
+        model::may_follow(&self.in_force().0, &model)?;
         // Only reloads change these, and there is no other now.
         let (before, mut occupancy, old) = {
             let control = lock(&self.control);
@@ -384,7 +388,10 @@ impl Appliance {
             let control = &mut *lock(&self.control);
             // New ports get their numbers. Ports follow the old configuration until every worker has left its program.
             control.ports.want(&ports);
-            let mut news = news(&program, &occupancy, affected, &control.ports);
+            let now = nanos(self.begun.elapsed());
+            let policers = Arc::new(control.policers.successor(&old, &program, now));
+            let mut news = news(&program, &occupancy, &policers, affected, &control.ports);
+            control.policers = policers;
             news.done = Some(done);
             control.ports.want(&before.ports);
             control.former.push(std::mem::replace(&mut control.program, program));
@@ -499,12 +506,19 @@ impl Hand {
     }
 }
 
-fn news(program: &Arc<Program>, occupancy: &Arc<Occupancy>, affected: Vec<u32>, ports: &Ports) -> News {
+fn news(
+    program: &Arc<Program>,
+    occupancy: &Arc<Occupancy>,
+    policers: &Arc<Policers>,
+    affected: Vec<u32>,
+    ports: &Ports,
+) -> News {
     let index = |name: &str| program.port(name).unwrap_or(u16::MAX);
     let number = |port: &crate::compile::Port| ports.number(&port.name).unwrap_or(u16::MAX);
     News {
         program: program.clone(),
         occupancy: occupancy.clone(),
+        policers: policers.clone(),
         affected: affected.into(),
         to_program: ports.names().map(index).collect(),
         from_program: program.ports.iter().map(number).collect(),

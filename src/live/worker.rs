@@ -27,7 +27,7 @@ use crate::compile::Program;
 use crate::dataplane::ingress::ingress;
 use crate::dataplane::state::{ErrorRate, Received, Sent};
 use crate::dataplane::{
-    Context, Input, Occupancy, Results, Shard, change, process, sort, spread_of_arrival, worker,
+    Context, Input, Occupancy, Policers, Results, Shard, change, process, sort, spread_of_arrival, worker,
 };
 use crate::model::Sequence;
 use crate::packet::{FlowState, Outcome, Reason, Verdict};
@@ -52,6 +52,7 @@ const DRAIN: Duration = Duration::from_millis(300);
 pub(super) struct News {
     pub program: Arc<Program>,
     pub occupancy: Arc<Occupancy>,
+    pub policers: Arc<Policers>,
     /// VNets as [`change::affected`] says.
     pub affected: Arc<[u32]>,
     /// The index in the program of each port, by its number; `u16::MAX`: it is not configured.
@@ -391,8 +392,8 @@ impl Worker {
         if inputs.is_empty() {
             return;
         }
-        let News { program, occupancy, .. } = &self.news;
-        let context = Context { program, occupancy, quoted: None };
+        let News { program, occupancy, policers, .. } = &self.news;
+        let context = Context { program, occupancy, quoted: None, policers, defers: false };
         self.results.clear();
         let received = checks.then_some(&mut self.received);
         process(context, received, &mut self.shard, bytes, inputs, &mut self.results);

@@ -6,6 +6,7 @@ mod build;
 mod expr;
 pub mod fault;
 mod files;
+mod follow;
 mod functions;
 mod json;
 mod load;
@@ -24,6 +25,7 @@ use crate::types::Prefix;
 pub(crate) use build::nearest_name;
 pub use fault::{Fault, Severity};
 pub use files::Files;
+pub use follow::may_follow;
 pub use load::{from_bytes, load, load_files};
 
 /// A whole configuration.
@@ -396,6 +398,8 @@ pub struct Circuit {
     pub name: String,
     /// Its `sku.tier`.
     pub tier: CircuitTier,
+    /// `sku.family` is UnlimitedData: what is sent to the customer is not paid for by its bytes.
+    pub unlimited_data: bool,
     /// `bandwidthInMbps`, if said.
     pub bandwidth_mbps: Option<u32>,
     /// Its peerings.

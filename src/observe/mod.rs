@@ -8,6 +8,7 @@ pub mod explain;
 pub mod find;
 mod hints;
 pub mod json;
+pub mod meters;
 pub mod routes;
 pub mod rules;
 pub mod style;

@@ -222,7 +222,7 @@ impl<'m> Walker<'m> {
         let outcome = match arrived {
             Err(outcome) => outcome,
             Ok(arrival) => {
-                let context = Context { program: &self.program, occupancy: &self.occupancy, quoted: None };
+                let context = Context::new(&self.program, &self.occupancy);
                 let (shard, mut out) = (&mut self.shard, Output::default());
                 forward(context, shard, &arrival, frame, self.now, &mut out, &mut trace).outcome
             }

@@ -80,10 +80,16 @@ reasons! {
     GreLoop = "gre-loop", Drop, 5;
     /// The fragment is too small to hold the TCP flags, or could overwrite them (RFC 1858, RFC 3128).
     FragmentTiny = "fragment-tiny", Drop, 5;
+    /// The circuit link's bandwidth is used up, inwards here or outwards behind step 12.
+    OverRate = "over-rate", Drop, 5;
+    /// The packet is from the customer's end of this circuit link to ours: its control side answers it.
+    ToUs = "to-us", Punt, 6;
     /// The inner source may not be used by the sender.
     SpoofedSource = "spoofed-source", Drop, 6;
     /// The first fragment of this packet was not forwarded.
     FragmentOrphan = "fragment-orphan", Drop, 6;
+    /// The packet comes in by public peering and belongs to no flow that the customer has begun.
+    NotInitiated = "not-initiated", Drop, 6;
     /// A rule of a network security group denied the packet.
     NsgDeny = "nsg-deny", Drop, 7;
     /// A rule would allow the TCP segment, but it belongs to no flow and does not open one.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::compile::Program;
 use crate::dataplane::ingress::Arrival;
-use crate::dataplane::{Input, quoted, spread, worker};
+use crate::dataplane::{Input, Policers, quoted, spread, worker};
 use crate::packet::Outcome;
 use crate::types::Nanos;
 
@@ -40,6 +40,8 @@ pub enum Whose {
 pub struct Batch {
     /// The program.
     pub program: Arc<Program>,
+    /// The buckets of its circuit links.
+    pub policers: Arc<Policers>,
     /// The number of the first packet.
     pub first: u64,
     /// All bytes.
@@ -56,10 +58,16 @@ pub struct Batch {
 
 impl Batch {
     /// An empty batch for this many workers; `whole` if all frames are the only worker's.
-    pub fn new(program: Arc<Program>, first: u64, workers: usize, whole: bool) -> Batch {
+    pub fn new(
+        program: Arc<Program>,
+        policers: Arc<Policers>,
+        first: u64,
+        workers: usize,
+        whole: bool,
+    ) -> Batch {
         let shares = if whole { Vec::new() } else { vec![Vec::new(); workers] };
         let (inputs, stamps) = (Vec::with_capacity(PACKETS), Vec::with_capacity(PACKETS));
-        Batch { program, first, bytes: Vec::new(), inputs, stamps, shares, ended: Vec::new() }
+        Batch { program, policers, first, bytes: Vec::new(), inputs, stamps, shares, ended: Vec::new() }
     }
 
     /// True if no further frame should be added.

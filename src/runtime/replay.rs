@@ -17,8 +17,10 @@ use crate::compile::names::Names;
 use crate::compile::{Program, compile, recompile};
 use crate::dataplane::ingress::ingress;
 use crate::dataplane::state::{ErrorRate, Received, Sent};
-use crate::dataplane::{Context, Input, Occupancy, Results, Shard, change, process, spread_of_frame, worker};
-use crate::model::{Model, Sequence};
+use crate::dataplane::{
+    Context, Input, Meter, Occupancy, Policers, Results, Shard, change, process, spread_of_frame, worker,
+};
+use crate::model::{Link, Model, Sequence};
 use crate::packet::{Generated, Outcome, Verdict};
 use crate::table::fragments::CAPACITY;
 use crate::types::Nanos;
@@ -57,6 +59,7 @@ struct Next {
     packet: usize,
     error: usize,
     numbered: usize,
+    charge: usize,
 }
 
 /// True if a tunnel checks the sequence numbers it receives.
@@ -73,6 +76,21 @@ pub struct Totals {
     pub live: u64,
 }
 
+/// What a link of a circuit's peering has carried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeterReading {
+    /// The customer.
+    pub customer: String,
+    /// The circuit.
+    pub circuit: String,
+    /// The peering.
+    pub peering: String,
+    /// Which link.
+    pub link: Link,
+    /// What it has carried.
+    pub meter: Meter,
+}
+
 /// A run of captures through a configuration, and through those that replace it.
 pub struct Replay {
     names: Names,
@@ -86,6 +104,7 @@ pub struct Replay {
     swaps: VecDeque<(Nanos, Model)>,
     workers: Vec<Worker>,
     occupancy: Arc<Occupancy>,
+    policers: Arc<Policers>,
     received: Received,
     sent: Sent,
     rate: ErrorRate,
@@ -107,6 +126,7 @@ impl Replay {
         let workers = workers.clamp(1, 256);
         let mut names = Names::default();
         let program = Arc::new(compile(model, &mut names));
+        let policers = Arc::new(Policers::new(&program));
         let mut ports: Vec<String> = Vec::new();
         for port in std::iter::once(model).chain(swaps.iter().map(|s| &s.1)).flat_map(|m| &m.ports) {
             if !ports.contains(&port.name) {
@@ -121,7 +141,13 @@ impl Replay {
             names,
             model: model.clone(),
             ports,
-            filling: Batch::new(program.clone(), 1, workers, workers == 1 && !is_strict(&program)),
+            filling: Batch::new(
+                program.clone(),
+                policers.clone(),
+                1,
+                workers,
+                workers == 1 && !is_strict(&program),
+            ),
             strict: is_strict(&program),
             program,
             to_program: Vec::new(),
@@ -129,6 +155,7 @@ impl Replay {
             swaps: swaps.into(),
             workers: (0..workers as u16).map(start).collect(),
             occupancy: Arc::new(Occupancy::new(workers)),
+            policers,
             received: Received::default(),
             sent: Sent::default(),
             rate: ErrorRate::default(),
@@ -236,9 +263,31 @@ impl Replay {
         Ok(totals)
     }
 
+    /// What every link of every peering of all configurations until now has carried; to be asked at the end.
+    pub fn meters(&mut self) -> Vec<MeterReading> {
+        let mut sums = vec![Meter::default(); self.names.link_count()];
+        for worker in &mut self.workers {
+            let shard = worker.lend();
+            sums.iter_mut().zip(shard.meters.all()).for_each(|(sum, meter)| sum.add(meter));
+            worker.keep(shard);
+        }
+        let readings = self.names.links().zip(sums).filter_map(|(name, meter)| {
+            let (customer, circuit) =
+                (self.names.customer_name(name.customer).to_owned(), name.circuit.clone());
+            Some(MeterReading { customer, circuit, peering: name.peering.clone()?, link: name.link, meter })
+        });
+        readings.collect()
+    }
+
     fn new_batch(&self) -> Batch {
         let workers = self.workers.len();
-        Batch::new(self.program.clone(), self.count + 1, workers, workers == 1 && !self.strict)
+        Batch::new(
+            self.program.clone(),
+            self.policers.clone(),
+            self.count + 1,
+            workers,
+            workers == 1 && !self.strict,
+        )
     }
 
     /// The batch that was filled; a new one begins.
@@ -295,6 +344,12 @@ impl Replay {
         let waiting: usize =
             self.running.iter().map(|b| b.inputs.len()).sum::<usize>() + self.filling.inputs.len();
         let two = (2 * waiting) as u32;
+        // A packet takes its own length inwards and, cut into fragments, less than four times that outwards.
+        let bytes = self.running.iter().map(|b| b.bytes.len()).sum::<usize>() + self.filling.bytes.len();
+        let first = self.running.front().map_or(&self.filling, |b| b).inputs.first().map_or(0, |i| i.now);
+        if self.workers.len() > 1 && !self.policers.all_hold(&self.program, 4 * bytes as u64, first) {
+            return true;
+        }
         let near = |held: u32, limit: u32| held.saturating_add(two) > limit;
         let all = &self.occupancy;
         near(all.fragments(), CAPACITY as u32)
@@ -336,7 +391,8 @@ impl Replay {
             let Some((shard, behind)) = rest.split_first_mut() else { continue };
             let quoted = quoted.and_then(|q| before.get(q).or_else(|| behind.get(q.wrapping_sub(own + 1))));
             let quoted = quoted.map(|s| &**s);
-            let context = Context { program: &batch.program, occupancy: &self.occupancy, quoted };
+            let (occupancy, policers) = (&*self.occupancy, &*self.policers);
+            let context = Context { program: &batch.program, occupancy, quoted, policers, defers: false };
             process(context, None, shard, &batch.bytes, std::slice::from_ref(input), &mut results[own]);
         }
         for (worker, shard) in self.workers.iter_mut().zip(shards) {
@@ -399,6 +455,13 @@ impl Replay {
                     results.output.bytes[at..at + 4].copy_from_slice(&number.to_be_bytes());
                 }
             }
+            while let Some(charge) =
+                results.output.charges.get(next.charge).filter(|c| c.packet as usize == number)
+            {
+                next.charge += 1;
+                let held = batch.policers.take(&batch.program, charge, input.now);
+                debug_assert!(held, "a batch that could be short of something goes packet by packet");
+            }
             finished.verdict = brief.verdict;
             finished.outcome = (!self.terse).then(|| results.outcome(&batch.program, number));
             let output = &results.output;
@@ -428,6 +491,7 @@ impl Replay {
     fn swap(&mut self, model: Model, at: Nanos) {
         let program = Arc::new(recompile(&self.program, &self.model, &model, &mut self.names));
         let affected = change::affected(&self.program, &program);
+        self.policers = Arc::new(self.policers.successor(&self.program, &program, at));
         (self.program, self.model) = (program, model);
         self.strict = is_strict(&self.program);
         self.filling = self.new_batch();

@@ -11,7 +11,7 @@ use crate::dataplane::{Context, Occupancy, Results, Shard, process};
 /// What a worker is asked to do.
 enum Job {
     /// Run the packets that are this worker's; results go back.
-    Run(Arc<Batch>, Arc<Occupancy>, Results),
+    Run(Arc<Batch>, Arc<Occupancy>, Box<Results>),
     /// Give the shard away.
     Lend,
     /// Take the shard back.
@@ -44,7 +44,7 @@ impl Worker {
 
     /// Gives the worker a batch.
     pub fn run(&mut self, batch: &Arc<Batch>, occupancy: &Arc<Occupancy>, reuse: Results) {
-        self.send(Job::Run(batch.clone(), occupancy.clone(), reuse));
+        self.send(Job::Run(batch.clone(), occupancy.clone(), Box::new(reuse)));
     }
 
     /// Waits for the results of the oldest batch.
@@ -108,7 +108,11 @@ fn work(number: u16, shard: Shard, todo: &Receiver<Job>, done: &Sender<Answer>) 
         let answer = match job {
             Job::Run(batch, occupancy, reuse) => {
                 let Some(shard) = shard.as_deref_mut() else { return };
-                Answer::Results(run(number, shard, &batch, &occupancy, reuse))
+                // The buckets of circuit links are charged in the order of packets: by the only worker, or behind all.
+                let defers = batch.shares.len() > 1;
+                let Batch { program, policers, .. } = &*batch;
+                let context = Context { program, occupancy: &occupancy, quoted: None, policers, defers };
+                Answer::Results(run(number, shard, &batch, context, *reuse))
             }
             Job::Lend => match shard.take() {
                 Some(shard) => Answer::Shard(shard),
@@ -126,15 +130,8 @@ fn work(number: u16, shard: Shard, todo: &Receiver<Job>, done: &Sender<Answer>) 
 }
 
 /// Runs the packets of one worker.
-fn run(
-    number: u16,
-    shard: &mut Shard,
-    batch: &Batch,
-    occupancy: &Occupancy,
-    mut results: Results,
-) -> Results {
+fn run(number: u16, shard: &mut Shard, batch: &Batch, context: Context<'_>, mut results: Results) -> Results {
     results.clear();
-    let context = Context { program: &batch.program, occupancy, quoted: None };
     process(context, None, shard, &batch.bytes, batch.share(number), &mut results);
     results
 }

@@ -3,6 +3,7 @@
 pub mod classify;
 pub mod ecmp;
 pub mod fragments;
+pub mod initiated;
 pub mod lpm;
 pub mod prefix_map;
 pub mod queue;

@@ -95,6 +95,14 @@ impl Prefix {
         }
     }
 
+    /// The second address behind the network's own: of the two ends of a link the far one.
+    pub fn second_usable(&self) -> IpAddr {
+        match self.first_usable() {
+            IpAddr::V4(a) => IpAddr::V4(Ipv4Addr::from_bits(a.to_bits().wrapping_add(1))),
+            IpAddr::V6(a) => IpAddr::V6(Ipv6Addr::from_bits(a.to_bits().wrapping_add(1))),
+        }
+    }
+
     /// Length in bits.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> u8 {

@@ -81,7 +81,7 @@ fn walk(frames: &[Frame<'_>], case: &Case, tell: bool) -> (Vec<Expected>, Vec<St
     occupancy.grow(program);
     shard.flows.count_traffic();
     let (mut received, mut sent, mut rate) = (Received::default(), Sent::default(), ErrorRate::default());
-    let context = Context { program, occupancy: &occupancy, quoted: None };
+    let context = Context::new(program, &occupancy);
     let (mut results, mut bytes, mut inputs) = (Results::default(), Vec::new(), Vec::new());
     for (frame, packet) in frames.iter().zip(&case.packets) {
         let start = bytes.len() as u32;

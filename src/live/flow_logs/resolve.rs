@@ -108,7 +108,7 @@ impl Walks {
             // An endpoint that knew the flow let it pass, whatever its flags; here it is judged by its rules.
             arrival.inner.tcp_flags = tcp_flags::SYN;
         }
-        let context = Context { program, occupancy: &self.occupancy, quoted: None };
+        let context = Context::new(program, &self.occupancy);
         let (mut out, mut trace) = (Output::default(), Trace::on());
         let done = forward(context, &mut self.shard, &arrival, frame, *at, &mut out, &mut trace);
         if !self.shard.flows.is_empty() || !self.shard.fragments.is_empty() {

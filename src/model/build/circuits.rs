@@ -14,6 +14,9 @@ use crate::types::Prefix;
 /// The bandwidths that circuits are sold with, in Mbps (semantics 4.1).
 const BANDWIDTHS: [u64; 8] = [50, 100, 200, 500, 1000, 2000, 5000, 10_000];
 
+/// AS numbers that no peer may have (semantics 4.4).
+const RESERVED: std::ops::RangeInclusive<u64> = 65_515..=65_520;
+
 const KINDS: [(&str, PeeringKind); 3] = [
     ("AzurePrivatePeering", PeeringKind::Private),
     ("MicrosoftPeering", PeeringKind::Microsoft),
@@ -92,6 +95,7 @@ pub fn read<'a>(cx: &mut Cx<'_, 'a>, item: &'a Item) -> CircuitDraft<'a> {
         circuit: Circuit {
             name: item.name.clone(),
             tier: read_tier(report, &fields),
+            unlimited_data: read_family(report, &fields),
             bandwidth_mbps: read_bandwidth(report, &fields).ok().flatten(),
             peerings: Vec::new(),
         },
@@ -100,6 +104,7 @@ pub fn read<'a>(cx: &mut Cx<'_, 'a>, item: &'a Item) -> CircuitDraft<'a> {
         peerings: Vec::new(),
     };
     let mut seen: HashMap<PeeringKind, &Node> = HashMap::new();
+    let mut vlans: HashMap<u16, &Node> = HashMap::new();
     for node in fields.list(report, "peerings").unwrap_or_default() {
         let Ok((peering, facts)) = read_peering(report, &fields, node) else { continue };
         if let Some(first) = seen.insert(peering.kind, node) {
@@ -109,6 +114,15 @@ pub fn read<'a>(cx: &mut Cx<'_, 'a>, item: &'a Item) -> CircuitDraft<'a> {
             report.fault(
                 at,
                 format!("{fields} has its {kind} at {place} already; a circuit has one of each kind"),
+            );
+        }
+        if let (Some(vlan), Some(at)) = (peering.vlan, node.get_ci("vlanId"))
+            && let Some(first) = vlans.insert(vlan, at)
+        {
+            let place = place(&first.mark, &at.mark);
+            report.fault(
+                at,
+                format!("is the vlanId of a peering of {fields} at {place} already; each has its own"),
             );
         }
         draft.circuit.peerings.push(peering);
@@ -127,6 +141,13 @@ fn read_tier(report: &mut Report, fields: &Fields) -> CircuitTier {
     let sku = fields.map(report, "sku").ok().flatten();
     let tier = sku.and_then(|sku| sku.word(report, "tier", &tiers).ok().flatten());
     tier.unwrap_or(CircuitTier::Standard)
+}
+
+/// True of UnlimitedData; MeteredData when unsaid.
+fn read_family(report: &mut Report, fields: &Fields) -> bool {
+    let families = [("MeteredData", false), ("UnlimitedData", true)];
+    let sku = fields.map(report, "sku").ok().flatten();
+    sku.and_then(|sku| sku.word(report, "family", &families).ok().flatten()).unwrap_or(false)
 }
 
 /// The bandwidth; circuits on a port of the customer's own say it in Gbps.
@@ -173,6 +194,16 @@ fn read_peering<'a>(
         let right = "AzurePrivatePeering, MicrosoftPeering or AzurePublicPeering is needed";
         return Err(fields.lacks(report, "peeringType", right));
     };
+    if let (Ok(Some(asn)), Some(at)) =
+        (fields.number(report, "peerASN", 1..=u64::from(u32::MAX)), fields.get("peerASN"))
+        && RESERVED.contains(&asn)
+    {
+        let range = format!("{} to {}", RESERVED.start(), RESERVED.end());
+        report.fault(
+            at,
+            format!("peerASN of {fields} must not be one of {range}, which Azure keeps for itself"),
+        );
+    }
     let mut links = Vec::new();
     let v6 = fields.map(report, "ipv6PeeringConfig").ok().flatten();
     let peering = CircuitPeering {

@@ -115,9 +115,7 @@ fn check_public(
     let advertised = circuit.peerings.get(peering).and_then(|p| p.advertised.as_ref());
     if advertised.is_some_and(|list| !list.iter().any(|p| p.covers(&prefix))) {
         report.fault(at, format!("lies in none of the advertisedPublicPrefixes of {name}"));
-        return;
     }
-    report.warn(at, format!("routes of {name} have no effect in this version"));
 }
 
 /// What must hold among the learned routes of a customer: each prefix once per link or connection, within Azure's limits.
@@ -157,6 +155,38 @@ pub fn check(report: &mut Report, customer: &CustomerDraft) {
         }
     }
     check_sites(report, customer, &seen);
+}
+
+/// What Microsoft and public peering learn is the way to everyone: a prefix leads to one customer.
+pub fn check_public_across(report: &mut Report, customers: &[CustomerDraft]) {
+    let is_public = |customer: &CustomerDraft, from: LearnedFrom| match from {
+        LearnedFrom::Peering { circuit, peering, .. } => {
+            let peerings = customer.circuits.get(circuit).map(|c| &c.circuit.peerings);
+            peerings.and_then(|p| p.get(peering)).is_some_and(|p| p.kind != PeeringKind::Private)
+        }
+        LearnedFrom::Connection(_) => false,
+    };
+    let mut all: Vec<(usize, &LearnedDraft)> = Vec::new();
+    for (number, customer) in customers.iter().enumerate() {
+        let routes = customer.learned.iter().filter(|draft| is_public(customer, draft.route.from));
+        all.extend(routes.map(|draft| (number, draft)));
+    }
+    // Behind each prefix those that it covers; those that cover the next one are a stack, and are mostly one customer's.
+    all.sort_by_key(|(number, draft)| (draft.route.prefix.first(), draft.route.prefix.len(), *number));
+    let mut covering: Vec<(usize, &LearnedDraft)> = Vec::new();
+    for (number, draft) in all {
+        let prefix = draft.route.prefix;
+        covering.retain(|(_, above)| above.route.prefix.covers(&prefix));
+        if let Some((other, above)) = covering.iter().find(|(other, _)| *other != number) {
+            let (early, late) = if *other < number { (*above, draft) } else { (draft, *above) };
+            let owner = customers.get(number.min(*other)).map_or("", |c| c.name);
+            let [first, at] = [early, late].map(|d| d.node.get("prefix").unwrap_or(d.node));
+            let place = place(&first.mark, &at.mark);
+            let message = format!("overlaps {} of customer '{owner}' at {place}", early.route.prefix);
+            report.fault(at, message + "; what Microsoft and public peering learn leads to one customer");
+        }
+        covering.push((number, draft));
+    }
 }
 
 /// The links or the connection that a route is learned on.

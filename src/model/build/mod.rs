@@ -124,6 +124,7 @@ fn build_into(report: &mut Report, document: &Node, base: Option<&Path>) -> Opti
         checks::within(report, customer, &ports);
     }
     tunnels::check_keys(report, &customers, &ports);
+    learned::check_public_across(report, &customers);
     checks::warn_of_overlaps(report, &customers, &ports);
     Some(Model {
         ports: ports.into_model(),

@@ -3,16 +3,14 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::circuits::{kind_name, read_link_name, read_peering_name};
+use super::circuits::{read_link_name, read_peering_name};
 use super::fields::Fields;
 use super::names::Slot;
 use super::ports::{Ports, unicast};
 use super::report::{Read, Report, Reported, place};
 use super::{CustomerDraft, Cx};
 use crate::model::node::{Kind, Node};
-use crate::model::{
-    Connection, ConnectionTo, Encapsulation, Host, PeeringKind, Role, Sequence, Tunnel, TunnelTo,
-};
+use crate::model::{Connection, ConnectionTo, Encapsulation, Host, Role, Sequence, Tunnel, TunnelTo};
 use crate::types::Prefix;
 
 /// Virtual subnets that RFC 7637 leaves for use.
@@ -166,12 +164,6 @@ fn read_link_target<'a>(
     let circuit = cx.everyone.required(cx.report, fields, "circuit", Slot::Circuit)?;
     let draft = customer.circuits.get(circuit).ok_or(Reported)?;
     let peering = read_peering_name(cx.report, fields, draft)?;
-    let kind = draft.circuit.peerings.get(peering).map(|p| p.kind);
-    if let Some(kind) = kind.filter(|k| *k != PeeringKind::Private) {
-        let at = fields.get("peering").unwrap_or(fields.node);
-        let message = format!("packets of {} are not carried by this version", kind_name(kind));
-        cx.report.warn(at, message);
-    }
     Ok(TunnelTo::Link { circuit, peering, link: link? })
 }
 

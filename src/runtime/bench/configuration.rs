@@ -135,6 +135,7 @@ fn circuit(network: &Network) -> Circuit {
     Circuit {
         name: CIRCUIT.to_owned(),
         tier: if network.learned_routes > 4000 { CircuitTier::Premium } else { CircuitTier::Standard },
+        unlimited_data: true,
         bandwidth_mbps: None,
         peerings: vec![CircuitPeering {
             name: PEERING.to_owned(),

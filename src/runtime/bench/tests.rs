@@ -185,7 +185,7 @@ fn sorted_packets_fare_like_others() {
     let program = compile(&model, &mut Names::default());
     let (bytes, inputs) = frames(&Traffic::new(network, 64));
     fn context<'a>(program: &'a Program, occupancy: &'a Occupancy) -> Context<'a> {
-        Context { program, occupancy, quoted: None }
+        Context::new(program, occupancy)
     }
     let occupancy = || {
         let mut occupancy = Occupancy::new(2);

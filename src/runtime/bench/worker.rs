@@ -456,7 +456,7 @@ impl Worker {
     fn burst(&mut self, begin: Instant, ring: &Ring, inputs: &[Input]) -> Result<(), String> {
         self.keep_up(inputs);
         self.results.clear();
-        let context = Context { program: &self.program, occupancy: &self.occupancy, quoted: None };
+        let context = Context::new(&self.program, &self.occupancy);
         let received = Some(&mut self.received);
         process(context, received, &mut self.shard, &ring.bytes, inputs, &mut self.results);
         let took = begin.elapsed();
