@@ -98,7 +98,7 @@ impl Oracle {
     }
 
     /// Steps 6 to 13 of such a packet: they "skip steps 7, 8 and 10 (VNet, nextHopType and routePrefix null, flow none)".
-    pub fn public_steps(
+    pub(super) fn public_steps(
         &mut self,
         public: Public,
         arrival: &Arrival,

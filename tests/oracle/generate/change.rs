@@ -51,7 +51,7 @@ fn change_all(plan: &mut Plan, rng: &mut Rng) {
 fn change_customer(customer: &mut Customer, rng: &mut Rng, tags: bool) {
     match rng.below(27) {
         22 | 23 => {
-            for circuit in customer.circuits.iter_mut().filter(|_| rng.percent(60)) {
+            for circuit in &mut customer.circuits {
                 circuits::raise(circuit, rng);
             }
         }
