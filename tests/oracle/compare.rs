@@ -40,7 +40,7 @@ impl Case {
         let mut rng = Rng::new(seed);
         let mut plans = vec![Plan::new(rng.next())];
         // A surge: a burst over slow links during which they get more bandwidth.
-        let surge = rng.percent(25);
+        let surge = rng.percent(35);
         for _ in 0..*rng.pick(&[0, 0, 1, 1, 1, 2]) {
             let mut next = change(&plans[plans.len() - 1], &mut rng);
             if surge {

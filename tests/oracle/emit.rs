@@ -236,6 +236,8 @@ impl Oracle {
         );
         seen_if(self.is_nvgre(exit), "icmp: by nvgre");
         seen_if(arrival.tunnelled.is_none(), "icmp: plain");
+        seen_if(self.link_of(arrival).is_some(), "icmp: by a circuit link");
+        seen_if(matches!(sender, Sender::Outside), "icmp: about a packet for a public prefix");
         let packet = if inner.is_v4() {
             let (icmp_type, code) = if kind == Generated::TimeExceeded { (11, 0) } else { (3, 4) };
             let most = back.min(576).saturating_sub(28);

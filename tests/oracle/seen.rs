@@ -80,6 +80,8 @@ pub const CORNERS: &[&str] = &[
     "icmp: quote cut",
     "icmp: by nvgre",
     "icmp: plain",
+    "icmp: by a circuit link",
+    "icmp: about a packet for a public prefix",
     "circuit: to us by private peering",
     "circuit: to us by another peering",
     "circuit: to us, IPv6",

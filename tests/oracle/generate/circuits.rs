@@ -14,7 +14,7 @@ pub fn circuit(name: &str, number: usize, rng: &mut Rng) -> Circuit {
     Circuit {
         name: name.to_string(),
         number,
-        mbps: *rng.pick(&[Some(50), Some(50), Some(50), Some(100), Some(10_000), None]),
+        mbps: *rng.pick(&[Some(50), Some(50), Some(50), Some(50), Some(100), Some(10_000), None]),
         provisioned: provisioned(rng),
         enabled: if rng.percent(2) { Some("Disabled") } else { *rng.pick(&[None, Some("Enabled")]) },
         peerings: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use clearway::model::{Model, PeeringKind, Role, TunnelTo};
+use clearway::model::{Link, Model, PeeringKind, Role, TunnelTo};
 use clearway::types::Prefix;
 
 use super::Rng;
@@ -122,7 +122,7 @@ impl World {
                 let entry = Entry::Plain { port: p };
                 world.outside.extend(INTERNET.iter().map(|a| Party { entry, address: ip(a) }));
                 if port.role == Role::Services {
-                    for _ in 0..2 {
+                    for _ in 0..4 {
                         world.outside.extend(PLATFORM.iter().map(|a| Party { entry, address: ip(a) }));
                     }
                 }
@@ -148,7 +148,11 @@ impl World {
                     let ends = prefixes[link as usize].map(|p| (entry, address(&p, 1), address(&p, 2)));
                     self.links.extend(ends);
                 }
-                routes::learned_on_link(owner, circuit, peering, link).into_iter().map(|(p, _)| p).collect()
+                // Now and then somebody whose prefix came by the other link.
+                let links =
+                    if public && rng.percent(30) { &[Link::Primary, Link::Secondary][..] } else { &[link] };
+                let learned = links.iter().flat_map(|l| routes::learned_on_link(owner, circuit, peering, *l));
+                learned.map(|(p, _)| p).collect()
             }
             TunnelTo::Connection(c) => {
                 routes::learned_on_connection(owner, c).into_iter().map(|(p, _)| p).collect()

@@ -51,7 +51,7 @@ impl Traffic {
         let mut rng = Rng::new(seed ^ 0x7261_6666);
         let world = World::new(model, &mut rng);
         let storms = rng.percent(8);
-        let bursts = rng.percent(20);
+        let bursts = rng.percent(35);
         Traffic {
             rng,
             world,
@@ -151,7 +151,7 @@ impl Traffic {
             self.storm -= 1;
             return self.stormy.clone();
         }
-        if self.bursts && self.rng.below(60) == 0 {
+        if self.bursts && self.rng.below(40) == 0 {
             self.bursts = false;
             self.begin_burst(model);
         }
@@ -291,14 +291,15 @@ impl Traffic {
             *rng.pick(&[1, 2, 3, 4, 1, 3, 100, 137])
         };
         let protocol = if v4 { 1 } else { 58 };
-        // From the one it was sent to, or from somebody on the way.
+        // From the one it was sent to, or from somebody on the way: outside, if a peering leads there.
+        let public = self.world.public.iter().any(|p| p.entry == sender.entry);
+        let on_the_way = if public { &self.world.outside } else { &self.world.forwarders };
         let answers: Vec<Party> = self
             .recent
             .iter()
             .map(|(party, _)| *party)
             .filter(|p| p.address == quoted.destination)
-            .chain(self.world.forwarders.iter().copied())
-            .chain(rng.pick_some(&self.world.outside).copied())
+            .chain(on_the_way.into_iter().copied())
             .filter(|p| p.address.is_ipv4() == v4)
             .collect();
         let from = match rng.pick_some(&answers) {
@@ -364,30 +365,40 @@ impl Traffic {
                 return None;
             };
             let mbps = model.customers[customer].circuits[circuit].bandwidth_mbps;
-            mbps.is_some_and(|m| m <= 100).then_some((customer, circuit, link))
+            mbps.is_some_and(|m| m <= 50).then_some((customer, circuit, link))
         };
         let rng = &mut self.rng;
         let behind = self.world.gateways.iter().chain(&self.world.public).filter(|p| slow(p).is_some());
         let behind: Vec<&Party> = behind.collect();
         let Some(first) = rng.pick_some(&behind).map(|p| slow(p)) else { return };
         let same: Vec<&Party> = behind.into_iter().filter(|p| slow(p) == first).collect();
-        let direction = rng.below(3);
         self.burst.clear();
-        for _ in 0..rng.range(2, 5) {
+        let datagram =
+            |from: Party, to: IpAddr, ports| (from, Ip::new(from.address, to, 17, udp(ports, &[])));
+        let direction = rng.below(4);
+        // What is to go out by one link is one flow.
+        for _ in 0..if direction < 2 { 1 } else { rng.range(2, 4) } {
             let here = **rng.pick(&same);
             let Some(there) = self.world.partner(rng, &here) else { continue };
             let ports = (40_000 + rng.below(3) as u16, 443);
-            if direction != 1 {
-                let ip = Ip::new(here.address, there.address, 17, udp(ports, &[]));
-                self.burst.push((here, ip));
+            if direction > 1 {
+                self.burst.push(datagram(here, there.address, ports));
             }
-            if direction != 0 {
-                let ip = Ip::new(there.address, here.address, 17, udp((ports.1, ports.0), &[]));
-                self.burst.push((there, ip));
+            if direction < 3 {
+                self.burst.push(datagram(there, here.address, (ports.1, ports.0)));
+            }
+        }
+        if direction == 0 {
+            // Out by something that was sent lately, and mostly passed.
+            let there = |ip: &Ip| same.iter().any(|p| p.address == ip.destination);
+            let sent: Vec<&(Party, Ip)> = self.recent.iter().filter(|(_, ip)| there(ip)).collect();
+            if let Some((from, ip)) = rng.pick_some(&sent) {
+                let from = Party { address: ip.source, ..*from };
+                self.burst = vec![datagram(from, ip.destination, (40_000, 443))];
             }
         }
         if !self.burst.is_empty() {
-            self.bursting = if direction == 2 { 160 } else { rng.range(75, 110) };
+            self.bursting = if direction == 2 { 180 } else { rng.range(95, 130) };
         }
     }
 
@@ -396,7 +407,7 @@ impl Traffic {
         self.bursting -= 1;
         let rng = &mut self.rng;
         let (party, mut ip) = rng.pick_some(&self.burst)?.clone();
-        let size = if rng.percent(85) { rng.range(8_700, 8_850) } else { rng.below(1_500) };
+        let size = if rng.percent(93) { rng.range(8_700, 8_850) } else { rng.below(1_500) };
         let ports = (u16_at(&ip.payload, 0), u16_at(&ip.payload, 2));
         ip.payload = udp(ports, &vec![0x5a; size]);
         ip.identification = u32::from(rng.next() as u16);
