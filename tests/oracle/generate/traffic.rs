@@ -299,7 +299,7 @@ impl Traffic {
             .iter()
             .map(|(party, _)| *party)
             .filter(|p| p.address == quoted.destination)
-            .chain(on_the_way.into_iter().copied())
+            .chain(on_the_way.iter().copied())
             .filter(|p| p.address.is_ipv4() == v4)
             .collect();
         let from = match rng.pick_some(&answers) {
@@ -370,7 +370,7 @@ impl Traffic {
         let rng = &mut self.rng;
         let behind = self.world.gateways.iter().chain(&self.world.public).filter(|p| slow(p).is_some());
         let behind: Vec<&Party> = behind.collect();
-        let Some(first) = rng.pick_some(&behind).map(|p| slow(p)) else { return };
+        let Some(first) = rng.pick_some(&behind).map(slow) else { return };
         let same: Vec<&Party> = behind.into_iter().filter(|p| slow(p) == first).collect();
         self.burst.clear();
         let datagram =
