@@ -281,39 +281,45 @@ impl Batch<'_, '_> {
         let Batch { context, shard, results, bytes, .. } = self;
         let program = context.program;
         let (slot, reversed) = vector.record(lane);
-        let (way, rule) = {
-            let record = shard.flows.record(slot);
-            (*record.way(reversed), record.way_rule())
-        };
+        let record = shard.flows.record(slot);
+        let (way, rule) = (*record.way(reversed), record.way_rule());
         let Some(adjacency) = shard.adjacencies.get(way.adjacency).copied() else { return };
         let packet = vector.leaving(lane);
         let total = packet.total();
-        let (vnet, next_hop_type, length) = unpack_route(way.route);
-        let mut outcome = Outcome::ended(Reason::OverRate);
-        outcome.customer = program.names.customer_of(vnet);
         results.output.packet = results.done.len() as u32;
-        if let Some(link) = vector.origin_of(program, lane).link_of(program) {
+        if vector.link(lane) != 0
+            && let Some(link) = vector.origin_of(program, lane).link_of(program)
+        {
             if !charge(*context, link, Toward::In, total, now, &mut results.output) {
-                results.push(&Done::early(outcome));
-                return;
+                return self.over_rate(vector, lane, way.route, None);
             }
             shard.meters.count(link, Toward::In, 1, total);
         }
         if let Some(link) = adjacency.link_of(program) {
             if !charge(*context, link, Toward::Out, total, now, &mut results.output) {
-                let destination = IpAddr::from(vector.packet(lane).destination().to_be_bytes());
-                outcome.vnet = Some(vnet);
-                outcome.flow = FlowState::Established;
-                outcome.rule = Some(rule).filter(|rule| *rule != NO_RULE);
-                outcome.route = Some((next_hop_type, Prefix::new(destination, length)));
-                results.push(&Done::early(outcome));
-                return;
+                return self.over_rate(vector, lane, way.route, Some(rule));
             }
             shard.meters.count(link, Toward::Out, 1, total);
         }
         shard.flows.record_mut(slot).touch(now);
         results.sent(&adjacency, bytes, packet, FlowState::Established, 0, rule, way.route);
         shard.flows.charge_way(slot, reversed, total, now);
+    }
+
+    /// A packet finds no room in the bucket of a circuit link: inwards, or, with the rule of its flow, outwards.
+    #[cold]
+    fn over_rate(&mut self, vector: &Vector, lane: usize, route: u32, rule: Option<u32>) {
+        let (vnet, next_hop_type, length) = unpack_route(route);
+        let mut outcome = Outcome::ended(Reason::OverRate);
+        outcome.customer = self.context.program.names.customer_of(vnet);
+        if let Some(rule) = rule {
+            let destination = IpAddr::from(vector.packet(lane).destination().to_be_bytes());
+            outcome.vnet = Some(vnet);
+            outcome.flow = FlowState::Established;
+            outcome.rule = Some(rule).filter(|rule| *rule != NO_RULE);
+            outcome.route = Some((next_hop_type, Prefix::new(destination, length)));
+        }
+        self.results.push(&Done::early(outcome));
     }
 }
 
