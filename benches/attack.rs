@@ -491,7 +491,9 @@ fn datagrams(timed: bool) {
                     protocol: 17,
                     identification: n,
                 };
-                fragments.admit(key, Admission { at, has_flow: true, rule: None, slots: [None, None] });
+                let admission =
+                    Admission { at, has_flow: true, rule: None, slots: [None, None], initiated: None };
+                fragments.admit(key, admission);
                 figures.packets += 1;
             }
             figures.add(begin.elapsed(), waited);

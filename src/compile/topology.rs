@@ -181,7 +181,8 @@ impl<'a> Sites<'a> {
         }
     }
 
-    /// What Microsoft and public peerings have learned over links that are up.
+    /// What Microsoft and public peerings have learned over links that are up. Private AS numbers do not lengthen a path:
+    /// they are taken out of it.
     pub fn public(&self) -> Learned {
         let mut learned = Learned::new();
         let customer = self.customer;
@@ -190,7 +191,7 @@ impl<'a> Sites<'a> {
             for &(tunnel, peering, link) in links.iter().filter(|l| !is_private(customer, circuit, l.1)) {
                 let routes = self.routes_of(Source::Peering(circuit, peering));
                 for route in routes.filter(|r| r.on_link().is_none_or(|l| l == link)) {
-                    let as_path = route.as_path.len();
+                    let as_path = route.as_path.iter().filter(|asn| !is_private_asn(**asn)).count();
                     let way = Way { tunnel, express_route: true, weight: 0, as_path };
                     learned.entry(route.prefix).or_default().push(way);
                 }
@@ -257,6 +258,11 @@ impl<'a> Sites<'a> {
         }
         site
     }
+}
+
+/// AS numbers for private use (RFC 6996).
+fn is_private_asn(asn: u32) -> bool {
+    matches!(asn, 64_512..=65_534 | 4_200_000_000..=4_294_967_294)
 }
 
 /// True of AzurePrivatePeering.

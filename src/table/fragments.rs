@@ -60,6 +60,8 @@ pub struct Admission {
     pub rule: Option<u32>,
     /// The records it refreshed, of the source and of the destination endpoint: slot and generation.
     pub slots: [Option<(u32, u32)>; 2],
+    /// Protocol and ports of the flow of public peering that it began or refreshed.
+    pub initiated: Option<(u8, (u16, u16))>,
 }
 
 #[derive(Clone, Copy)]
@@ -155,7 +157,7 @@ mod tests {
     }
 
     fn at(at: Nanos) -> Admission {
-        Admission { at, has_flow: false, rule: None, slots: [None, None] }
+        Admission { at, has_flow: false, rule: None, slots: [None, None], initiated: None }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use ahash::RandomState;
 
 use crate::types::{Nanos, SECOND};
 
-/// How long a flow may be idle.
+/// How long a flow may be idle, as records of flows are: longer, and it is gone.
 const IDLE: Nanos = 240 * SECOND;
 
 /// Flows at most; beyond, none is begun until one has been idle for long enough.
@@ -61,15 +61,15 @@ impl Initiated {
 
     /// True if the customer has begun this flow, and not left it.
     pub fn knows(&self, key: &InitiatedKey, now: Nanos) -> bool {
-        self.last.get(key).is_some_and(|last| now < last + IDLE)
+        self.last.get(key).is_some_and(|last| now <= last + IDLE)
     }
 
     fn reap(&mut self, now: Nanos) {
         for _ in 0..AT_ONCE {
-            let Some((key, due)) = self.queue.front().copied().filter(|(_, due)| *due <= now) else { return };
+            let Some((key, _)) = self.queue.front().copied().filter(|(_, due)| *due < now) else { return };
             self.queue.pop_front();
             match self.last.get(&key).map(|last| last + IDLE) {
-                Some(gone_at) if gone_at > now => self.queue.push_back((key, gone_at.max(due))),
+                Some(due) if due >= now => self.queue.push_back((key, due)),
                 _ => _ = self.last.remove(&key),
             }
         }
@@ -89,11 +89,11 @@ mod tests {
     fn a_flow_lives_as_long_as_the_customer_sends() {
         let mut flows = Initiated::default();
         assert!(!flows.knows(&key(1), 0) && flows.touch(key(1), SECOND));
-        assert!(flows.knows(&key(1), IDLE) && !flows.knows(&key(1), SECOND + IDLE));
+        assert!(flows.knows(&key(1), SECOND + IDLE) && !flows.knows(&key(1), SECOND + IDLE + 1));
         assert!(
             !flows.knows(&key(2), SECOND) && !flows.knows(&InitiatedKey { peering: 2, ..key(1) }, SECOND)
         );
-        assert!(flows.touch(key(1), 100 * SECOND) && flows.knows(&key(1), 99 * SECOND + IDLE));
+        assert!(flows.touch(key(1), 100 * SECOND) && flows.knows(&key(1), 100 * SECOND + IDLE));
     }
 
     #[test]
@@ -104,7 +104,7 @@ mod tests {
         assert!(!flows.touch(key(all), SECOND) && flows.touch(key(5), 2 * SECOND));
         assert!(!flows.takes(&key(all)) && flows.takes(&key(5)));
         // What has been idle makes room, what has not stays.
-        let later = IDLE + SECOND;
+        let later = IDLE + SECOND + 1;
         assert!(flows.touch(key(all), later) && flows.knows(&key(5), later));
         (0..2 * all / AT_ONCE as u32).for_each(|n| assert!(flows.touch(key(all + n), later)));
         assert!(flows.knows(&key(5), later) && flows.last.len() <= all as usize);

@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
-use clearway::model::Model;
-use clearway::runtime::{Finished, Replay};
+use clearway::model::{Model, may_follow};
+use clearway::runtime::{Finished, MeterReading, Replay};
 use clearway::types::Nanos;
 
 use super::generate::Rng;
-use super::generate::change::change;
+use super::generate::change::{change, raise};
+use super::generate::circuits;
 use super::generate::plan::Plan;
 use super::generate::traffic::{Packet, Traffic};
 use super::generate::yaml;
-use super::{Expected, Oracle, show};
+use super::{Expected, Meters, Oracle, show};
 
 /// A configuration, perhaps others that replace it, and traffic.
 pub struct Case {
@@ -24,12 +25,13 @@ pub struct Case {
     pub packets: Vec<Packet>,
 }
 
-/// What a run said of every packet, and the records opened and live at its end.
+/// What a run said of every packet, the records opened and live at its end, and what circuit links have carried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     pub records: Vec<Expected>,
     pub opened: u64,
     pub live: u64,
+    pub meters: Meters,
 }
 
 impl Case {
@@ -37,18 +39,31 @@ impl Case {
     pub fn new(seed: u64, packets: usize, folder: &Path) -> Case {
         let mut rng = Rng::new(seed);
         let mut plans = vec![Plan::new(rng.next())];
+        // A surge: a burst over slow links during which they get more bandwidth.
+        let surge = rng.percent(25);
         for _ in 0..*rng.pick(&[0, 0, 1, 1, 1, 2]) {
-            let next = change(&plans[plans.len() - 1], &mut rng);
+            let mut next = change(&plans[plans.len() - 1], &mut rng);
+            if surge {
+                raise(&mut next, &mut rng);
+            }
             plans.push(next);
         }
         let texts: Vec<String> = plans.iter().map(|p| yaml::render(p, "ServiceTags.json")).collect();
         let models: Vec<Model> = texts.iter().map(|t| read(seed, t, folder)).collect();
+        check_states(seed, &plans, &models);
+        for pair in models.windows(2) {
+            may_follow(&pair[0], &pair[1]).unwrap_or_else(|why| panic!("seed {seed}: {}", why.join("; ")));
+        }
         let mut traffic = Traffic::new(rng.next(), &models[0]);
         let part = packets / models.len();
         let mut sent: Vec<Packet> = Vec::new();
         let mut swaps: Vec<Nanos> = Vec::new();
         for (n, model) in models.iter().enumerate() {
             if n > 0 {
+                if surge {
+                    traffic.begin_burst(&models[n - 1]);
+                    sent.extend((0..60).map(|_| traffic.next(&models[n - 1])));
+                }
                 // Just before, at, or behind the next packet.
                 traffic.change(&models[n - 1], model);
                 let next = traffic.next(model);
@@ -85,7 +100,8 @@ impl Case {
             }
             records.push(oracle.packet(&packet.port, packet.time, &packet.bytes, packet.original_len));
         }
-        Run { records, opened: oracle.opened(), live: oracle.live() as u64 }
+        let (opened, live) = (oracle.opened(), oracle.live() as u64);
+        Run { records, opened, live, meters: oracle.meters().clone() }
     }
 
     /// What the packet path says of them.
@@ -105,7 +121,24 @@ impl Case {
             pushed.expect("the sink takes all");
         }
         let totals = replay.finish(&mut sink).expect("the sink takes all");
-        Run { records, opened: totals.opened, live: totals.live }
+        let meters = replay.meters().into_iter().map(|reading| {
+            let MeterReading { customer, circuit, peering, link, meter } = reading;
+            let both = [0, 1].map(|toward| (meter.packets[toward], meter.bytes[toward]));
+            ((customer, circuit, peering, link.name()), both)
+        });
+        Run { records, opened: totals.opened, live: totals.live, meters: meters.collect() }
+    }
+}
+
+/// "Else its tunnels are down (section 2, `enabled`)": the model says so of the same tunnels.
+fn check_states(seed: u64, plans: &[Plan], models: &[Model]) {
+    for (plan, model) in plans.iter().zip(models) {
+        for (planned, customer) in plan.customers.iter().zip(&model.customers) {
+            for (tunnel, of) in planned.tunnels.iter().zip(&customer.tunnels) {
+                let up = circuits::is_up(planned, tunnel);
+                assert_eq!(up, of.enabled, "seed {seed}: {} of {}", tunnel.to, planned.name);
+            }
+        }
     }
 }
 
@@ -208,5 +241,12 @@ fn report(case: &Case, n: usize, workers: usize) -> String {
         "--- records opened and live: oracle {} {}, path {} {}\n",
         expected.opened, expected.live, actual.opened, actual.live
     );
+    let mut links: Vec<_> = expected.meters.keys().chain(actual.meters.keys()).collect();
+    links.sort();
+    links.dedup();
+    for link in links.into_iter().filter(|l| expected.meters.get(*l) != actual.meters.get(*l)) {
+        let (oracle, path) = (expected.meters.get(link), actual.meters.get(link));
+        text += &format!("--- {link:?} in and out: oracle {oracle:?}, path {path:?}\n");
+    }
     text
 }

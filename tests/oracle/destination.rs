@@ -87,7 +87,7 @@ impl Oracle {
     ) -> Option<(Hop, Prefix)> {
         let owner = &self.model.customers[customer];
         let subnet = match sender {
-            Sender::Internet => {
+            Sender::Internet(_) | Sender::Outside => {
                 let range = owner.vnets[vnet].address_space.iter().find(|p| p.contains(destination))?;
                 return Some((Hop::VnetLocal, *range));
             }
@@ -193,14 +193,14 @@ impl Oracle {
         }
     }
 
-    fn port_of(&self, role: Role) -> Option<usize> {
+    pub fn port_of(&self, role: Role) -> Option<usize> {
         self.model.ports.iter().position(|p| p.role == role)
     }
 }
 
 /// "a hash per flow over the equal ones, such that when one fails only its flows move; fragments hash over addresses,
 /// protocol and identification": the tunnel of the chosen way.
-fn choose(ways: &[Way], inner: &Inner) -> Option<usize> {
+pub fn choose(ways: &[Way], inner: &Inner) -> Option<usize> {
     let (protocol, rest) = match inner.fragment {
         Some(fragment) => (fragment.protocol, fragment.identification),
         None => {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use clearway::model::{Encapsulation, Sequence};
 use clearway::packet::{Generated, Reason};
 
+use super::bandwidth::CircuitLink;
 use super::bytes::{checksum, fix_ipv4, put_u16, u16_at};
 use super::destination::Delivery;
 use super::parse::{self, Inner};
@@ -31,7 +32,6 @@ impl Oracle {
     pub fn send(
         &mut self,
         customer: usize,
-        vnet: usize,
         arrival: &Arrival,
         sender: &Sender,
         delivery: &Delivery,
@@ -50,7 +50,7 @@ impl Oracle {
             seen("egress: TTL left alone");
         } else {
             if inner.ttl() <= 1 {
-                self.icmp_error(customer, vnet, arrival, sender, inner, Generated::TimeExceeded, 0, said);
+                self.icmp_error(customer, arrival, sender, inner, Generated::TimeExceeded, 0, said);
                 return Err(Reason::TtlExpired);
             }
             packet[if inner.is_v4() { 8 } else { 7 }] -= 1;
@@ -71,9 +71,14 @@ impl Oracle {
         };
         let Some(pieces) = pieces else {
             let kind = if inner.is_v4() { Generated::FragmentationNeeded } else { Generated::PacketTooBig };
-            self.icmp_error(customer, vnet, arrival, sender, inner, kind, room, said);
+            self.icmp_error(customer, arrival, sender, inner, kind, room, said);
             return Err(Reason::TooBig);
         };
+        if let Delivery::Tunnel(tunnel) = delivery
+            && let Some(link) = CircuitLink::of_tunnel(&self.model, customer, *tunnel)
+        {
+            self.pass_outwards(link, &pieces)?;
+        }
         if pieces.len() > 1 {
             seen(if inner.fragment.is_some() {
                 "egress: fragments of a fragment"
@@ -195,7 +200,6 @@ impl Oracle {
     fn icmp_error(
         &mut self,
         customer: usize,
-        vnet: usize,
         arrival: &Arrival,
         sender: &Sender,
         inner: &Inner,
@@ -211,7 +215,7 @@ impl Oracle {
             seen("icmp: no address of the family");
             return;
         };
-        if !self.state.may_send_icmp_error(sender.id(&self.model, customer, vnet), self.now) {
+        if !self.state.may_send_icmp_error(sender.id(&self.model, customer), self.now) {
             seen("icmp: withheld by rate");
             return;
         }

@@ -1,12 +1,14 @@
 //! The oracle: contract section 3 written down as slowly and plainly as possible, from the contract's sentences alone.
 //! Linear scans, plain maps, no thought of speed. The packet path must agree with it in every field and every byte.
 
+mod bandwidth;
 pub mod bytes;
 pub mod compare;
 mod destination;
 mod emit;
 pub mod generate;
 pub mod parse;
+mod public;
 pub mod routes;
 pub mod rules;
 #[cfg(test)]
@@ -16,6 +18,7 @@ pub mod show;
 mod source;
 mod state;
 
+pub use bandwidth::Meters;
 pub use source::{host_of, made_mac};
 
 use std::cell::RefCell;
@@ -26,13 +29,14 @@ use clearway::model::Model;
 use clearway::packet::{Direction, FlowState, Generated, Reason, Verdict};
 use clearway::types::Nanos;
 
+use bandwidth::Links;
 use destination::Delivery;
 use parse::Inner;
 use routes::EffectiveRoute;
 use rules::{Answer, Endpoint, Question};
 use seen::{seen, seen_if};
 use source::Sender;
-use state::{Effect, EndpointId, FirstFragment, FragmentKey, Record, RecordKey, State};
+use state::{Effect, EndpointId, FirstFragment, FragmentKey, InitiatedKey, Record, RecordKey, State};
 
 /// What the contract says of one packet: the fields of its verdict line, and every frame it causes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +82,7 @@ type RouteCache = RefCell<BTreeMap<(usize, usize, Option<usize>), Rc<Vec<Effecti
 pub struct Oracle {
     model: Model,
     state: State,
+    links: Links,
     now: Nanos,
     routes: RouteCache,
 }
@@ -90,11 +95,15 @@ struct Walk {
     effects: Vec<Effect>,
     /// The records that this packet found or opens.
     records: Vec<RecordKey>,
+    /// The record of public peering that it opens or refreshes.
+    initiated: Option<InitiatedKey>,
 }
 
 impl Oracle {
     pub fn new(model: &Model) -> Oracle {
-        Oracle { model: model.clone(), state: State::default(), now: 0, routes: RefCell::default() }
+        let mut links = Links::default();
+        links.know(model);
+        Oracle { model: model.clone(), state: State::default(), links, now: 0, routes: RefCell::default() }
     }
 
     /// Puts another configuration in force at this instant of packet time.
@@ -102,6 +111,7 @@ impl Oracle {
         self.now = self.now.max(at);
         self.state.forget(&self.model, self.now);
         let old = std::mem::replace(&mut self.model, model.clone());
+        self.links.change(&old, model, self.now);
         self.routes = RefCell::default();
         let (state, new, routes) = (&mut self.state, &self.model, &self.routes);
         state.change(&old, new, |endpoint, question| {
@@ -119,13 +129,23 @@ impl Oracle {
         self.state.live()
     }
 
+    /// What circuit links have carried.
+    pub fn meters(&self) -> &Meters {
+        &self.links.meters
+    }
+
     /// Everything that one packet causes.
     pub fn packet(&mut self, port: &str, time: Nanos, captured: &[u8], original_len: u32) -> Expected {
         self.now = self.now.max(time);
         self.state.forget(&self.model, self.now);
         let port = self.model.ports.iter().position(|p| p.name == port).expect("a port of the configuration");
-        let mut walk =
-            Walk { said: Expected::unknown(), found: false, effects: Vec::new(), records: Vec::new() };
+        let mut walk = Walk {
+            said: Expected::unknown(),
+            found: false,
+            effects: Vec::new(),
+            records: Vec::new(),
+            initiated: None,
+        };
         let end = self.steps(port, captured, original_len, &mut walk);
         let Walk { mut said, found, effects, .. } = walk;
         let opens = effects.iter().any(|e| matches!(e, Effect::Open(..)));
@@ -152,9 +172,19 @@ impl Oracle {
         // 5. Inner packet.
         let inner = parse::inner(received.protocol, received.inner).ok_or(Reason::InnerMalformed)?;
         let class = self.check_inner(&arrival, &inner)?;
+        let link = self.link_of(&arrival);
+        if let Some(link) = link {
+            self.pass_inwards(link, &inner)?;
+        }
         // 6. Source.
+        if link.is_some_and(|link| self.is_to_us(link, &inner)) {
+            return Err(Reason::ToUs);
+        }
+        if let Some(public) = self.public(&arrival, inner.destination) {
+            return self.public_steps(public, &arrival, &inner, class, walk);
+        }
         let (customer, vnet, sender) = self.sender(&arrival, &inner, &mut walk.said)?;
-        let fragment = self.fragment_key(customer, vnet, &sender, &inner);
+        let fragment = self.fragment_key(customer, Some(vnet), &sender, &inner);
         let first = self.first_fragment(fragment.as_ref(), &inner, walk)?;
         // 7. Outbound NSGs (fabric only).
         if let (Sender::Endpoint(endpoint), None) = (&sender, &first) {
@@ -167,7 +197,7 @@ impl Oracle {
             self.ask(endpoint, Direction::Inbound, &inner, walk)?;
         }
         // 11. TTL. 12. Size. 13. Egress.
-        self.send(customer, vnet, &arrival, &sender, &delivery, &inner, class, &mut walk.said)?;
+        self.send(customer, &arrival, &sender, &delivery, &inner, class, &mut walk.said)?;
         if let (Some(key), None) = (fragment, &first) {
             self.admit(key, walk);
         }
@@ -179,15 +209,15 @@ impl Oracle {
     fn fragment_key(
         &self,
         customer: usize,
-        vnet: usize,
+        vnet: Option<usize>,
         sender: &Sender,
         inner: &Inner,
     ) -> Option<FragmentKey> {
         let owner = &self.model.customers[customer];
         inner.fragment.map(|f| FragmentKey {
             customer: owner.name.clone(),
-            vnet: owner.vnets[vnet].name.clone(),
-            sender: sender.id(&self.model, customer, vnet),
+            vnet: vnet.map(|v| owner.vnets[v].name.clone()),
+            sender: sender.id(&self.model, customer),
             source: inner.source,
             destination: inner.destination,
             protocol: f.protocol,
@@ -218,8 +248,13 @@ impl Oracle {
     fn admit(&self, key: FragmentKey, walk: &mut Walk) {
         let opens = walk.effects.iter().any(|e| matches!(e, Effect::Open(..)));
         let flow = if opens || walk.found { FlowState::Established } else { FlowState::None };
-        let first =
-            FirstFragment { at: self.now, flow, rule: walk.said.rule.clone(), records: walk.records.clone() };
+        let first = FirstFragment {
+            at: self.now,
+            flow,
+            rule: walk.said.rule.clone(),
+            records: walk.records.clone(),
+            initiated: walk.initiated.clone(),
+        };
         walk.effects.push(Effect::Admit(key, first));
     }
 

@@ -97,7 +97,41 @@ pub fn learned_on_link(
         }
         LearnedFrom::Connection(_) => false,
     };
-    customer.learned_routes.iter().filter(|r| here(&r.from)).map(|r| (r.prefix, r.as_path.len())).collect()
+    // "private AS numbers removed from the path" of what Microsoft and public peering learn
+    let public = customer.circuits[circuit].peerings[peering].kind != PeeringKind::Private;
+    let length = |path: &[u32]| path.iter().filter(|asn| !public || !is_private_asn(**asn)).count();
+    customer.learned_routes.iter().filter(|r| here(&r.from)).map(|r| (r.prefix, length(&r.as_path))).collect()
+}
+
+/// RFC 6996: 64512 to 65534 and 4200000000 to 4294967294.
+fn is_private_asn(asn: u32) -> bool {
+    (64_512..=65_534).contains(&asn) || (4_200_000_000..=4_294_967_294).contains(&asn)
+}
+
+/// The links of all Microsoft and public peerings of a customer that are up.
+pub fn public_ways(customer: &Customer) -> Vec<Way> {
+    let mut found = Vec::new();
+    for (circuit, of) in customer.circuits.iter().enumerate() {
+        for (peering, domain) in of.peerings.iter().enumerate() {
+            if domain.kind == PeeringKind::Private {
+                continue;
+            }
+            for link in [Link::Primary, Link::Secondary] {
+                let Some(tunnel) = up_tunnel(customer, TunnelTo::Link { circuit, peering, link }) else {
+                    continue;
+                };
+                found.push(Way {
+                    name: format!("link {}/{}/{}", of.name, domain.name, link.name()),
+                    tunnel,
+                    kind: GatewayKind::ExpressRoute,
+                    weight: 0,
+                    site: None,
+                    learned: learned_on_link(customer, circuit, peering, link),
+                });
+            }
+        }
+    }
+    found
 }
 
 /// What is learned on a connection whose tunnel is up. "The prefixes of a `localNetworkGateways` resource are learned

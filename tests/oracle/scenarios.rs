@@ -1,6 +1,8 @@
 //! Sentences of the contract, each as a few packets and the lines they must give. The oracle answers first; at the end of
 //! every scene the packet path must have said the same.
 
+mod circuits;
+
 use std::net::IpAddr;
 
 use clearway::model::Model;

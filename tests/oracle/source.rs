@@ -26,13 +26,20 @@ pub struct Arrival {
 #[derive(Clone, Debug)]
 pub enum Sender {
     Endpoint(Endpoint),
-    Link { circuit: usize, peering: usize, link: Link },
+    Link {
+        circuit: usize,
+        peering: usize,
+        link: Link,
+    },
     Connection(usize),
-    Internet,
+    /// The Internet, as this VNet sees it.
+    Internet(usize),
+    /// Everyone outside, to a prefix that a Microsoft or public peering has learned.
+    Outside,
 }
 
 impl Sender {
-    pub fn id(&self, model: &clearway::model::Model, customer: usize, vnet: usize) -> SenderId {
+    pub fn id(&self, model: &clearway::model::Model, customer: usize) -> SenderId {
         let owner = &model.customers[customer];
         let name = owner.name.clone();
         match self {
@@ -42,7 +49,8 @@ impl Sender {
                 SenderId::Link(name, of.name.clone(), of.peerings[*peering].name.clone(), link.name())
             }
             Sender::Connection(c) => SenderId::Connection(name, owner.connections[*c].name.clone()),
-            Sender::Internet => SenderId::Internet(name, owner.vnets[vnet].name.clone()),
+            Sender::Internet(vnet) => SenderId::Internet(name, owner.vnets[*vnet].name.clone()),
+            Sender::Outside => SenderId::Outside(name),
         }
     }
 
@@ -187,7 +195,13 @@ impl Oracle {
 
     /// The VNet of the tunnel, or the one that a packet to this destination enters in step 6.
     fn entered(&self, arrival: &Arrival, destination: IpAddr) -> Option<(usize, usize)> {
-        let Some((_, customer, tunnel)) = arrival.tunnelled else { return self.only_vnet_with(destination) };
+        let Some((_, customer, tunnel)) = arrival.tunnelled else {
+            // What a peering has learned is "looked up before the VNets of step 6".
+            return match self.public_customer(arrival, destination) {
+                Some(_) => None,
+                None => self.only_vnet_with(destination),
+            };
+        };
         let to = self.model.customers[customer].tunnels[tunnel].to;
         let vnet = match to {
             TunnelTo::Vnet(v) | TunnelTo::Internet(v) => Some(v),
@@ -245,7 +259,7 @@ impl Oracle {
             }
             TunnelTo::Internet(vnet) => {
                 self.check_internet_source(customer, vnet, inner.source, false)?;
-                Ok((customer, vnet, Sender::Internet))
+                Ok((customer, vnet, Sender::Internet(vnet)))
             }
             to @ (TunnelTo::Link { .. } | TunnelTo::Connection(_)) => {
                 let vnet = self.gateway_sender(customer, to, inner, said)?;
@@ -356,7 +370,7 @@ impl Oracle {
         said.vnet = Some(owner.vnets[vnet].name.clone());
         let services = self.model.ports[port].role == Role::Services;
         self.check_internet_source(customer, vnet, inner.source, services)?;
-        Ok((customer, vnet, Sender::Internet))
+        Ok((customer, vnet, Sender::Internet(vnet)))
     }
 
     /// "The source must not lie in the space of the VNet or a VNet peered with it, in a prefix, other than a default

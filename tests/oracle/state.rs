@@ -98,6 +98,8 @@ pub enum SenderId {
     Connection(String, String),
     /// Customer, VNet.
     Internet(String, String),
+    /// Everyone outside, to Microsoft or public peering of this customer.
+    Outside(String),
 }
 
 /// "state per (VNet, source endpoint or link or connection or Internet, source, destination, protocol,
@@ -105,7 +107,8 @@ pub enum SenderId {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FragmentKey {
     pub customer: String,
-    pub vnet: String,
+    /// Packets of Microsoft and public peering are in none.
+    pub vnet: Option<String>,
     pub sender: SenderId,
     pub source: IpAddr,
     pub destination: IpAddr,
@@ -121,6 +124,20 @@ pub struct FirstFragment {
     pub rule: Option<String>,
     /// The records that the first fragment opened or refreshed.
     pub records: Vec<RecordKey>,
+    /// The record of public peering that the first fragment opened or refreshed.
+    pub initiated: Option<InitiatedKey>,
+}
+
+/// "a record of (customer, peering, 5-tuple or identifier)"
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InitiatedKey {
+    pub customer: String,
+    pub circuit: String,
+    pub peering: String,
+    pub protocol: u8,
+    /// The customer's address and port.
+    pub local: (IpAddr, u16),
+    pub remote: (IpAddr, u16),
 }
 
 /// "tunnel | one GRE binding: (port, key, remote) and what it stands for".
@@ -153,6 +170,8 @@ pub enum Effect {
     /// Refreshes a record; the flags are those of a tracked TCP segment.
     Refresh(RecordKey, Direction, Option<u8>),
     Admit(FragmentKey, FirstFragment),
+    /// Opens or refreshes a record of public peering.
+    Initiate(InitiatedKey),
 }
 
 const FIN: u8 = 1;
@@ -163,6 +182,8 @@ const RST: u8 = 4;
 pub struct State {
     records: BTreeMap<RecordKey, Record>,
     fragments: BTreeMap<FragmentKey, FirstFragment>,
+    /// When the customer last sent a packet of it.
+    initiated: BTreeMap<InitiatedKey, Nanos>,
     received: BTreeMap<(TunnelId, IpAddr), u32>,
     sent: BTreeMap<(TunnelId, IpAddr), u32>,
     icmp_errors: BTreeMap<SenderId, Vec<Nanos>>,
@@ -198,6 +219,11 @@ impl State {
             seen_if(now - first.at >= 30 * SECOND, "fragment: forgotten after 30 seconds");
             now - first.at < 30 * SECOND
         });
+        // "idle four minutes", as records of flows: "Idle for longer than [...]: gone."
+        self.initiated.retain(|_, last| {
+            seen_if(now - *last > 240 * SECOND, "public: record idle and gone");
+            now - *last <= 240 * SECOND
+        });
     }
 
     pub fn record(&self, key: &RecordKey) -> Option<&Record> {
@@ -207,6 +233,11 @@ impl State {
     /// Live records: neither expired nor ended.
     pub fn live(&self) -> usize {
         self.records.values().filter(|r| r.ended.is_none()).count()
+    }
+
+    /// True if there is such a record of public peering.
+    pub fn is_initiated(&self, key: &InitiatedKey) -> bool {
+        self.initiated.contains_key(key)
     }
 
     pub fn first_fragment(&self, key: &FragmentKey) -> Option<&FirstFragment> {
@@ -251,6 +282,9 @@ impl State {
                 }
                 Effect::Admit(key, first) => {
                     self.fragments.insert(key, first);
+                }
+                Effect::Initiate(key) => {
+                    self.initiated.insert(key, now);
                 }
             }
         }

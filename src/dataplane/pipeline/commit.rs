@@ -63,7 +63,8 @@ impl<'p> Walk<'p, '_> {
         {
             let has_flow = opened > 0 || self.outcome.flow != FlowState::None;
             let slots = slots.map(|s| s.map(|s| (s, shard.flows.generation(s))));
-            shard.fragments.admit(key, Admission { at: now, has_flow, rule: self.outcome.rule, slots });
+            let rule = self.outcome.rule;
+            shard.fragments.admit(key, Admission { at: now, has_flow, rule, slots, initiated: None });
             shard.tally(self.occupancy).set_fragments(shard.fragments.len());
         }
         Ok(opened)

@@ -3,10 +3,10 @@
 
 use std::net::IpAddr;
 
-use super::{Ended, Leaving, Sender, Walk};
+use super::{Ended, Sender, Walk};
 use crate::compile::effective::reserved;
 use crate::compile::{CircuitLink, PublicPrefix};
-use crate::dataplane::emit::{Output, Sending};
+use crate::dataplane::emit::Output;
 use crate::dataplane::state::Shard;
 use crate::model::PeeringKind;
 use crate::packet::Reason;
@@ -46,10 +46,13 @@ impl<'p> Walk<'p, '_> {
         self.trace.note(6, "source", || format!("{source} is learned on this peering"));
         let sender = Sender::Site(entry.party);
         let first = self.first_fragment(NO_VNET, sender, shard)?;
-        let initiated = match link.kind {
-            PeeringKind::Public if first.is_none() => Some(self.own_flow(link)),
-            _ => None,
+        // A later fragment refreshes the flow of its first.
+        let flow = match first {
+            None => Some((self.arrival.inner.protocol, self.arrival.inner.ports)),
+            Some(first) => first.initiated,
         };
+        let flow = flow.filter(|_| link.kind == PeeringKind::Public);
+        let initiated = flow.map(|flow| self.own_flow(link, flow));
         if initiated.is_some_and(|key| !shard.initiated.takes(&key)) {
             return Err(Reason::FlowTableFull.into());
         }
@@ -59,7 +62,8 @@ impl<'p> Walk<'p, '_> {
         if let Some(key) = initiated {
             shard.initiated.touch(key, self.now);
         }
-        self.carry(sender, sending, leaving, first, shard, out);
+        self.remember(sender, first, flow, shard);
+        self.egress(sending, leaving, shard, out);
         Ok(0)
     }
 
@@ -91,16 +95,16 @@ impl<'p> Walk<'p, '_> {
             return Err(Reason::NotInitiated.into());
         }
         let leaving = self.leaving(sender, sending, rewritten(link.kind, self.arrival.tos), out)?;
-        self.carry(sender, sending, leaving, first, shard, out);
+        self.remember(sender, first, None, shard);
+        self.egress(sending, leaving, shard, out);
         Ok(0)
     }
 
     /// The flow of a packet that the customer sends.
-    fn own_flow(&self, link: &CircuitLink) -> InitiatedKey {
+    fn own_flow(&self, link: &CircuitLink, (protocol, (from, to)): (u8, (u16, u16))) -> InitiatedKey {
         let inner = &self.arrival.inner;
-        let (from, to) = inner.ports;
         let (local, remote) = ((inner.source, from), (inner.destination, to));
-        InitiatedKey { peering: link.peering, protocol: inner.protocol, local, remote }
+        InitiatedKey { peering: link.peering, protocol, local, remote }
     }
 
     /// True if a packet belongs to a flow that the customer has begun, or is an ICMP error about a packet of one.
@@ -128,24 +132,22 @@ impl<'p> Walk<'p, '_> {
         quote.source == inner.destination && self.quoted.unwrap_or(shard).initiated.knows(&quoted, self.now)
     }
 
-    /// Step 13, and what is remembered.
-    fn carry(
-        &mut self,
+    /// Admits the later fragments of a first one, which belongs to this flow of public peering.
+    fn remember(
+        &self,
         sender: Sender<'p>,
-        sending: Sending,
-        leaving: Leaving,
         first: Option<Admission>,
+        initiated: Option<(u8, (u16, u16))>,
         shard: &mut Shard,
-        out: &mut Output,
     ) {
         if first.is_none()
             && let Some(key) = self.fragment_key(NO_VNET, sender)
             && (self.occupancy.fragments() as usize) < CAPACITY
         {
-            let admission = Admission { at: self.now, has_flow: false, rule: None, slots: [None; 2] };
+            let admission =
+                Admission { at: self.now, has_flow: false, rule: None, slots: [None; 2], initiated };
             shard.fragments.admit(key, admission);
             shard.tally(self.occupancy).set_fragments(shard.fragments.len());
         }
-        self.egress(sending, leaving, shard, out);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Rng;
 use super::plan::{Customer, Keys, Nic, Plan, Rule, Side, address};
-use super::resources;
+use super::{circuits, resources};
 
 /// The plan after a few changes.
 pub fn change(plan: &Plan, rng: &mut Rng) -> Plan {
@@ -16,6 +16,13 @@ pub fn change(plan: &Plan, rng: &mut Rng) -> Plan {
         change_customer(&mut changed.customers[c], rng, tags);
     }
     changed
+}
+
+/// The plan with more bandwidth for every circuit.
+pub fn raise(plan: &mut Plan, rng: &mut Rng) {
+    for circuit in plan.customers.iter_mut().flat_map(|c| &mut c.circuits) {
+        circuits::raise(circuit, rng);
+    }
 }
 
 /// Changes of ports and customers.
@@ -42,7 +49,14 @@ fn change_all(plan: &mut Plan, rng: &mut Rng) {
 }
 
 fn change_customer(customer: &mut Customer, rng: &mut Rng, tags: bool) {
-    match rng.below(22) {
+    match rng.below(27) {
+        22 | 23 => {
+            for circuit in &mut customer.circuits {
+                circuits::raise(circuit, rng);
+            }
+        }
+        24 => circuits::change_state(customer, rng),
+        25 | 26 => circuits::learn_more(customer, rng),
         18 => reorder(customer, rng),
         19 => move_nic(customer, rng),
         20 => add_nic(customer, rng),
@@ -153,6 +167,8 @@ fn reorder(customer: &mut Customer, rng: &mut Rng) {
     customer.tunnels.reverse();
     if rng.percent(50) {
         customer.hosts.reverse();
+        customer.circuits.reverse();
+        customer.learned.reverse();
         customer.asgs.reverse();
         customer.tables.reverse();
     }
@@ -227,7 +243,7 @@ fn withdraw_or_learn(customer: &mut Customer, rng: &mut Rng) {
     if rng.percent(60) {
         customer.learned.remove(n);
     } else {
-        customer.learned[n].path = rng.below(4);
+        customer.learned[n].path = circuits::change_path(customer, n, rng);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use clearway::model::{Model, Role, TunnelTo};
+use clearway::model::{Model, PeeringKind, Role, TunnelTo};
 use clearway::types::Prefix;
 
 use super::Rng;
@@ -59,7 +59,11 @@ pub struct World {
     /// NICs that forward.
     pub forwarders: Vec<Party>,
     pub gateways: Vec<Party>,
+    /// Customers behind Microsoft and public peering.
+    pub public: Vec<Party>,
     pub outside: Vec<Party>,
+    /// Circuit links: where their packets enter, and the addresses of both ends.
+    pub links: Vec<(Entry, IpAddr, IpAddr)>,
 }
 
 /// Addresses of the Internet; some lie in service tags, some in prefixes that are learned now and then.
@@ -89,7 +93,9 @@ impl World {
             endpoints: Vec::new(),
             forwarders: Vec::new(),
             gateways: Vec::new(),
+            public: Vec::new(),
             outside: Vec::new(),
+            links: Vec::new(),
         };
         for (c, customer) in model.customers.iter().enumerate() {
             for nic in &customer.nics {
@@ -128,6 +134,7 @@ impl World {
     fn add_tunnel(&mut self, model: &Model, customer: usize, tunnel: usize, rng: &mut Rng) {
         let owner = &model.customers[customer];
         let entry = Entry::Tunnel { customer, tunnel };
+        let mut public = false;
         let mut learned: Vec<Prefix> = match owner.tunnels[tunnel].to {
             TunnelTo::Vnet(_) => return,
             TunnelTo::Internet(_) => {
@@ -135,6 +142,12 @@ impl World {
                 return;
             }
             TunnelTo::Link { circuit, peering, link } => {
+                let domain = &owner.circuits[circuit].peerings[peering];
+                public = domain.kind != PeeringKind::Private;
+                for prefixes in [domain.link_prefixes, domain.link_prefixes_v6] {
+                    let ends = prefixes[link as usize].map(|p| (entry, address(&p, 1), address(&p, 2)));
+                    self.links.extend(ends);
+                }
                 routes::learned_on_link(owner, circuit, peering, link).into_iter().map(|(p, _)| p).collect()
             }
             TunnelTo::Connection(c) => {
@@ -148,7 +161,8 @@ impl World {
                 (true, false) => "2001:db8:99::/48".parse().expect("a prefix"),
                 _ => prefix,
             };
-            self.gateways.push(Party { entry, address: address(&base, rng.range(1, 6) as u32) });
+            let party = Party { entry, address: address(&base, rng.range(1, 6) as u32) };
+            if public { self.public.push(party) } else { self.gateways.push(party) }
         }
     }
 
@@ -179,6 +193,11 @@ impl World {
                     }
                 }
             }
+            // Who is behind Microsoft or public peering talks to everyone outside, and the other way round.
+            Entry::Tunnel { .. } if self.public.iter().any(|p| p.entry == of.entry) => {
+                self.outside.iter().filter(|p| matches!(p.entry, Entry::Plain { .. })).collect()
+            }
+            Entry::Plain { .. } if !self.public.is_empty() && rng.percent(40) => self.public.iter().collect(),
             Entry::Tunnel { customer, .. } => {
                 let near = |p: &&Party| matches!(p.entry, Entry::Fabric { customer: c, .. } if c == customer);
                 self.endpoints.iter().filter(near).collect()
@@ -225,9 +244,10 @@ const ACK: u8 = 16;
 
 impl Conversation {
     pub fn new(world: &World, rng: &mut Rng) -> Option<Conversation> {
-        let starters = match rng.below(10) {
+        let starters = match rng.below(12) {
             0..=5 => &world.endpoints,
             6..=7 => &world.gateways,
+            8..=9 if !world.public.is_empty() => &world.public,
             _ => &world.outside,
         };
         let a = *rng.pick_some(starters)?;
@@ -253,13 +273,13 @@ impl Conversation {
             _ => Kind::Other(*rng.pick(&[50, 51, 89, 132, 58, 1, 59])),
         };
         let customer = match (a.entry, b.entry) {
-            (Entry::Fabric { customer, .. }, _) | (_, Entry::Fabric { customer, .. }) => customer,
-            _ => return None,
+            (Entry::Fabric { customer, .. }, _) | (_, Entry::Fabric { customer, .. }) => Some(customer),
+            _ => None,
         };
         let near: Vec<Party> = world
             .forwarders
             .iter()
-            .filter(|p| matches!(p.entry, Entry::Fabric { customer: c, .. } if c == customer))
+            .filter(|p| matches!(p.entry, Entry::Fabric { customer: c, .. } if Some(c) == customer))
             .copied()
             .collect();
         let via = if rng.percent(30) { rng.pick_some(&near).copied() } else { None };

@@ -18,6 +18,10 @@ pub fn vary(rng: &mut Rng, ip: &mut Ip) {
     if rng.percent(30) {
         ip.class = rng.next() as u8;
     }
+    if rng.percent(8) {
+        // What Microsoft peering keeps.
+        ip.class = *rng.pick(&[46, 34, 18, 10]) << 2 | rng.below(4) as u8;
+    }
     if rng.percent(50) {
         ip.ttl = *rng.pick(&[255, 128, 32, 3]);
     }

@@ -1,6 +1,7 @@
 //! Generators of valid configurations, of changes to them, and of traffic. Everything follows from a seed; no clock.
 
 pub mod change;
+pub mod circuits;
 pub mod conversation;
 pub mod faults;
 pub mod frames;

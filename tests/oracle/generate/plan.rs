@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clearway::types::Prefix;
 
+use super::circuits::{self, PRIVATE};
 use super::{Rng, resources};
 
 #[derive(Clone, Debug)]
@@ -136,6 +137,24 @@ pub struct Circuit {
     pub name: String,
     /// Number of its link prefixes.
     pub number: usize,
+    pub mbps: Option<u32>,
+    /// `serviceProviderProvisioningState` and `circuitProvisioningState`.
+    pub provisioned: Option<&'static str>,
+    pub enabled: Option<&'static str>,
+    pub peerings: Vec<CircuitPeering>,
+}
+
+#[derive(Clone, Debug)]
+pub struct CircuitPeering {
+    pub name: &'static str,
+    pub kind: &'static str,
+    pub state: Option<&'static str>,
+    /// `advertisedPublicPrefixes` and their state.
+    pub advertised: Option<Vec<Prefix>>,
+    pub configured: Option<&'static str>,
+    /// It has link prefixes, and IPv6 ones.
+    pub links: bool,
+    pub links_v6: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -178,9 +197,10 @@ pub struct Host {
 pub struct Learned {
     pub prefix: Prefix,
     pub circuit: Option<String>,
+    pub peering: Option<&'static str>,
     pub link: Option<&'static str>,
     pub connection: Option<String>,
-    pub path: usize,
+    pub path: Vec<u32>,
 }
 
 /// Networks behind circuits and VPN connections.
@@ -227,10 +247,9 @@ impl Plan {
         let mut rng = Rng::new(seed);
         let mut plan = Plan { ports: ports(&mut rng), customers: Vec::new(), tags: rng.percent(30) };
         let mut keys = Keys { next: 0xa01, next_remote: 20 };
-        let names = ["contoso", "fabrikam", "northwind"];
         let count = *rng.pick(&[1, 1, 2, 2, 3]);
         let mut same = rng.next();
-        for name in names.into_iter().take(count) {
+        for name in CUSTOMERS.into_iter().take(count) {
             // Often the same customer again: identical spaces, names and rules.
             if rng.percent(50) {
                 same = rng.next();
@@ -288,13 +307,22 @@ fn ports(rng: &mut Rng) -> Vec<Port> {
     ports
 }
 
+/// The customers of all plans.
+const CUSTOMERS: [&str; 4] = ["contoso", "fabrikam", "northwind", "tailspin"];
+
 impl Customer {
+    /// The number that its public prefixes have.
+    pub fn number(&self) -> u8 {
+        CUSTOMERS.iter().position(|n| *n == self.name).unwrap_or(CUSTOMERS.len()) as u8
+    }
+
     pub fn new(name: &str, rng: &mut Rng, plan: &Plan, keys: &mut Keys) -> Customer {
         let mut customer = Customer { name: name.to_string(), ..Customer::default() };
         for n in 0..*rng.pick(&[1, 2, 2, 3, 3, 4]) {
             customer.add_vnet(n, rng, plan.tags);
         }
         customer.add_gateways(rng, plan, keys);
+        circuits::add_public(&mut customer, rng, plan, keys);
         customer.add_peerings(rng);
         customer.add_fabric(rng, plan, keys);
         resources::add_nics(&mut customer, rng);
@@ -374,7 +402,9 @@ impl Customer {
         let vpn = vpn && plan.has_port("internet");
         for n in 0..er {
             let number = self.circuits.len();
-            self.circuits.push(Circuit { name: format!("er{}", n + 1), number });
+            let mut circuit = circuits::circuit(&format!("er{}", n + 1), number, rng);
+            circuit.peerings.push(circuits::peering(PRIVATE, rng));
+            self.circuits.push(circuit);
         }
         let mut hubs = vec![0];
         if self.vnets.len() > 2 && rng.percent(30) {
@@ -438,7 +468,6 @@ impl Customer {
     }
 
     fn add_edge_tunnels(&mut self, rng: &mut Rng, plan: &Plan, keys: &mut Keys) {
-        let shared_key = 0xc01;
         let mut ends: Vec<(String, &'static str)> = Vec::new();
         for circuit in &self.circuits {
             let ports = *rng.pick(&[["edge-a", "edge-b"], ["edge-a", "edge-b"], ["edge-a", "edge-a"]]);
@@ -460,37 +489,43 @@ impl Customer {
             }
         }
         for (to, port) in ends {
-            // Sometimes one router has several tunnels.
-            let same_remote = rng.percent(20);
-            keys.next_remote += u32::from(!same_remote);
-            keys.next += 1;
-            let n = keys.next_remote;
-            let remote: IpAddr = if plan.is_v6(port) {
-                format!("2001:db8:aa::{n:x}").parse().expect("an address")
-            } else {
-                format!("203.0.114.{n}").parse().expect("an address")
-            };
-            let nvgre = rng.percent(8);
-            self.tunnels.push(Tunnel {
-                to,
-                port,
-                remote: Some(remote),
-                key: if nvgre {
-                    0x2000 + keys.next
-                } else if rng.percent(45) && !same_remote {
-                    shared_key
-                } else {
-                    keys.next
-                },
-                nvgre,
-                enabled: rng.percent(93),
-                sequence: if nvgre {
-                    None
-                } else {
-                    *rng.pick(&[None, None, None, None, Some("send"), Some("strict"), Some("off")])
-                },
-            });
+            self.bind(to, port, rng, plan, keys);
         }
+    }
+
+    /// A tunnel to a router of the customer's.
+    pub fn bind(&mut self, to: String, port: &'static str, rng: &mut Rng, plan: &Plan, keys: &mut Keys) {
+        let shared_key = 0xc01;
+        // Sometimes one router has several tunnels.
+        let same_remote = rng.percent(20);
+        keys.next_remote += u32::from(!same_remote);
+        keys.next += 1;
+        let n = keys.next_remote;
+        let remote: IpAddr = if plan.is_v6(port) {
+            format!("2001:db8:aa::{n:x}").parse().expect("an address")
+        } else {
+            format!("203.0.114.{n}").parse().expect("an address")
+        };
+        let nvgre = rng.percent(8);
+        self.tunnels.push(Tunnel {
+            to,
+            port,
+            remote: Some(remote),
+            key: if nvgre {
+                0x2000 + keys.next
+            } else if rng.percent(45) && !same_remote {
+                shared_key
+            } else {
+                keys.next
+            },
+            nvgre,
+            enabled: rng.percent(93),
+            sequence: if nvgre {
+                None
+            } else {
+                *rng.pick(&[None, None, None, None, Some("send"), Some("strict"), Some("off")])
+            },
+        });
     }
 
     fn add_learned(&mut self, rng: &mut Rng) {
@@ -524,13 +559,16 @@ impl Customer {
                 continue;
             }
             seen.push((text, from));
-            let path = rng.below(4);
+            let path = circuits::private_path(rng.below(4));
             let via = (connection.circuit.clone(), connection.circuit.is_none().then_some(connection.name));
-            let learned = Learned { prefix: prefix(text), circuit: via.0, link, connection: via.1, path };
+            let peering = via.0.is_some().then_some(PRIVATE);
+            let learned =
+                Learned { prefix: prefix(text), circuit: via.0, peering, link, connection: via.1, path };
             // The same prefix on the other link with another path now and then.
             if let Some(first) = link.filter(|_| rng.percent(50)) {
                 let other = if first == "primary" { "secondary" } else { "primary" };
-                self.learned.push(Learned { link: Some(other), path: rng.below(3), ..learned.clone() });
+                let path = circuits::private_path(rng.below(3));
+                self.learned.push(Learned { link: Some(other), path, ..learned.clone() });
             }
             self.learned.push(learned);
         }

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
-use clearway::model::{Encapsulation, Model, Sequence, TunnelTo};
+use clearway::model::{Encapsulation, Link, Model, Sequence, TunnelTo};
 use clearway::types::{Nanos, SECOND};
 
 use super::Rng;
 use super::conversation::{Conversation, Entry, Party, World};
 use super::faults;
-use super::frames::{Carrier, Ip, frame, icmp};
+use super::frames::{Carrier, Ip, frame, icmp, tcp, udp};
+use crate::oracle::bytes::u16_at;
 
 /// One captured packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,10 @@ pub struct Traffic {
     storm: usize,
     stormy: Option<(Party, Ip)>,
     storms: bool,
+    /// Packets of a burst of large packets over slow links, and how many are still to come.
+    burst: Vec<(Party, Ip)>,
+    bursting: usize,
+    bursts: bool,
 }
 
 impl Traffic {
@@ -46,6 +51,7 @@ impl Traffic {
         let mut rng = Rng::new(seed ^ 0x7261_6666);
         let world = World::new(model, &mut rng);
         let storms = rng.percent(8);
+        let bursts = rng.percent(20);
         Traffic {
             rng,
             world,
@@ -57,6 +63,9 @@ impl Traffic {
             storm: 0,
             stormy: None,
             storms,
+            burst: Vec::new(),
+            bursting: 0,
+            bursts,
         }
     }
 
@@ -71,6 +80,8 @@ impl Traffic {
         self.queue = moved_all(std::mem::take(&mut self.queue).into()).into();
         self.stormy = moved_all(self.stormy.take().into_iter().collect()).pop();
         self.storm = if self.stormy.is_some() { self.storm } else { 0 };
+        self.burst = moved_all(std::mem::take(&mut self.burst));
+        self.bursting = if self.burst.is_empty() { 0 } else { self.bursting };
         self.conversations.retain_mut(|c| {
             let (Some(a), Some(b)) = (moved(&c.a), moved(&c.b)) else { return false };
             (c.a, c.b, c.via) = (a, b, c.via.and_then(|v| moved(&v)));
@@ -110,6 +121,10 @@ impl Traffic {
             self.now += rng.below(9_000_000) as Nanos;
             return self.now;
         }
+        if self.bursting > 0 {
+            self.now += if rng.percent(70) { 0 } else { rng.below(100_000) as Nanos };
+            return self.now;
+        }
         let edge = |rng: &mut Rng, seconds: u64| seconds * SECOND + rng.below(5) as u64 - 2;
         let step = match rng.below(200) {
             0..=149 => rng.below(20_000_000) as u64,
@@ -136,6 +151,13 @@ impl Traffic {
             self.storm -= 1;
             return self.stormy.clone();
         }
+        if self.bursts && self.rng.below(60) == 0 {
+            self.bursts = false;
+            self.begin_burst(model);
+        }
+        if self.bursting > 0 {
+            return self.large();
+        }
         let datagrams: Vec<&(Party, Ip)> = self.recent.iter().filter(|(_, ip)| ip.protocol == 17).collect();
         if self.storms && !datagrams.is_empty() && self.rng.below(100) == 0 {
             let (party, mut ip) = (*self.rng.pick(&datagrams)).clone();
@@ -150,6 +172,7 @@ impl Traffic {
         match self.rng.below(100) {
             0..=6 => self.icmp_error(),
             7..=9 => self.forge(),
+            10..=11 => self.greet(),
             _ => self.converse(model),
         }
     }
@@ -275,6 +298,7 @@ impl Traffic {
             .map(|(party, _)| *party)
             .filter(|p| p.address == quoted.destination)
             .chain(self.world.forwarders.iter().copied())
+            .chain(rng.pick_some(&self.world.outside).copied())
             .filter(|p| p.address.is_ipv4() == v4)
             .collect();
         let from = match rng.pick_some(&answers) {
@@ -292,7 +316,8 @@ impl Traffic {
     fn forge(&mut self) -> Option<(Party, Ip)> {
         let (party, ip) = self.recent.get(self.rng.below(self.recent.len()))?.clone();
         let rng = &mut self.rng;
-        let other = match rng.below(4) {
+        let other = match rng.below(5) {
+            3 => rng.pick_some(&self.world.public).copied(),
             0 => rng.pick_some(&self.world.gateways).copied(),
             1 => rng.pick_some(&self.world.outside).copied(),
             2 => rng.pick_some(&self.world.endpoints).copied(),
@@ -306,6 +331,76 @@ impl Traffic {
             }
             _ => Some((party, ip)),
         }
+    }
+
+    /// Something from one end of a circuit link to the other: of the same link mostly.
+    fn greet(&mut self) -> Option<(Party, Ip)> {
+        let rng = &mut self.rng;
+        let &(entry, from, to) = rng.pick_some(&self.world.links)?;
+        let others: Vec<_> = self.world.links.iter().filter(|l| l.1.is_ipv4() == from.is_ipv4()).collect();
+        let other = **rng.pick_some(&others)?;
+        let (from, to) = match rng.below(8) {
+            0 => (other.1, to),
+            1 => (from, other.2),
+            2 => (to, from),
+            _ => (from, to),
+        };
+        let (protocol, payload) = match rng.below(3) {
+            0 => (6, tcp((40_000, 179), 2, &[])),
+            1 => (17, udp((49_152, 3784), &[0x20; 24])),
+            _ if from.is_ipv4() => (1, icmp(8, 0, 1, &[0; 16])),
+            _ => (58, icmp(128, 0, 1, &[0; 16])),
+        };
+        let mut ip = Ip::new(from, to, protocol, payload);
+        ip.ttl = *rng.pick(&[255, 64, 1]);
+        Some((Party { entry, address: from }, ip))
+    }
+
+    /// A burst over one of the slow links: datagrams from there, to there, or both.
+    pub fn begin_burst(&mut self, model: &Model) {
+        let slow = |party: &&Party| -> Option<(usize, usize, Link)> {
+            let Entry::Tunnel { customer, tunnel } = party.entry else { return None };
+            let TunnelTo::Link { circuit, link, .. } = model.customers[customer].tunnels[tunnel].to else {
+                return None;
+            };
+            let mbps = model.customers[customer].circuits[circuit].bandwidth_mbps;
+            mbps.is_some_and(|m| m <= 100).then_some((customer, circuit, link))
+        };
+        let rng = &mut self.rng;
+        let behind = self.world.gateways.iter().chain(&self.world.public).filter(|p| slow(p).is_some());
+        let behind: Vec<&Party> = behind.collect();
+        let Some(first) = rng.pick_some(&behind).map(|p| slow(p)) else { return };
+        let same: Vec<&Party> = behind.into_iter().filter(|p| slow(p) == first).collect();
+        let direction = rng.below(3);
+        self.burst.clear();
+        for _ in 0..rng.range(2, 5) {
+            let here = **rng.pick(&same);
+            let Some(there) = self.world.partner(rng, &here) else { continue };
+            let ports = (40_000 + rng.below(3) as u16, 443);
+            if direction != 1 {
+                let ip = Ip::new(here.address, there.address, 17, udp(ports, &[]));
+                self.burst.push((here, ip));
+            }
+            if direction != 0 {
+                let ip = Ip::new(there.address, here.address, 17, udp((ports.1, ports.0), &[]));
+                self.burst.push((there, ip));
+            }
+        }
+        if !self.burst.is_empty() {
+            self.bursting = if direction == 2 { 160 } else { rng.range(75, 110) };
+        }
+    }
+
+    /// A packet of the burst, mostly as large as frames of 9,000 bytes carry.
+    fn large(&mut self) -> Option<(Party, Ip)> {
+        self.bursting -= 1;
+        let rng = &mut self.rng;
+        let (party, mut ip) = rng.pick_some(&self.burst)?.clone();
+        let size = if rng.percent(85) { rng.range(8_700, 8_850) } else { rng.below(1_500) };
+        let ports = (u16_at(&ip.payload, 0), u16_at(&ip.payload, 2));
+        ip.payload = udp(ports, &vec![0x5a; size]);
+        ip.identification = u32::from(rng.next() as u16);
+        Some((party, ip))
     }
 
     /// The frame of a packet that this party sends.

@@ -2,7 +2,8 @@
 
 use std::fmt::{Display, Write};
 
-use super::plan::{Customer, Nic, Plan, Rule, Side};
+use super::circuits::{MICROSOFT, PRIVATE, PUBLIC};
+use super::plan::{CircuitPeering, Customer, Nic, Plan, Rule, Side};
 
 /// The published file's shape, with few tags. The prefixes cover one another now and then.
 pub const TAGS: &str = r#"{"changeNumber": 1, "cloud": "Public", "values": [
@@ -201,19 +202,24 @@ fn render_gateways(text: &mut String, customer: &Customer) {
         line(text, 4, "expressRouteCircuits:");
     }
     for circuit in &customer.circuits {
-        let n = circuit.number * 8;
         line(text, 6, &format!("- name: {}", circuit.name));
         line(text, 8, "sku: {tier: Standard, family: MeteredData}");
-        let provider = "serviceProviderName: p, peeringLocation: l, bandwidthInMbps: 10000";
+        let mut provider = String::from("serviceProviderName: p, peeringLocation: l");
+        provider += &circuit.mbps.map(|m| format!(", bandwidthInMbps: {m}")).unwrap_or_default();
         line(text, 8, &format!("serviceProviderProperties: {{{provider}}}"));
-        line(text, 8, "serviceProviderProvisioningState: Provisioned");
-        let links = format!(
-            "primaryPeerAddressPrefix: 198.18.7.{n}/30, secondaryPeerAddressPrefix: 198.18.7.{}/30",
-            n + 4
-        );
-        let private =
-            "name: AzurePrivatePeering, peeringType: AzurePrivatePeering, peerASN: 65001, vlanId: 100";
-        line(text, 8, &format!("peerings: [{{{private}, {links}}}]"));
+        let states = [
+            ("serviceProviderProvisioningState", circuit.provisioned),
+            ("circuitProvisioningState", circuit.enabled),
+        ];
+        for (key, state) in states {
+            if let Some(state) = state {
+                line(text, 8, &format!("{key}: {state}"));
+            }
+        }
+        line(text, 8, &format!("peerings:{}", if circuit.peerings.is_empty() { " []" } else { "" }));
+        for peering in &circuit.peerings {
+            line(text, 10, &format!("- {{{}}}", render_peering(peering, circuit.number)));
+        }
     }
     let gateway = |g: &super::plan::Gateway| {
         let kind = if g.vpn { "Vpn" } else { "ExpressRoute" };
@@ -241,6 +247,39 @@ fn render_gateways(text: &mut String, customer: &Customer) {
     section(text, "connections", customer.connections.iter().map(connection).collect());
 }
 
+/// A peering; no two have the same VLAN or link prefixes.
+fn render_peering(peering: &CircuitPeering, number: usize) -> String {
+    let kind = [PRIVATE, MICROSOFT, PUBLIC].iter().position(|k| *k == peering.kind).unwrap_or(0);
+    let (first, second) = (number * 8, number * 8 + 4);
+    let mut fields = vec![
+        format!("name: {}", peering.name),
+        format!("peeringType: {}", peering.kind),
+        "peerASN: 65001".to_string(),
+        format!("vlanId: {}", 100 + kind),
+    ];
+    fields.extend(peering.state.map(|s| format!("state: {s}")));
+    if peering.links {
+        fields.push(format!("primaryPeerAddressPrefix: 198.18.{}.{first}/30", 7 + kind));
+        fields.push(format!("secondaryPeerAddressPrefix: 198.18.{}.{second}/30", 7 + kind));
+    }
+    if peering.links_v6 {
+        let network = format!("fd77:{kind}:{number}:");
+        fields.push(format!(
+            "ipv6PeeringConfig: {{primaryPeerAddressPrefix: \"{network}:/126\", \
+             secondaryPeerAddressPrefix: \"{network}:4/126\"}}"
+        ));
+    }
+    if let Some(prefixes) = &peering.advertised {
+        let state = peering.configured.map(|s| format!(", advertisedPublicPrefixesState: {s}"));
+        let prefixes = list(prefixes);
+        fields.push(format!(
+            "microsoftPeeringConfig: {{advertisedPublicPrefixes: {prefixes}{}}}",
+            state.unwrap_or_default()
+        ));
+    }
+    fields.join(", ")
+}
+
 /// Tunnels, hosts and learned routes.
 fn render_bindings(text: &mut String, customer: &Customer) {
     let tunnel = |t: &super::plan::Tunnel| {
@@ -259,13 +298,12 @@ fn render_bindings(text: &mut String, customer: &Customer) {
     section(text, "hosts", customer.hosts.iter().map(host).collect());
     let learned = |l: &super::plan::Learned| {
         let mut fields = format!("prefix: \"{}\"", l.prefix);
-        let circuit = l.circuit.as_ref();
-        fields +=
-            &circuit.map(|c| format!(", circuit: {c}, peering: AzurePrivatePeering")).unwrap_or_default();
+        fields += &l.circuit.as_ref().map(|c| format!(", circuit: {c}")).unwrap_or_default();
+        fields += &l.peering.map(|p| format!(", peering: {p}")).unwrap_or_default();
         fields += &l.link.map(|k| format!(", link: {k}")).unwrap_or_default();
         fields += &l.connection.as_ref().map(|c| format!(", connection: {c}")).unwrap_or_default();
-        if l.path > 0 {
-            let path: Vec<String> = (0..l.path).map(|n| (65001 + n).to_string()).collect();
+        if !l.path.is_empty() {
+            let path: Vec<String> = l.path.iter().map(u32::to_string).collect();
             fields += &format!(", asPath: [{}]", path.join(", "));
         }
         fields
