@@ -18,12 +18,23 @@ for name in '$1'.split('.'): link = link[name]
 print(link)"
 }
 
+is() { # WHAT COMMAND... : true if that is what it says
+    local what=$1
+    shift
+    [ "$("$@")" = "$what" ]
+}
+
 check "host to site" on web ping -c 3 -i 0.2 -W 2 192.168.9.1
-wait_for 5 test "$(meter out.packets)" -ge 3 || fail "out: $(meter out.packets)"
-[ "$(meter in.packets) $(meter in.bytes)" = "3 252" ] || fail "in: $(meter in.packets) packets, $(meter in.bytes) bytes"
-[ "$(meter out.packets) $(meter out.bytes)" = "3 252" ] || fail "out: $(meter out.packets) packets, $(meter out.bytes) bytes"
+# Open vSwitch may take its time for the first packet; from here on all come.
+settled() { is "$1" meter in.packets && is "$1" meter out.packets; }
+before=$(meter in.packets)
+wait_for 5 settled "$before" || fail "$(ask meters)"
+check "and again" on web ping -c 3 -i 0.2 -W 2 192.168.9.1
+all=$((before + 3))
+wait_for 5 settled $all || fail "$(ask meters)"
+[ "$(meter in.bytes) $(meter out.bytes)" = "$((84 * all)) $((84 * all))" ] || fail "$(ask meters)"
 pass "three pings are three packets of 84 bytes, each way"
-ask meters | grep -qE 'contoso +er1 +AzurePrivatePeering +primary +3 +252 +3 +252' || fail "$(ask meters)"
+ask meters | grep -qE "contoso +er1 +AzurePrivatePeering +primary +$all +$((84 * all)) +$all +$((84 * all))" || fail "$(ask meters)"
 pass "and so in the table"
 
 # Twice the bandwidth, inwards. However long it takes: no more passes than the bandwidth and what the bucket holds.
@@ -42,7 +53,6 @@ print(f"    {8 * passed / seconds / 1e6:.1f} Mbit/s in {seconds:.1f} s, {over} p
 sys.exit(0 if over > 0 and 8 * passed <= 50e6 * (took / 1e9 + 0.1) else 1)
 P
 pass "inwards no more passes than the bandwidth"
-on web iperf3 -s -1 -p 5202 -D >/dev/null 2>&1
 on site iperf3 -s -p 5201 -D --logfile "$WORK/iperf-site.log" -I "$WORK/iperf-site.pid"
 wait_for 10 bash -c "[ -n \"\$(ip netns exec $RUN-site ss -Hltn sport = :5201)\" ]" || fail "iperf3 does not listen"
 before=$(meter out.bytes)
@@ -79,7 +89,7 @@ sed -i 's/bandwidthInMbps: 500/bandwidthInMbps: 1000/' "$WORK/config.yaml"
 ip -n $RUN-site addr add 192.168.255.1/32 dev br-int
 on site ping -c 2 -i 0.2 -W 0.3 -I 192.168.255.1 192.168.255.2 >/dev/null 2>&1
 to_us() { ask counters --json | python3 -c "import json, sys; print(json.load(sys.stdin)['punted'].get('to-us', 0))"; }
-wait_for 5 test "$(to_us)" = 2 || fail "to-us: $(to_us)"
+wait_for 5 is 2 to_us || fail "to-us: $(to_us)"
 pass "what is for our end of the link is not the packet path's"
 balanced
 

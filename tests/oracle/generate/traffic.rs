@@ -369,7 +369,7 @@ impl Traffic {
         let rng = &mut self.rng;
         let behind = self.world.gateways.iter().chain(&self.world.public).filter(|p| slow(p).is_some());
         let behind: Vec<&Party> = behind.collect();
-        let Some(first) = rng.pick_some(&behind).map(|p| slow(p)) else { return };
+        let Some(first) = rng.pick_some(&behind).map(slow) else { return };
         let same: Vec<&Party> = behind.into_iter().filter(|p| slow(p) == first).collect();
         let direction = rng.below(3);
         self.burst.clear();
