@@ -199,7 +199,7 @@ impl Story {
         self.clock += (seconds * 1e6) as u64 * 1000;
     }
 
-    /// The next packet arrives at the same time as the one before.
+    /// The next packet arrives at the same time as the one before, on the same port or one that stands behind it.
     pub fn at_once(&mut self) {
         self.clock -= STEP;
     }
@@ -236,6 +236,13 @@ impl Story {
     pub fn frame(&mut self, from: Place, frame: Frame) -> &mut Arrival {
         let (time, scene) = (self.clock, self.scene);
         self.clock += STEP;
+        let order = |port: &str| self.model.ports.iter().position(|p| p.name == port);
+        let before = self.arrivals.last().filter(|last| last.time == time);
+        assert!(
+            before.is_none_or(|last| order(last.from.port) <= order(from.port)),
+            "{}: packets of one time come in the order of their ports",
+            self.name
+        );
         let fate = Fate::default();
         self.arrivals.push(Arrival { scene, time, frame, from, fate, packet: None });
         self.arrivals.last_mut().expect("one was pushed")

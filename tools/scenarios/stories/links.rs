@@ -354,7 +354,7 @@ pub fn circuit_bandwidth() -> Story {
         s.at_once();
     }
     // 625,000 - 8 x 63,360 = 118,120; one more leaves 54,760.
-    s.scene("One more, but for the headers of its pieces, leaves no room for another, though it is shorter than what is left.");
+    s.scene("The headers of the pieces count: what is shorter than what is left may still be too much.");
     s.send(web, large.clone()).becomes(pieces).via(only_primary).to(primary);
     s.at_once();
     // 54,120 bytes: 54,100 of payload in 38 pieces, with 38 headers 54,860.
@@ -368,7 +368,7 @@ pub fn circuit_bandwidth() -> Story {
     assert_eq!(pieces.iter().map(Packet::length).sum::<usize>(), 54_760);
     s.send(web, exact).becomes(pieces).via(only_primary).to(primary);
     s.at_once();
-    s.scene("Nothing is left, for the known flow and the other peering neither.");
+    s.scene("Nothing is left, for the known flow neither.");
     s.send(app, udp(known, known_there))
         .ends(Reason::OverRate)
         .established(ALLOWED)
@@ -380,19 +380,20 @@ pub fn circuit_bandwidth() -> Story {
         .owned_by("contoso", "hub")
         .via(only_primary);
     s.at_once();
-    s.send(services, ping("40.1.1.1", "20.50.1.9", 1)).ends(Reason::OverRate).owned_by("contoso", "");
-    s.at_once();
     s.scene("The link of a flow is chosen first: the room of the other helps its own flows only.");
     s.send(web, udp(here, primary_flow)).ends(Reason::OverRate).owned_by("contoso", "hub").via(both);
     s.at_once();
     s.send(web, udp(here, secondary_flow)).via(both).to(secondary);
     s.at_once();
-    s.send(services, ping("40.1.1.1", "20.50.2.9", 1)).to(microsoft_2);
-    s.at_once();
     s.scene("Our own ICMP errors are sent nevertheless, and the other direction has all its room.");
     s.send(primary, udp(there, here).ttl(1)).ends(Reason::TtlExpired).via(LOCAL).time_exceeded("192.0.2.1");
     s.at_once();
     s.send(primary, udp(there, here)).via(LOCAL).to(web);
+    s.at_once();
+    s.scene("The other peering has as little left on this link, and its own packets take the other.");
+    s.send(services, ping("40.1.1.1", "20.50.1.9", 1)).ends(Reason::OverRate).owned_by("contoso", "");
+    s.at_once();
+    s.send(services, ping("40.1.1.1", "20.50.2.9", 1)).to(microsoft_2);
     s.at_once();
     s.scene("In five microseconds 250 bits come in: not a ping of 32 bytes; in one more there are 300.");
     s.wait(0.000_005);
@@ -412,7 +413,7 @@ pub fn circuit_bandwidth() -> Story {
         s.send(primary, spoofed.clone()).ends(Reason::SpoofedSource);
         s.at_once();
     }
-    s.scene("What is wrong in itself is not, nor what is of no tunnel.");
+    s.scene("What is wrong in itself, or of a kind that is not carried, is not charged.");
     s.send(primary, spoofed.clone().broken(|ip| ip[10] ^= 1)).ends(Reason::InnerMalformed);
     s.at_once();
     s.send(primary, sized("172.16.0.9:5000", "224.0.0.9:5000", 62_500)).ends(Reason::InnerBlocked);
@@ -437,7 +438,10 @@ pub fn circuit_bandwidth() -> Story {
     s.at_once();
     s.send(microsoft_2, ping("20.50.1.9", "40.1.1.1", 1)).to(services);
     s.at_once();
+    s.scene("Outwards the link carries.");
+    s.wait(0.000_001);
     s.send(web, pong("10.1.0.4", "192.168.77.5", 1)).via(only_primary).to(primary);
+    s.at_once();
 
     s.scene("Now the circuit has 100 Mbps: what is in the bucket stays, and fills twice as fast.");
     s.swap(5, "faster.yaml", with(CIRCUIT_BANDWIDTH, "bandwidthInMbps: 50", "bandwidthInMbps: 100"));
