@@ -236,7 +236,7 @@ impl Meters {
     }
 
     /// Counts packets of a link, with their bytes together.
-    #[inline]
+    #[inline(always)]
     pub fn count(&mut self, link: &CircuitLink, toward: Toward, packets: u32, bytes: u32) {
         if let Some(meter) = self.meters.get_mut(link.meter as usize) {
             meter.packets[toward as usize] += u64::from(packets);
