@@ -33,6 +33,8 @@ pub mod dataplane;
 
 pub mod io;
 
+pub mod bfd;
+
 pub mod runtime;
 
 pub mod observe;

@@ -95,3 +95,8 @@ fn captures_have_what_was_asked_for_with_its_verdicts() {
 fn flow_logs_say_what_the_hosts_saw() {
     run("flow_logs.sh");
 }
+
+#[test]
+fn circuits_hold_their_bandwidth_and_count_what_they_carry() {
+    run("circuits.sh");
+}

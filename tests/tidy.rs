@@ -22,9 +22,10 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("compile", &["sys", "types", "packet", "wire", "table", "model"]),
     ("dataplane", &["sys", "types", "packet", "wire", "table", "model", "compile"]),
     ("io", &[]),
+    ("bfd", &["types"]),
     ("runtime", &["sys", "types", "packet", "wire", "table", "model", "compile", "dataplane"]),
     ("observe", &["types", "packet", "wire", "table", "model", "compile", "dataplane", "runtime"]),
-    ("live", &["sys", "types", "packet", "wire", "table", "model", "compile", "dataplane", "observe"]),
+    ("live", &["sys", "types", "packet", "wire", "table", "model", "compile", "dataplane", "bfd", "observe"]),
     (
         "cli",
         &[
@@ -84,8 +85,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("treebitmap", &["src/table/prefix_map.rs", "benches/common/plain/"]),
 ];
 
-/// Where a packet's way is made: these read no clock, roll no dice and touch nothing outside.
-const PATH: &[&str] = &["types", "packet", "wire", "table", "compile", "dataplane"];
+/// Where a packet's way is made, and protocols that are told the time: these read no clock, roll no dice and touch nothing
+/// outside.
+const PATH: &[&str] = &["types", "packet", "wire", "table", "compile", "dataplane", "bfd"];
 
 /// Names that [`PATH`] does without.
 const OUTSIDE: &[&str] = &[

@@ -5,6 +5,8 @@
 //! that the stories make. With `--write` it writes the folders instead of comparing them, unless the program and a
 //! story disagree. Names of stories may follow; without any, all are meant.
 
+#[path = "scenarios/carried.rs"]
+mod carried;
 #[path = "scenarios/folder.rs"]
 mod folder;
 #[path = "scenarios/frame.rs"]

@@ -12,10 +12,11 @@ use clap::{Args, Parser, Subcommand};
 
 pub use flow_logs::FlowLogArgs;
 #[cfg(target_os = "linux")]
-pub use running::{CaptureArgs, ControlArgs, CountersArgs, FlowsArgs, ReloadArgs, TopArgs};
+pub use running::{CaptureArgs, ControlArgs, CountersArgs, FlowsArgs, MetersArgs, ReloadArgs, TopArgs};
 
 use crate::observe::ask::EntryName;
 use crate::runtime::bench::Profile;
+use crate::types::nanos_of;
 
 /// A userspace dataplane for Azure-style customer edges: what would become of these packets, and why.
 ///
@@ -88,6 +89,10 @@ pub enum Command {
     #[cfg(target_os = "linux")]
     #[command(after_long_help = running::FLOWS)]
     Flows(FlowsArgs),
+    /// What circuit links have carried for the running appliance, packets and bytes, each way
+    #[cfg(target_os = "linux")]
+    #[command(after_long_help = running::METERS)]
+    Meters(MetersArgs),
     /// Packets of the running appliance as they come in, each with its verdict, as pcapng
     #[cfg(target_os = "linux")]
     #[command(after_long_help = running::CAPTURE)]
@@ -373,6 +378,9 @@ pub struct RunArgs {
     pub metrics: Option<SocketAddr>,
     #[command(flatten)]
     pub flow_logs: FlowLogArgs,
+    /// Keep there what circuit links have carried, over restarts [default: meters.json in $STATE_DIRECTORY, if that is set]
+    #[arg(long, value_name = "FILE")]
+    pub meters: Option<PathBuf>,
     /// Reload when the configuration, or a file that it names, has changed and stays as it is
     #[arg(long)]
     pub watch: bool,
@@ -517,22 +525,11 @@ impl FromStr for Swap {
             .split_once('=')
             .filter(|(_, config)| !config.is_empty())
             .ok_or("is not SECONDS=CONFIG, such as 2.5=new.yaml")?;
-        let after = nanoseconds(seconds).ok_or_else(|| {
+        let after = nanos_of(seconds).ok_or_else(|| {
             format!("'{seconds}' is no number of seconds, such as 10 or 2.5, with at most nine digits behind the point")
         })?;
         Ok(Swap { after, config: PathBuf::from(config) })
     }
-}
-
-/// Decimal seconds as nanoseconds; exact.
-fn nanoseconds(text: &str) -> Option<u64> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) || fraction.len() > 9 {
-        return None;
-    }
-    let fraction: u64 = format!("{fraction:0<9}").parse().ok()?;
-    whole.parse::<u64>().ok()?.checked_mul(1_000_000_000)?.checked_add(fraction)
 }
 
 impl FromStr for Socket {
@@ -611,14 +608,9 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_exact() {
-        for (text, ns) in [("0", 0), ("2.5", 2_500_000_000), ("0.000000001", 1), ("10.10", 10_100_000_000)] {
-            assert_eq!(nanoseconds(text), Some(ns), "{text}");
-        }
-        for text in ["", ".", "1.", ".5", "-1", "1e3", "0.0000000001", "99999999999999999999", "18446744074"]
-        {
-            assert_eq!(nanoseconds(text), None, "{text}");
-        }
+    fn a_swap_has_a_time_and_a_configuration() {
+        let swap = "2.5=b.yaml".parse::<Swap>().map(|swap| (swap.after, swap.config));
+        assert_eq!(swap, Ok((2_500_000_000, PathBuf::from("b.yaml"))));
         assert!("5".parse::<Swap>().is_err() && "5=".parse::<Swap>().is_err());
     }
 

@@ -73,6 +73,8 @@ pub fn run() -> ExitCode {
         #[cfg(target_os = "linux")]
         Command::Flows(args) => running::flows(args, &mut terminal),
         #[cfg(target_os = "linux")]
+        Command::Meters(args) => running::meters(args, &mut terminal),
+        #[cfg(target_os = "linux")]
         Command::Capture(args) => capture::run(args, &mut terminal),
         #[cfg(target_os = "linux")]
         Command::Reload(args) => running::reload(args, &mut terminal),

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use crate::dataplane::MeterReading;
 use crate::io::{Annotated, AtomicFile, OutputError, PcapWriter, commit, make_folder};
 use crate::observe::expect::{Difference, Expectations};
 use crate::observe::meters::meters;
 use crate::observe::{Summary, Time, VerdictLine, json};
-use crate::runtime::{Finished, MeterReading, Totals};
+use crate::runtime::{Finished, Totals};
 
 /// What is wanted of a replay.
 pub struct Wanted<'a> {

@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{never, select_biased, tick};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::args::RunArgs;
 use super::terminal::Terminal;
@@ -15,6 +15,7 @@ use crate::live::control::Control;
 use crate::live::flow_logs::{self, FlowLogs};
 use crate::live::handle::Handle;
 use crate::live::http::Server;
+use crate::live::meters::{self, MeterFile};
 use crate::live::service::{self, LogFormat, Signals};
 use crate::live::{Appliance, NoStart, Settings, control, http};
 use crate::model::{Files, Model};
@@ -29,7 +30,7 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
     let model = load_files(&args.config, &mut files, terminal)?;
     let format = if args.json_logs() { LogFormat::Json } else { LogFormat::Text };
     service::init_logs(format, &args.log_level)?;
-    let Running { appliance, signals, socket, server, logs } = match start(args, model, files) {
+    let Running { appliance, signals, socket, server, logs, mut meters } = match start(args, model, files) {
         Ok(running) => running,
         Err(NoStart::Configuration(sentences)) => return Err(Refused(sentences)),
         Err(NoStart::Machine(sentences)) => {
@@ -47,7 +48,7 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
     );
     service::ready(&status(&appliance));
     let ended = reloads(args, &appliance, &signals)
-        .and_then(|reloads| wait(&reloads, &appliance, &signals, logs.as_ref()));
+        .and_then(|reloads| wait(&reloads, &appliance, &signals, logs.as_ref(), meters.as_mut()));
     service::stopping();
     drop((socket, server));
     let missed = appliance.snapshot().flow_logs.missed;
@@ -56,6 +57,9 @@ pub fn run(args: &RunArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
         error!("flow logs could not be written in time; the last of them are lost");
     }
     let end = appliance.snapshot();
+    if let Some(file) = &mut meters {
+        file.keep_now(&end.meters);
+    }
     match end.flow_logs.missed.saturating_sub(missed) {
         0 => {}
         lost => error!("{lost} events were too many for the flow logs at the end; they are lost"),
@@ -97,6 +101,7 @@ struct Running {
     socket: Option<Control>,
     server: Option<Server>,
     logs: Option<FlowLogs>,
+    meters: Option<MeterFile>,
 }
 
 fn start(args: &RunArgs, model: Model, files: Files) -> Result<Running, NoStart> {
@@ -108,15 +113,25 @@ fn start(args: &RunArgs, model: Model, files: Files) -> Result<Running, NoStart>
     });
     let metrics = metrics.transpose()?;
     let (logs, listener) = flow_logs(args).map_err(now)?.unzip();
-    let settings =
-        Settings { configuration: args.config.clone(), files, workers: workers(args), flow_logs: listener };
+    let meters = args.meters.clone().or_else(meters::path_to_keep);
+    if meters.is_none() && model.customers.iter().any(|customer| !customer.circuits.is_empty()) {
+        warn!("what circuit links carry is not kept over a restart; --meters FILE keeps it");
+    }
+    let meters = meters.map(|path| MeterFile::open(&path)).transpose().map_err(now)?;
+    let settings = Settings {
+        configuration: args.config.clone(),
+        files,
+        workers: workers(args),
+        flow_logs: listener,
+        meters: meters.as_ref().map(|file| file.kept().clone()).unwrap_or_default(),
+    };
     let appliance = Appliance::start(model, settings)?;
     let handle: Arc<dyn Handle> = appliance.clone();
     let socket = args.control.clone().or_else(control::path_to_serve);
     let socket = socket.map(|path| control::serve(&path, handle.clone())).transpose().map_err(now)?;
     let server = metrics.map(|listener| http::serve(listener, handle)).transpose();
     let server = server.map_err(|e| now(format!("--metrics: {e}")))?;
-    Ok(Running { appliance, signals, socket, server, logs })
+    Ok(Running { appliance, signals, socket, server, logs, meters })
 }
 
 /// Workers: as asked for; else one for each core but one, which is left to the kernel.
@@ -142,6 +157,7 @@ fn wait(
     appliance: &Appliance,
     signals: &Signals,
     logs: Option<&FlowLogs>,
+    mut meters: Option<&mut MeterFile>,
 ) -> Result<(), String> {
     let rounds = tick(ROUND);
     let watchdog = service::watchdog().map_or_else(never, tick);
@@ -157,6 +173,9 @@ fn wait(
             }
             recv(rounds) -> _ => {
                 appliance.look_after()?;
+                if let Some(file) = &mut meters {
+                    file.keep(&appliance.snapshot().meters);
+                }
                 if reloads.is_finished() {
                     return Err("the thread that reloads has ended".to_owned());
                 }

@@ -3,11 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use super::args::{ControlArgs, CountersArgs, FlowsArgs, ReloadArgs};
+use super::args::{ControlArgs, CountersArgs, FlowsArgs, MetersArgs, ReloadArgs};
 use super::terminal::Terminal;
 use super::{Exit, Refused};
 use crate::live::control::{self, Reply, Request};
 use crate::live::report::{Counters, Flows};
+use crate::observe::meters::each;
 use crate::observe::{Style, Table, find, json};
 
 /// VNets that the table of counters lists at most; `--json` lists all.
@@ -46,6 +47,35 @@ pub fn counters(args: &CountersArgs, terminal: &mut Terminal) -> Result<Exit, Re
         terminal.line(json::document(&counters));
     } else {
         print_counters(&counters, terminal);
+    }
+    Ok(Exit::Done)
+}
+
+/// Shows what circuit links have carried.
+pub fn meters(args: &MetersArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
+    let Reply::Meters(mut meters) = control::ask(&args.at.path(), &Request::Meters)? else {
+        return Err(astray());
+    };
+    if let Some(wanted) = &args.customer {
+        let at = find::one("customer", wanted, "here", meters.keys().map(String::as_str))?;
+        let customer = meters.keys().nth(at).cloned();
+        meters.retain(|name, _| Some(name) == customer.as_ref());
+    }
+    if args.at.json {
+        terminal.line(json::document(&meters));
+        return Ok(Exit::Done);
+    }
+    let heads =
+        ["CUSTOMER", "CIRCUIT", "PEERING", "LINK", ">IN PACKETS", ">IN BYTES", ">OUT PACKETS", ">OUT BYTES"];
+    let mut table = Table::new(terminal.style, &heads);
+    for (names, carried) in each(&meters) {
+        let [r#in, out] = [carried.r#in, carried.out];
+        let counts = [r#in.packets, r#in.bytes, out.packets, out.bytes].map(|n| n.to_string());
+        table.row(names.map(str::to_owned).into_iter().chain(counts));
+    }
+    match table.is_empty() {
+        true => terminal.line("there is no circuit"),
+        false => terminal.print(table),
     }
     Ok(Exit::Done)
 }

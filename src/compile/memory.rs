@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::names::Names;
-use super::program::{Entry, Fib, FibRoute, Nic, Port, Program, Subnet, TunnelEnd, Vnet, Ways};
+use super::program::{CircuitLink, Entry, Fib, FibRoute, Nic, Port, Program, Subnet, TunnelEnd, Vnet, Ways};
 use super::security::Group;
 use crate::packet::Direction;
 use crate::table::lpm::Lpm;
@@ -31,7 +31,11 @@ impl Program {
             + keys
             + listed(&self.entries)
             + self.entries.iter().map(|e| e.memory(&mut seen)).sum::<usize>()
+            + self.tunnels.iter().filter(|t| t.link.is_some()).count() * size_of::<CircuitLink>()
             + once(&mut seen, &self.plain)
+            + listed(&self.public)
+            + self.public.iter().map(|p| listed(&p.ways.ways)).sum::<usize>()
+            + listed(&self.bandwidths)
             + self.origins.memory()
             + listed(&self.vnets)
             + self.vnets.iter().filter(|v| !v.is_vacant()).map(|v| v.memory(&mut seen)).sum::<usize>()

@@ -433,6 +433,7 @@ impl Program {
     }
 
     /// True if a circuit link has a bandwidth.
+    #[inline(always)]
     pub fn is_limited(&self, link: &CircuitLink) -> bool {
         self.bandwidths.get(link.bucket as usize).is_some_and(|mbps| *mbps > 0)
     }

@@ -88,6 +88,7 @@ impl Adjacency {
     }
 
     /// The circuit link that it leads to, if it does.
+    #[inline(always)]
     pub fn link_of<'p>(&self, program: &'p Program) -> Option<&'p CircuitLink> {
         program.tunnels.get(self.link.checked_sub(1)? as usize)?.link.as_deref()
     }

@@ -35,7 +35,7 @@ pub use ingress::{Arrival, Via};
 pub use occupancy::{Occupancy, Tally};
 pub use path::{Brief, Input, Results, process};
 pub use pipeline::{Context, Done, forward};
-pub use police::{Charge, Meter, Meters, Policers, Toward};
+pub use police::{Charge, Meter, MeterReading, Meters, Policers, Toward, readings};
 pub use spread::{quoted, sort, spread, spread_of_arrival, spread_of_frame, worker};
 pub use state::Shard;
 pub use trace::Trace;

@@ -7,13 +7,13 @@ use super::emit::Output;
 use super::fresh::{self, Asked, Leaves, NO_RULE, Question, SOME, Settled};
 use super::ingress::{self, Via, ingress};
 use super::pipeline::{Context, Done, charge, forward};
-use super::police::Toward;
+use super::police::{Meters, Toward};
 use super::state::{ErrorsOf, Received, Shard};
 use super::trace::Trace;
 use super::usual::{self, Leaving, Listens};
 use super::vector::{VECTOR, Vector};
-use crate::compile::Program;
 use crate::compile::origins::OriginKey;
+use crate::compile::{CircuitLink, Program};
 use crate::packet::{Egress, FlowState, Generated, NextHopType, Outcome, Reason, Verdict};
 use crate::sys::{self, Wide, Work};
 use crate::types::{Nanos, Prefix};
@@ -279,42 +279,60 @@ impl Batch<'_, '_> {
     #[inline(never)]
     fn send_by_link(&mut self, vector: &Vector, lane: usize, now: Nanos) {
         let Batch { context, shard, results, bytes, .. } = self;
-        let program = context.program;
         let (slot, reversed) = vector.record(lane);
-        let (way, rule) = {
-            let record = shard.flows.record(slot);
-            (*record.way(reversed), record.way_rule())
+        let record = shard.flows.record_mut(slot);
+        let (packet, way, rule) = (vector.leaving(lane), *record.way(reversed), record.way_rule());
+        let Some(adjacency) = shard.adjacencies.get(way.adjacency) else { return };
+        let from = match vector.link(lane) {
+            0 => None,
+            _ => vector.origin_of(context.program, lane).link_of(context.program),
         };
-        let Some(adjacency) = shard.adjacencies.get(way.adjacency).copied() else { return };
-        let packet = vector.leaving(lane);
-        let total = packet.total();
-        let (vnet, next_hop_type, length) = unpack_route(way.route);
-        let mut outcome = Outcome::ended(Reason::OverRate);
-        outcome.customer = program.names.customer_of(vnet);
+        let links = [(Toward::In, from), (Toward::Out, adjacency.link_of(context.program))];
         results.output.packet = results.done.len() as u32;
-        if let Some(link) = vector.origin_of(program, lane).link_of(program) {
-            if !charge(*context, link, Toward::In, total, now, &mut results.output) {
-                results.push(&Done::early(outcome));
-                return;
-            }
-            shard.meters.count(link, Toward::In, 1, total);
+        if let Some(full) = pass(*context, links, &mut shard.meters, &mut results.output, packet.total(), now)
+        {
+            return self.over_rate(vector, lane, way.route, (full == Toward::Out).then_some(rule));
         }
-        if let Some(link) = adjacency.link_of(program) {
-            if !charge(*context, link, Toward::Out, total, now, &mut results.output) {
-                let destination = IpAddr::from(vector.packet(lane).destination().to_be_bytes());
-                outcome.vnet = Some(vnet);
-                outcome.flow = FlowState::Established;
-                outcome.rule = Some(rule).filter(|rule| *rule != NO_RULE);
-                outcome.route = Some((next_hop_type, Prefix::new(destination, length)));
-                results.push(&Done::early(outcome));
-                return;
-            }
-            shard.meters.count(link, Toward::Out, 1, total);
-        }
-        shard.flows.record_mut(slot).touch(now);
-        results.sent(&adjacency, bytes, packet, FlowState::Established, 0, rule, way.route);
-        shard.flows.charge_way(slot, reversed, total, now);
+        record.touch(now);
+        results.sent(adjacency, bytes, packet, FlowState::Established, 0, rule, way.route);
+        shard.flows.charge_way(slot, reversed, packet.total(), now);
     }
+
+    /// A packet finds no room in the bucket of a circuit link: inwards, or, with the rule of its flow, outwards.
+    #[cold]
+    fn over_rate(&mut self, vector: &Vector, lane: usize, route: u32, rule: Option<u32>) {
+        let (vnet, next_hop_type, length) = unpack_route(route);
+        let mut outcome = Outcome::ended(Reason::OverRate);
+        outcome.customer = self.context.program.names.customer_of(vnet);
+        if let Some(rule) = rule {
+            let destination = IpAddr::from(vector.packet(lane).destination().to_be_bytes());
+            outcome.vnet = Some(vnet);
+            outcome.flow = FlowState::Established;
+            outcome.rule = Some(rule).filter(|rule| *rule != NO_RULE);
+            outcome.route = Some((next_hop_type, Prefix::new(destination, length)));
+        }
+        self.results.push(&Done::early(outcome));
+    }
+}
+
+/// Counts a packet at the circuit links that it passes; the direction in which its bandwidth is used up, if it is.
+#[inline(always)]
+fn pass(
+    context: Context<'_>,
+    links: [(Toward, Option<&CircuitLink>); 2],
+    meters: &mut Meters,
+    out: &mut Output,
+    total: u32,
+    now: Nanos,
+) -> Option<Toward> {
+    for (toward, link) in links {
+        let Some(link) = link else { continue };
+        if context.program.is_limited(link) && !charge(context, link, toward, total, now, out) {
+            return Some(toward);
+        }
+        meters.count(link, toward, 1, total);
+    }
+    None
 }
 
 /// Packets that were asked about and wait for their turn.

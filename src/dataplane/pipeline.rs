@@ -188,7 +188,7 @@ enum Beside<'p> {
 }
 
 /// Takes what a packet needs from the bucket of a circuit link; false if it does not hold that.
-#[inline]
+#[inline(never)]
 pub(super) fn charge(
     context: Context<'_>,
     link: &CircuitLink,

@@ -10,7 +10,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::compile::names::{LinkName, Names};
 use crate::compile::{CircuitLink, Program};
+use crate::model::Link;
 use crate::types::{Nanos, SECOND};
 
 /// How long a bucket fills until it is full.
@@ -192,6 +194,31 @@ impl Meter {
     }
 }
 
+/// What a link of a circuit's peering has carried, by names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeterReading {
+    /// The customer.
+    pub customer: String,
+    /// The circuit.
+    pub circuit: String,
+    /// The peering.
+    pub peering: String,
+    /// Which link.
+    pub link: Link,
+    /// What it has carried.
+    pub meter: Meter,
+}
+
+/// Every link of every peering that any configuration had, with what it has carried; `sums` are by number.
+pub fn readings(names: &Names, sums: &[Meter]) -> Vec<MeterReading> {
+    let sums = sums.iter().copied().chain(std::iter::repeat(Meter::default()));
+    let reading = |(name, meter): (&LinkName, Meter)| {
+        let (customer, circuit) = (names.customer_name(name.customer).to_owned(), name.circuit.clone());
+        Some(MeterReading { customer, circuit, peering: name.peering.clone()?, link: name.link, meter })
+    };
+    names.links().zip(sums).filter_map(reading).collect()
+}
+
 /// The meters of one worker, by [`CircuitLink::meter`].
 #[derive(Debug, Default)]
 pub struct Meters {
@@ -209,7 +236,7 @@ impl Meters {
     }
 
     /// Counts packets of a link, with their bytes together.
-    #[inline]
+    #[inline(always)]
     pub fn count(&mut self, link: &CircuitLink, toward: Toward, packets: u32, bytes: u32) {
         if let Some(meter) = self.meters.get_mut(link.meter as usize) {
             meter.packets[toward as usize] += u64::from(packets);
@@ -267,7 +294,7 @@ mod tests {
         let full = u128::from(capacity(rate));
         let (mut held, mut now, mut refused) = (full, 5 * SECOND, 0);
         for _ in 0..100_000 {
-            let most = if roll(1000) == 0 { 200_000_000 } else { 90_000 };
+            let most = if roll(1000) == 0 { 200_000_000 } else { 40_000 };
             let passed = roll(most);
             now += passed;
             held = (held + u128::from(passed) * u128::from(rate)).min(full);

@@ -20,6 +20,7 @@ use super::handle::{FlowsFound, FlowsWanted, Handle, Reloaded, Snapshot};
 use super::handover;
 use super::kernel::{self, Devices, Kernel};
 use super::list::{Chosen, Listing};
+use super::meters;
 use super::neighbours::Neighbours;
 use super::port::LINK;
 use super::ports::Ports;
@@ -27,8 +28,9 @@ use super::tap::may_be_tap;
 use super::worker::{Beginning, News, Order, Shared, Worker, lock, nanos};
 use crate::compile::names::Names;
 use crate::compile::{Program, compile, recompile};
-use crate::dataplane::{Occupancy, Policers, change};
+use crate::dataplane::{Occupancy, Policers, change, readings};
 use crate::model::{self, Files, Io, Model, Port};
+use crate::observe::meters::{Meters, meters as of_links};
 use crate::sys::xdp::LONGEST;
 use crate::sys::{Wake, cores, pin};
 use crate::types::{Nanos, SECOND};
@@ -55,6 +57,8 @@ pub struct Settings {
     pub workers: usize,
     /// Who writes flow logs, if anybody does.
     pub flow_logs: Option<Listener>,
+    /// What circuit links had carried before it was started.
+    pub meters: Meters,
 }
 
 /// A worker as the others see it.
@@ -152,6 +156,12 @@ impl NoStart {
 /// still come.
 fn check_ports(model: &Model, devices: &Devices, may_come: impl Fn(&Port) -> bool) -> Result<(), NoStart> {
     let (mut sentences, mut of_machine) = (Vec::new(), Vec::new());
+    for customer in model.customers.iter().filter(|customer| !customer.what_if.is_empty()) {
+        sentences.push(format!(
+            "customer '{}': at: and until: of learned routes, and links:, are for a replay; nothing is the first packet here",
+            customer.name
+        ));
+    }
     for port in &model.ports {
         match &port.device {
             None => sentences
@@ -431,6 +441,7 @@ impl Handle for Appliance {
             ports: control.ports.facts(),
             vnets: (0..names.vnet_count() as u32).map(vnet).collect(),
             workers,
+            meters: meters::sum(&self.settings.meters, &of_links(&readings(names, &total.meters))),
             total,
             program_bytes: control.program.memory() as u64,
             flow_logs: self.settings.flow_logs.as_ref().map(|l| l.counted.facts()).unwrap_or_default(),

@@ -3,6 +3,7 @@
 //! ```text
 //! {"command": "counters"}                              {"counters": {...}}
 //! {"command": "flows", "vnet": "hub", "limit": 10}     {"flows": {"flows": [...], "more": true, "complete": true}}
+//! {"command": "meters"}                                {"meters": {"contoso": {"er1": {...}}}}
 //! {"command": "reload"}                                {"reload": {"accepted": true, "generation": 2, ...}}
 //! {"command": "ready"}                                 {"ready": true}
 //! {"command": "topflows", "seconds": 1}                {"topflows": {"packets": 90, "sampled": 90, "flows": [...], ...}}
@@ -46,6 +47,7 @@ use super::report::{
 };
 use crate::observe::ask::Asked;
 use crate::observe::json;
+use crate::observe::meters::Meters;
 
 pub use capture::CaptureRequest;
 use capture::Captures;
@@ -89,6 +91,8 @@ pub enum Request {
         #[serde(default = "most_flows")]
         limit: usize,
     },
+    /// What circuit links have carried.
+    Meters,
     /// Read the configuration again and put it in force.
     Reload,
     /// Whether every port has its device and a configuration is in force.
@@ -127,6 +131,8 @@ pub enum Reply {
     Counters(Box<Counters>),
     /// To [`Request::Flows`].
     Flows(Flows),
+    /// To [`Request::Meters`].
+    Meters(Meters),
     /// To [`Request::Reload`].
     Reload(Reload),
     /// To [`Request::Ready`].
@@ -325,6 +331,7 @@ fn reply(request: Request, handle: &dyn Handle) -> Reply {
             flows.truncate(limit);
             Reply::Flows(Flows { flows: flows.into_iter().map(Flow::from).collect(), more, complete })
         }
+        Request::Meters => Reply::Meters(handle.snapshot().meters),
         Request::Reload => Reply::Reload(handle.reload().into()),
         Request::Explain { question, color } => match explain(handle, &question, color) {
             Ok(explained) => Reply::Explain(Box::new(explained)),

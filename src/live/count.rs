@@ -3,6 +3,7 @@
 //! Each worker counts in a [`Counts`] of its own and publishes it between two batches, so that what is read of a worker
 //! is always from one instant: packets = forwarded + dropped + punted, in every snapshot.
 
+use crate::dataplane::Meter;
 use crate::packet::{Generated, Reason};
 
 /// What one worker has counted, or several of them together. All counts only grow.
@@ -36,6 +37,8 @@ pub struct Counts {
     pub ports: Vec<PortCounts>,
     /// By the number of the VNet, see [`Snapshot::vnets`](super::handle::Snapshot::vnets).
     pub vnets: Vec<VnetCounts>,
+    /// By the number of the link of a circuit's peering.
+    pub meters: Vec<Meter>,
 }
 
 /// What was counted at a port.
@@ -115,6 +118,7 @@ impl Counts {
         self.generated.iter_mut().zip(generated).for_each(|(to, more)| *to += more);
         add_each(&mut self.ports, &other.ports, PortCounts::add);
         add_each(&mut self.vnets, &other.vnets, VnetCounts::add);
+        add_each(&mut self.meters, &other.meters, Meter::add);
     }
 }
 

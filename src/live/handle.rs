@@ -8,6 +8,7 @@ use super::capture::{CaptureWanted, Capturing};
 use super::count::Counts;
 use super::flow_logs::FlowLogFacts;
 use crate::model::Model;
+use crate::observe::meters::Meters;
 use crate::packet::Direction;
 
 /// The appliance at one instant.
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub total: Counts,
     /// Bytes of the program in force.
     pub program_bytes: u64,
+    /// What circuit links have carried, earlier processes included if that was kept.
+    pub meters: Meters,
     /// What flow logs have counted; zeros if there are none.
     pub flow_logs: FlowLogFacts,
     /// How often the kernel told more of devices, routes and neighbours than could be read; then it was asked for all.

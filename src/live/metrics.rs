@@ -14,6 +14,7 @@ use super::count::{Counts, PortCounts, VnetCounts};
 use super::flow_logs::{FlowLogFacts, LogFacts};
 use super::handle::{PortFacts, Snapshot};
 use super::process;
+use crate::observe::meters::{Meters, each};
 use crate::packet::{Generated, Reason};
 
 /// The media type of what [`render`] writes.
@@ -27,6 +28,7 @@ pub fn render(snapshot: &Snapshot, ready: bool) -> String {
     vnets(snapshot, &mut families);
     flows(&snapshot.total, &mut families);
     flow_logs(&snapshot.flow_logs, &mut families);
+    circuits(&snapshot.meters, &mut families);
     workers(&snapshot.workers, &mut families);
     program(snapshot, ready, &mut families);
     let mut registry = Registry::default();
@@ -202,6 +204,32 @@ fn flow_logs(facts: &FlowLogFacts, families: &mut Families) {
     families.counter("clearway_flow_log_missed_events", help).add([], facts.missed);
 }
 
+fn circuits(meters: &Meters, families: &mut Families) {
+    let labels = |[customer, circuit, peering, link]: [&str; 4], direction: &str| {
+        let labels = [
+            ("customer", customer),
+            ("circuit", circuit),
+            ("peering", peering),
+            ("link", link),
+            ("direction", direction),
+        ];
+        labels.map(|(label, value)| (label, value.to_owned())).to_vec()
+    };
+    let help = "Packets of a link of a circuit's peering; out is towards the customer.";
+    let packets = families.counter("clearway_circuit_packets", help);
+    for (names, carried) in each(meters) {
+        packets.add_owned(labels(names, "in"), Value::Count(carried.r#in.packets));
+        packets.add_owned(labels(names, "out"), Value::Count(carried.out.packets));
+    }
+    let help =
+        "Bytes of the customer's packets of a link of a circuit's peering; out is towards the customer.";
+    let bytes = families.counter("clearway_circuit_bytes", help);
+    for (names, carried) in each(meters) {
+        bytes.add_owned(labels(names, "in"), Value::Count(carried.r#in.bytes));
+        bytes.add_owned(labels(names, "out"), Value::Count(carried.out.bytes));
+    }
+}
+
 fn workers(workers: &[Counts], families: &mut Families) {
     type Count = fn(&Counts) -> Value;
     let counts: [(&str, &str, Count); 5] = [
@@ -334,6 +362,9 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::dataplane::{Meter, MeterReading};
+    use crate::model::Link;
+    use crate::observe::meters::meters;
 
     /// An appliance with two ports, two VNets and two workers that have counted something.
     pub(crate) fn busy() -> Snapshot {
@@ -369,6 +400,13 @@ pub(crate) mod tests {
             workers: vec![one, idle],
             total,
             program_bytes: 4096,
+            meters: meters(&[MeterReading {
+                customer: "contoso".into(),
+                circuit: "er1".into(),
+                peering: "AzurePrivatePeering".into(),
+                link: Link::Secondary,
+                meter: Meter { packets: [11, 12], bytes: [1100, 1300] },
+            }]),
             flow_logs: FlowLogFacts {
                 nsg: LogFacts { records: 4, tuples: 9, unwritten: 2, unknown: 1, ..LogFacts::default() },
                 vnet: LogFacts { removed_bytes: 512, bytes: 8192, ..LogFacts::default() },
@@ -413,6 +451,12 @@ pub(crate) mod tests {
     fn what_is_counted_is_told() {
         let text = render(&busy(), true);
         let version = format!("clearway_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+        let circuit = |what: &str, direction: &str| {
+            format!(
+                "clearway_circuit_{what}_total{{customer=\"contoso\",circuit=\"er1\",peering=\"AzurePrivatePeering\",\
+                 link=\"secondary\",direction=\"{direction}\"}}"
+            )
+        };
         for (sample, expected) in [
             ("clearway_drops_total{reason=\"nsg-deny\"}", "15"),
             ("clearway_punts_total{reason=\"not-ip\"}", "5"),
@@ -434,6 +478,8 @@ pub(crate) mod tests {
             ("clearway_flow_log_bytes{log=\"vnet\"}", "8192"),
             ("clearway_flow_log_missed_events_total", "3"),
             ("clearway_kernel_overruns_total", "5"),
+            (&circuit("packets", "in"), "11"),
+            (&circuit("bytes", "out"), "1300"),
             ("clearway_configuration_generation", "3"),
             ("clearway_uptime_seconds", "2.5"),
             (&version, "1"),

@@ -212,6 +212,8 @@ impl Counters {
             program_bytes,
             flow_logs,
             kernel_overruns,
+            // They have an answer of their own.
+            meters: _,
         } = snapshot;
         let reasons = |punts: bool| {
             let of = Reason::ALL.iter().filter(|r| r.is_punt() == punts);

@@ -651,6 +651,7 @@ impl Worker {
         self.tell_flows(at);
         self.counts.flows = self.shard.flows.len() as u64;
         self.counts.table_bytes = self.shard.memory() as u64;
+        self.shard.meters.all().clone_into(&mut self.counts.meters);
         let mut published = lock(&self.published);
         published.clone_from(&self.counts);
         // What still waits in a ring has not been sent.

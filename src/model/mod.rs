@@ -14,6 +14,7 @@ pub mod node;
 pub mod tags;
 pub mod template;
 pub mod text;
+pub mod what_if;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -27,6 +28,7 @@ pub use fault::{Fault, Severity};
 pub use files::Files;
 pub use follow::may_follow;
 pub use load::{from_bytes, load, load_files};
+pub use what_if::{During, LinkEvent, WhatIf};
 
 /// A whole configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -156,6 +158,8 @@ pub struct Customer {
     pub hosts: Vec<Host>,
     /// Its learned routes. Those of local network gateways are not repeated here.
     pub learned_routes: Vec<LearnedRoute>,
+    /// What becomes of these and of its links in time.
+    pub what_if: WhatIf,
 }
 
 /// A virtual network.

@@ -2,29 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::dataplane::{Meter, Toward};
-use crate::runtime::MeterReading;
+use crate::dataplane::{Meter, MeterReading, Toward};
 
 /// Customers with their circuits, those with their peerings, those with their links.
-pub type Meters<'a> =
-    BTreeMap<&'a str, BTreeMap<&'a str, BTreeMap<&'a str, BTreeMap<&'static str, Carried>>>>;
+pub type Meters = BTreeMap<String, BTreeMap<String, BTreeMap<String, BTreeMap<String, Carried>>>>;
 
 /// What one link has carried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carried {
     /// From the customer: what passed the link's bandwidth, with its length as received.
-    r#in: Count,
+    pub r#in: Count,
     /// To the customer: what was sent, after fragmenting.
-    out: Count,
+    pub out: Count,
 }
 
 /// Packets, and the bytes of the customer's IP packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-struct Count {
-    packets: u64,
-    bytes: u64,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// How many packets.
+    pub packets: u64,
+    /// Their bytes together.
+    pub bytes: u64,
 }
 
 impl From<&Meter> for Carried {
@@ -38,14 +38,56 @@ impl From<&Meter> for Carried {
 }
 
 /// Readings, sorted by their names.
-pub fn meters(readings: &[MeterReading]) -> Meters<'_> {
+pub fn meters(readings: &[MeterReading]) -> Meters {
     let mut meters = Meters::new();
     for MeterReading { customer, circuit, peering, link, meter } in readings {
-        let circuits = meters.entry(customer).or_default();
-        let links = circuits.entry(circuit).or_default().entry(peering).or_default();
-        links.insert(link.name(), Carried::from(meter));
+        let circuits = meters.entry(customer.clone()).or_default();
+        let links = circuits.entry(circuit.clone()).or_default().entry(peering.clone()).or_default();
+        links.insert(link.name().to_owned(), Carried::from(meter));
     }
     meters
+}
+
+/// Adds what others have counted.
+pub fn add(to: &mut Meters, more: &Meters) {
+    for (customer, circuits) in more {
+        let to = to.entry(customer.clone()).or_default();
+        for (circuit, peerings) in circuits {
+            let to = to.entry(circuit.clone()).or_default();
+            for (peering, links) in peerings {
+                let to = to.entry(peering.clone()).or_default();
+                for (link, carried) in links {
+                    to.entry(link.clone()).or_default().add(carried);
+                }
+            }
+        }
+    }
+}
+
+/// Every link with its names: customer, circuit, peering, link.
+pub fn each(meters: &Meters) -> impl Iterator<Item = ([&str; 4], &Carried)> {
+    meters.iter().flat_map(|(customer, circuits)| {
+        circuits.iter().flat_map(move |(circuit, peerings)| {
+            peerings.iter().flat_map(move |(peering, links)| {
+                let names = move |link| [customer.as_str(), circuit.as_str(), peering.as_str(), link];
+                links.iter().map(move |(link, carried)| (names(link.as_str()), carried))
+            })
+        })
+    })
+}
+
+impl Carried {
+    fn add(&mut self, other: &Carried) {
+        self.r#in.add(&other.r#in);
+        self.out.add(&other.out);
+    }
+}
+
+impl Count {
+    fn add(&mut self, other: &Count) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+    }
 }
 
 #[cfg(test)]

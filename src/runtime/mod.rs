@@ -5,4 +5,4 @@ pub mod bench;
 mod replay;
 mod worker;
 
-pub use replay::{Finished, MeterReading, Replay, Totals};
+pub use replay::{Finished, Replay, Totals};

@@ -18,9 +18,11 @@ use crate::compile::{Program, compile, recompile};
 use crate::dataplane::ingress::ingress;
 use crate::dataplane::state::{ErrorRate, Received, Sent};
 use crate::dataplane::{
-    Context, Input, Meter, Occupancy, Policers, Results, Shard, change, process, spread_of_frame, worker,
+    Context, Input, Meter, MeterReading, Occupancy, Policers, Results, Shard, change, process, readings,
+    spread_of_frame, worker,
 };
-use crate::model::{Link, Model, Sequence};
+use crate::model::what_if::in_time;
+use crate::model::{Model, Sequence};
 use crate::packet::{Generated, Outcome, Verdict};
 use crate::table::fragments::CAPACITY;
 use crate::types::Nanos;
@@ -76,21 +78,6 @@ pub struct Totals {
     pub live: u64,
 }
 
-/// What a link of a circuit's peering has carried.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MeterReading {
-    /// The customer.
-    pub customer: String,
-    /// The circuit.
-    pub circuit: String,
-    /// The peering.
-    pub peering: String,
-    /// Which link.
-    pub link: Link,
-    /// What it has carried.
-    pub meter: Meter,
-}
-
 /// A run of captures through a configuration, and through those that replace it.
 pub struct Replay {
     names: Names,
@@ -124,6 +111,9 @@ impl Replay {
     /// nanoseconds after the first packet.
     pub fn new(model: &Model, workers: usize, swaps: Vec<(Nanos, Model)>) -> Replay {
         let workers = workers.clamp(1, 256);
+        // What becomes of it in time is more configurations.
+        let (model, mut swaps) = in_time(model, swaps);
+        let model = &model;
         let mut names = Names::default();
         let program = Arc::new(compile(model, &mut names));
         let policers = Arc::new(Policers::new(&program));
@@ -135,7 +125,6 @@ impl Replay {
         }
         let hasher = RandomState::new();
         let start = |n| Worker::start(n, Shard::numbered(usize::from(n), hasher.clone()));
-        let mut swaps = swaps;
         swaps.sort_by_key(|s| s.0);
         let mut replay = Replay {
             names,
@@ -271,12 +260,7 @@ impl Replay {
             sums.iter_mut().zip(shard.meters.all()).for_each(|(sum, meter)| sum.add(meter));
             worker.keep(shard);
         }
-        let readings = self.names.links().zip(sums).filter_map(|(name, meter)| {
-            let (customer, circuit) =
-                (self.names.customer_name(name.customer).to_owned(), name.circuit.clone());
-            Some(MeterReading { customer, circuit, peering: name.peering.clone()?, link: name.link, meter })
-        });
-        readings.collect()
+        readings(&self.names, &sums)
     }
 
     fn new_batch(&self) -> Batch {

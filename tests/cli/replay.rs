@@ -19,9 +19,20 @@ fn writes_verdicts_captures_and_a_summary() {
     let folder = folder();
     let ran = folder.run(RUN).expect(0);
     assert_eq!(ran.stderr, "");
-    let names =
-        ["edge-a.pcap", "edge-b.pcap", "fabric.pcap", "internet.pcap", "summary.json", "verdicts.jsonl"];
+    let names = [
+        "edge-a.pcap",
+        "edge-b.pcap",
+        "fabric.pcap",
+        "internet.pcap",
+        "meters.json",
+        "summary.json",
+        "verdicts.jsonl",
+    ];
     assert_eq!(folder.names("out"), names);
+    let nothing = r#"{"in": {"packets": 0, "bytes": 0}, "out": {"packets": 0, "bytes": 0}}"#;
+    let links = format!(r#"{{"primary": {nothing}, "secondary": {nothing}}}"#);
+    let meters = format!("{{\"contoso\": {{\"er1\": {{\"AzurePrivatePeering\": {links}}}}}}}\n");
+    assert_eq!(folder.text("out/meters.json"), meters);
     let verdicts = folder.text("out/verdicts.jsonl");
     assert_eq!(verdicts.lines().count(), 3);
     let first = r#"{"packet": 1, "time": "1542110402.000001", "port": "fabric", "customer": "contoso", "vnet": "hub", "verdict": "forward", "reason": null, "flow": "new", "rule": "DefaultRule_AllowVnetOutBound", "nextHopType": "VirtualAppliance", "routePrefix": "0.0.0.0/0", "egressPort": "fabric", "egressRemote": "198.51.100.12", "egressKey": 2561}"#;
@@ -53,7 +64,7 @@ fn results_are_the_same_for_any_number_of_workers() {
         let words = format!("replay config.yaml --in fabric=in.pcap --out out{n} --workers {n} --annotate");
         folder.run(&words).expect(0);
     }
-    assert_eq!(folder.names("out1").len(), 7);
+    assert_eq!(folder.names("out1").len(), 8);
     for name in folder.names("out1") {
         let first = folder.read(&format!("out1/{name}"));
         for n in 2..=3 {
@@ -147,6 +158,47 @@ fn another_configuration_comes_into_force() {
 }
 
 #[test]
+fn a_circuit_in_use_does_not_shrink() {
+    let with = |text: &str| EXAMPLE.replace("bandwidthInMbps: 1000", text);
+    let folder = folder()
+        .file("less.yaml", with("bandwidthInMbps: 500"))
+        .file("more.yaml", with("bandwidthInMbps: 2000"))
+        .file(
+            "gone.yaml",
+            "apiVersion: clearway/v1\nports:\n  fabric: {role: fabric, address: 198.51.100.2}\n",
+        );
+    folder.run(&format!("{RUN} --swap 1=more.yaml")).expect(0);
+    let ran = folder.run("replay config.yaml --in fabric=in.pcap --out new --swap 1=less.yaml").expect(2);
+    let sentence =
+        "less.yaml: customer 'contoso': circuit 'er1': bandwidthInMbps cannot be lowered from 1000 to 500";
+    assert!(ran.stderr.contains(sentence), "{}", ran.stderr);
+    assert_eq!(folder.names("new"), [""; 0]);
+    // In the order of their times, whatever the order of the options; and each behind the one before it.
+    let ran = folder.run(&format!("{RUN} --swap 2=config.yaml --swap 1=more.yaml")).expect(2);
+    assert!(ran.stderr.contains("config.yaml: customer 'contoso': circuit 'er1'"), "{}", ran.stderr);
+    folder.run(&format!("{RUN} --swap 2=less.yaml --swap 1=gone.yaml")).expect(0);
+}
+
+#[test]
+fn links_fail_and_routes_come_in_time() {
+    let example = EXAMPLE
+        .replace("prefix: 192.168.0.0/16, circuit: er1", "prefix: 192.168.0.0/16, at: 0.0015, circuit: er1");
+    let config = example.clone() + "    links: [{circuit: er1, link: primary, down: 0.0025, up: 0.0035}]\n";
+    let frames: Vec<_> = (0..5u64)
+        .map(|n| {
+            let frame =
+                segment("198.51.100.12", 0xa01, ("10.1.9.4", 40_000 + n as u16), ("192.168.3.4", 443), 2);
+            (1_542_110_402_000_001_000 + n * 1_000_000, frame)
+        })
+        .collect();
+    let folder = Folder::with_example().file("time.yaml", config).file("in.pcap", pcap(false, &frames));
+    folder.run("replay time.yaml --in fabric=in.pcap --out out").expect(0);
+    let types = folder.text("out/verdicts.jsonl");
+    let of = |line: &str| line.contains("VirtualNetworkGateway");
+    assert_eq!(types.lines().map(of).collect::<Vec<_>>(), [false, false, true, false, true], "{types}");
+}
+
+#[test]
 fn unusable_inputs_are_told_and_nothing_is_written() {
     let mut lying = syns(1);
     lying.extend(record_header(0, false, 300_000_000, 300_000_000));
@@ -186,7 +238,7 @@ fn damage_midway_ends_the_run_but_not_the_results() {
     assert!(ran.stderr.contains(&format!("damaged.pcap: at byte {at}: ")), "{}", ran.stderr);
     assert!(ran.stderr.contains("the results are those of the 2 packets before it"), "{}", ran.stderr);
     assert_eq!(folder.text("out/verdicts.jsonl").lines().count(), 2);
-    assert_eq!(folder.names("out").len(), 6);
+    assert_eq!(folder.names("out").len(), 7);
 }
 
 #[test]
@@ -250,5 +302,5 @@ fn a_reader_who_leaves_is_no_failure() {
     let mut told = String::new();
     child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
     assert_eq!((child.wait().unwrap().code(), told.as_str()), (Some(0), ""));
-    assert_eq!(folder.names("out").len(), 6);
+    assert_eq!(folder.names("out").len(), 7);
 }

@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use clearway::compile::compile;
 use clearway::compile::names::Names;
+use clearway::dataplane::{Meter, MeterReading};
 use clearway::io::Capture;
 use clearway::live::capture::{self, CaptureWanted, Capturing, Offered};
 use clearway::live::control::{self, Control};
 use clearway::live::count::{Counts, PortCounts, VnetCounts};
 use clearway::live::handle::{FlowFacts, FlowsFound, FlowsWanted, Handle, PortFacts, Reloaded, Snapshot};
-use clearway::model::{self, Model};
+use clearway::model::{self, Link, Model};
+use clearway::observe::meters::meters;
 use clearway::packet::{Direction, Outcome, Reason};
 
 use super::support::{EXAMPLE, Folder};
@@ -59,6 +61,13 @@ impl Handle for Fake {
             workers: vec![total.clone()],
             total,
             program_bytes: 1024,
+            meters: meters(&[MeterReading {
+                customer: "contoso".into(),
+                circuit: "er1".into(),
+                peering: "AzurePrivatePeering".into(),
+                link: Link::Primary,
+                meter: Meter { packets: [7, 8], bytes: [700, 801] },
+            }]),
             flow_logs: Default::default(),
             kernel_overruns: 2,
         }
@@ -182,6 +191,18 @@ fn counters_of_the_vnets_of_one_customer() {
     assert!(
         ran.stderr.contains("customer 'contosi': there is no such customer here; did you mean 'contoso'?")
     );
+}
+
+#[test]
+fn meters_as_a_table_and_as_json() {
+    let (folder, _control) = running(&[]);
+    let ran = folder.run("meters --control c.sock").expect(0);
+    let row: Vec<&str> = ran.stdout.lines().nth(1).unwrap_or_default().split_whitespace().collect();
+    assert_eq!(row, ["contoso", "er1", "AzurePrivatePeering", "primary", "7", "700", "8", "801"]);
+    let meters = folder.run("meters --control c.sock --customer CONTOSO --json").expect(0).json();
+    assert_eq!(meters["contoso"]["er1"]["AzurePrivatePeering"]["primary"]["out"]["bytes"], 801);
+    let ran = folder.run("meters --control c.sock --customer contosi").expect(2);
+    assert!(ran.stderr.contains("did you mean 'contoso'?"), "{}", ran.stderr);
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use clearway::dataplane::MeterReading;
 use clearway::model::{Model, may_follow};
-use clearway::runtime::{Finished, MeterReading, Replay};
+use clearway::runtime::{Finished, Replay};
 use clearway::types::Nanos;
 
 use super::generate::Rng;

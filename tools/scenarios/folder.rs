@@ -7,6 +7,7 @@ use std::path::Path;
 
 use clearway::packet::{Generated, Reason, Verdict};
 
+use crate::carried::meters;
 use crate::judge::{leaving, told};
 use crate::story::{Arrival, Format, SECOND, Story};
 
@@ -53,6 +54,7 @@ pub fn files(story: &Story) -> Files {
     files.insert("replay.args".into(), (arguments.join("\n") + "\n").into_bytes());
     files.insert("expected/verdicts.jsonl".into(), verdicts(story).into_bytes());
     files.insert("expected/summary.json".into(), summary(story).into_bytes());
+    files.insert("expected/meters.json".into(), meters(story).into_bytes());
     files.extend(captures_out(story));
     files
 }

@@ -7,6 +7,7 @@ use clearway::model::Model;
 use clearway::packet::{Outcome, Verdict};
 use clearway::runtime::{Finished, Replay};
 
+use crate::carried::carried;
 use crate::folder::digits_of;
 use crate::frame::Frame;
 use crate::story::{Arrival, Story};
@@ -121,6 +122,16 @@ pub fn disagreements(story: &Story, workers: usize) -> Vec<String> {
             story.flows
         ));
     }
+    let mut told = carried(story);
+    for reading in replay.meters() {
+        let link = (reading.customer, reading.circuit, reading.peering, reading.link);
+        let both = |n: usize| [reading.meter.packets[n], reading.meter.bytes[n]];
+        let (found, told) = ([both(0), both(1)], told.remove(&link));
+        if told != Some(found) {
+            faults.push(format!("meter of {link:?}: the story says {told:?}, the program {found:?}"));
+        }
+    }
+    faults.extend(told.keys().map(|link| format!("{link:?} has no meter")));
     faults
 }
 

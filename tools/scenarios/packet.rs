@@ -103,8 +103,8 @@ impl Packet {
         if self.is_v4() { usize::from(self.bytes[0] & 15) * 4 } else { 40 }
     }
 
-    /// The length that its header says.
-    fn length(&self) -> usize {
+    /// The length that its header says, in bytes.
+    pub fn length(&self) -> usize {
         if self.is_v4() { be16(&self.bytes, 2) } else { 40 + be16(&self.bytes, 4) }
     }
 

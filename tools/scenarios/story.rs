@@ -158,7 +158,7 @@ impl Story {
         Place { nvgre: true, ..self.place(Kind::Host, vnet, port, tunnel) }
     }
 
-    /// A customer's router at the end of a circuit link, or of a VPN connection.
+    /// A customer's router at the end of a circuit link, or of a VPN connection; `customer/` where that leads to no VNet.
     pub fn site(&self, vnet: &'static str, port: &'static str, remote: &str, key: u32) -> Place {
         self.place(Kind::Site, vnet, port, Some((address(remote), key)))
     }
@@ -168,7 +168,8 @@ impl Story {
         self.place(Kind::Internet, vnet, port, Some((address(remote), key)))
     }
 
-    /// A network without tunnels; what comes from it goes to this VNet.
+    /// A network without tunnels; what comes from it goes to this VNet, or as `customer/` to a peering of that customer
+    /// that has no VNets.
     pub fn plain(&self, vnet: &'static str, port: &'static str) -> Place {
         self.place(Kind::Plain, vnet, port, None)
     }
@@ -196,6 +197,11 @@ impl Story {
     /// Nothing happens for so many seconds.
     pub fn wait(&mut self, seconds: f64) {
         self.clock += (seconds * 1e6) as u64 * 1000;
+    }
+
+    /// The next packet arrives at the same time as the one before, on the same port or one that stands behind it.
+    pub fn at_once(&mut self) {
+        self.clock -= STEP;
     }
 
     /// Time passes until so many seconds after the first packet.
@@ -230,6 +236,13 @@ impl Story {
     pub fn frame(&mut self, from: Place, frame: Frame) -> &mut Arrival {
         let (time, scene) = (self.clock, self.scene);
         self.clock += STEP;
+        let order = |port: &str| self.model.ports.iter().position(|p| p.name == port);
+        let before = self.arrivals.last().filter(|last| last.time == time);
+        assert!(
+            before.is_none_or(|last| order(last.from.port) <= order(from.port)),
+            "{}: packets of one time come in the order of their ports",
+            self.name
+        );
         let fate = Fate::default();
         self.arrivals.push(Arrival { scene, time, frame, from, fate, packet: None });
         self.arrivals.last_mut().expect("one was pushed")
@@ -312,7 +325,7 @@ impl Place {
 
     /// The owner that a verdict names: what is known when the step that ends the packet begins (contract, section 5).
     fn owner(&self, reason: Option<Reason>) -> (Option<&'static str>, Option<&'static str>) {
-        let (customer, vnet) = (Some(self.customer), Some(self.vnet));
+        let (customer, vnet) = (Some(self.customer), Some(self.vnet).filter(|vnet| !vnet.is_empty()));
         let step = reason.map_or(13, Reason::step);
         match self.kind {
             _ if step < 4 || reason == Some(Reason::UnknownTunnel) => (None, None),
@@ -417,6 +430,11 @@ impl Arrival {
     pub fn carries(&mut self, packet: Packet) -> &mut Arrival {
         self.packet = Some(packet);
         self
+    }
+
+    /// The customer's packet in it, if that is known.
+    pub fn carried(&self) -> Option<&Packet> {
+        self.packet.as_ref()
     }
 
     /// Customer and VNet of its verdict.

@@ -30,6 +30,19 @@ Example:
 Exit status: 0 done, also when there is none, 2 no appliance runs here, it is another user's, or
 there is no such customer or VNet.";
 
+pub const METERS: &str = "\
+Of every link of every peering of a circuit: packets, and the bytes of the customer's IP packets.
+IN came from the customer and passed the circuit's bandwidth; OUT was sent to the customer, which
+is what MeteredData pays for. ICMP errors of the appliance's own do not count. The meters go on over
+reloads and, with `run --meters FILE`, over restarts; circuits that are gone stay. The same counts
+are served to Prometheus at /metrics.
+
+Example:
+  clearway meters --customer contoso
+  clearway meters --json | jq .contoso.er1
+
+Exit status: 0 done, 2 no appliance runs here, it is another user's, or there is no such customer.";
+
 pub const CAPTURE: &str = "\
 Copies packets as they come in, each with its verdict line as the packet's comment, as
 `replay --annotate` writes it, and one interface for each port. With several conditions, packets
@@ -87,6 +100,16 @@ pub struct ControlArgs {
 #[derive(Debug, Args)]
 pub struct CountersArgs {
     /// Of all VNets, those of this customer only
+    #[arg(long, value_name = "NAME")]
+    pub customer: Option<String>,
+    #[command(flatten)]
+    pub at: ControlArgs,
+}
+
+/// `meters`.
+#[derive(Debug, Args)]
+pub struct MetersArgs {
+    /// Of this customer only
     #[arg(long, value_name = "NAME")]
     pub customer: Option<String>,
     #[command(flatten)]

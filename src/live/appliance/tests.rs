@@ -6,7 +6,13 @@ use std::process::Command;
 use super::*;
 
 fn start(model: Model, configuration: PathBuf) -> Result<Arc<Appliance>, NoStart> {
-    let settings = Settings { configuration, files: Files::default(), workers: 2, flow_logs: None };
+    let settings = Settings {
+        configuration,
+        files: Files::default(),
+        workers: 2,
+        flow_logs: None,
+        meters: Default::default(),
+    };
     Appliance::start(model, settings)
 }
 

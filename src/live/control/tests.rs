@@ -64,6 +64,7 @@ fn every_request_has_its_reply() {
     assert_eq!((done.accepted, done.generation, done.warnings), (true, Some(4), Some(1)));
     assert_eq!(served.handle.reloads.load(Ordering::Relaxed), 1);
     assert_eq!(served.ask(&Request::Ready), Reply::Ready(true));
+    assert_eq!(served.ask(&Request::Meters), Reply::Meters(served.handle.snapshot.meters.clone()));
 }
 
 #[test]

@@ -7,10 +7,11 @@ use super::fields::Fields;
 use super::names::Slot;
 use super::report::{Read, Report, Reported, place};
 use super::tunnels::check_site;
+use super::what_if::read_during;
 use super::{CustomerDraft, Cx};
 use crate::model::node::{Kind, Node};
-use crate::model::{Connection, ConnectionTo, LearnedFrom, LearnedRoute, Link, PeeringKind};
-use crate::types::Prefix;
+use crate::model::{Connection, ConnectionTo, During, LearnedFrom, LearnedRoute, Link, PeeringKind};
+use crate::types::{Nanos, Prefix};
 
 /// A learned route and where it stands.
 pub struct LearnedDraft<'a> {
@@ -18,11 +19,13 @@ pub struct LearnedDraft<'a> {
     pub node: &'a Node,
     /// The route.
     pub route: LearnedRoute,
+    /// When it is there, if not always.
+    pub during: Option<During>,
 }
 
 /// Reads one learned route.
 pub fn read<'a>(cx: &mut Cx<'_, 'a>, node: &'a Node, customer: &CustomerDraft<'a>) -> Read<LearnedDraft<'a>> {
-    let known = ["prefix", "circuit", "peering", "link", "connection", "asPath"];
+    let known = ["prefix", "circuit", "peering", "link", "connection", "asPath", "at", "until"];
     let fields = Fields::own(cx.report, node, "learned route", "", &known)?;
     let prefix = match fields.prefix(cx.report, "prefix") {
         Ok(None) => Err(fields.lacks(cx.report, "prefix", "give its destinations")),
@@ -30,13 +33,15 @@ pub fn read<'a>(cx: &mut Cx<'_, 'a>, node: &'a Node, customer: &CustomerDraft<'a
         Err(reported) => Err(reported),
     };
     let as_path = read_as_path(cx.report, &fields);
+    let during = read_during(cx.report, &fields, "at", "until");
     let from = read_origin(cx, &fields, customer);
     if let (Ok(prefix), Ok(LearnedFrom::Peering { circuit, peering, .. })) = (prefix, from)
         && let Some(circuit) = customer.circuits.get(circuit)
     {
         check_public(cx.report, &fields, prefix, circuit, peering);
     }
-    Ok(LearnedDraft { node, route: LearnedRoute { prefix: prefix?, from: from?, as_path: as_path? } })
+    let route = LearnedRoute { prefix: prefix?, from: from?, as_path: as_path? };
+    Ok(LearnedDraft { node, route, during: during? })
 }
 
 fn read_as_path(report: &mut Report, fields: &Fields) -> Read<Vec<u32>> {
@@ -118,14 +123,19 @@ fn check_public(
     }
 }
 
+/// Where each prefix is learned from each link or connection, and when.
+type Seen<'a> = HashMap<(Prefix, LearnedFrom), Vec<(&'a Node, During)>>;
+
 /// What must hold among the learned routes of a customer: each prefix once per link or connection, within Azure's limits.
 pub fn check(report: &mut Report, customer: &CustomerDraft) {
-    let mut seen: HashMap<(Prefix, LearnedFrom), &Node> = HashMap::new();
+    let mut seen: Seen = HashMap::new();
     let mut counts: HashMap<(LearnedFrom, bool), usize> = HashMap::new();
     for draft in &customer.learned {
         let route = &draft.route;
         let ways = ways(route.from);
-        if let Some(first) = ways.iter().find_map(|way| seen.get(&(route.prefix, *way))) {
+        let during = draft.during.unwrap_or(During { from: 0, until: Nanos::MAX });
+        let earlier = ways.iter().filter_map(|way| seen.get(&(route.prefix, *way))).flatten();
+        if let Some((first, _)) = earlier.into_iter().find(|(_, other)| during.overlaps(other)) {
             let at = draft.node.get("prefix").unwrap_or(draft.node);
             let place = place(&first.mark, &at.mark);
             let message = format!(
@@ -136,7 +146,7 @@ pub fn check(report: &mut Report, customer: &CustomerDraft) {
         }
         let mut full = Vec::new();
         for way in ways {
-            seen.insert((route.prefix, way), draft.node);
+            seen.entry((route.prefix, way)).or_default().push((draft.node, during));
             let count = counts.entry((way, route.prefix.is_ipv4())).or_default();
             *count += 1;
             full.extend(beyond(customer, route, way, *count));
@@ -213,7 +223,7 @@ fn beyond(
 }
 
 /// The prefixes of a local network gateway are learned on every connection to it.
-fn check_sites(report: &mut Report, customer: &CustomerDraft, seen: &HashMap<(Prefix, LearnedFrom), &Node>) {
+fn check_sites(report: &mut Report, customer: &CustomerDraft, seen: &Seen<'_>) {
     for (index, draft) in customer.connections.iter().enumerate() {
         let Ok(Connection { to: ConnectionTo::Site { local_network_gateway: Some(site), .. }, .. }) =
             draft.connection
@@ -222,7 +232,9 @@ fn check_sites(report: &mut Report, customer: &CustomerDraft, seen: &HashMap<(Pr
         };
         let Some(site) = customer.sites.get(site) else { continue };
         for (prefix, at) in site.site.prefixes.iter().zip(&site.prefix_nodes) {
-            if let Some(node) = seen.get(&(*prefix, LearnedFrom::Connection(index))) {
+            if let Some((node, _)) =
+                seen.get(&(*prefix, LearnedFrom::Connection(index))).and_then(|all| all.first())
+            {
                 let node = node.get("prefix").unwrap_or(node);
                 let place = place(&at.mark, &node.mark);
                 let message = format!(

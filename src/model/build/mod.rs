@@ -26,13 +26,14 @@ mod sources;
 mod tags;
 mod tunnels;
 mod vnets;
+mod what_if;
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::node::Node;
-use super::{Customer, Fault, Files, Model, azure};
+use super::{Customer, Fault, Files, LinkEvent, Model, WhatIf, azure};
 use circuits::CircuitDraft;
 use fields::Fields;
 use gateways::{ConnectionDraft, GatewayDraft, SiteDraft};
@@ -78,6 +79,7 @@ struct CustomerDraft<'a> {
     tunnels_unread: bool,
     hosts: Vec<HostDraft<'a>>,
     learned: Vec<LearnedDraft<'a>>,
+    links: Vec<LinkEvent>,
 }
 
 /// Builds the model of a configuration. Files that it names are looked up from `base`; without one they are refused.
@@ -177,7 +179,7 @@ struct Found<'a> {
 }
 
 fn read_sources<'a>(report: &mut Report, nodes: &'a [Node], base: Option<&Path>) -> Vec<Found<'a>> {
-    let mut known = vec!["name", "resources", "tunnels", "hosts", "learnedRoutes"];
+    let mut known = vec!["name", "resources", "tunnels", "hosts", "learnedRoutes", "links"];
     known.extend(Slot::ALL.map(Slot::list));
     let mut seen: HashMap<String, &Node> = HashMap::new();
     let mut found = Vec::new();
@@ -262,6 +264,7 @@ fn read_customer<'a>(
         tunnels_unread: false,
         hosts: Vec::new(),
         learned: Vec::new(),
+        links: Vec::new(),
     };
     read_own_lists(cx, &found.fields, ports, &mut customer);
     customer.asgs = asgs;
@@ -290,6 +293,10 @@ fn read_own_lists<'a>(
         let route = learned::read(cx, node, customer);
         customer.learned.extend(route.ok());
     }
+    for node in fields.list(cx.report, "links").unwrap_or_default() {
+        let event = what_if::read_link(cx, node, customer);
+        customer.links.extend(event.ok());
+    }
 }
 
 impl CustomerDraft<'_> {
@@ -308,6 +315,10 @@ impl CustomerDraft<'_> {
             connections: self.connections.into_iter().filter_map(|c| c.connection.ok()).collect(),
             tunnels: self.tunnels.into_iter().filter_map(|t| t.tunnel.ok()).collect(),
             hosts: self.hosts.into_iter().filter_map(HostDraft::into_model).collect(),
+            what_if: WhatIf {
+                routes: (0..).zip(&self.learned).filter_map(|(n, l)| Some((n, l.during?))).collect(),
+                links: self.links,
+            },
             learned_routes: self.learned.into_iter().map(|l| l.route).collect(),
         }
     }

@@ -6,6 +6,8 @@ mod customers;
 mod faults;
 mod flows;
 mod hubs;
+mod links;
+mod public;
 mod routes;
 mod rules;
 mod sizes;
@@ -22,6 +24,12 @@ pub fn all() -> Vec<Story> {
         routes::route_selection(),
         circuits::asymmetric_circuits(),
         circuits::vpn_and_circuit(),
+        links::circuit_link_addresses(),
+        links::circuit_states(),
+        public::microsoft_peering(),
+        public::public_peering(),
+        links::circuit_bandwidth(),
+        links::meters(),
         rules::nsg_both_levels(),
         rules::application_security_groups(),
         rules::service_tags(),
