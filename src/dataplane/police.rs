@@ -294,7 +294,7 @@ mod tests {
         let full = u128::from(capacity(rate));
         let (mut held, mut now, mut refused) = (full, 5 * SECOND, 0);
         for _ in 0..100_000 {
-            let most = if roll(1000) == 0 { 200_000_000 } else { 40_000 };
+            let most = if roll(20_000) == 0 { 200_000_000 } else { 10_000 };
             let passed = roll(most);
             now += passed;
             held = (held + u128::from(passed) * u128::from(rate)).min(full);
