@@ -71,6 +71,8 @@ struct Bucket {
     at: Nanos,
     /// The peering that took something last.
     peering: usize,
+    /// Thousandths of a bit taken since the bandwidth was raised last.
+    since_raise: Option<u128>,
 }
 
 impl Bucket {
@@ -120,7 +122,7 @@ impl Links {
     ) -> Result<(), Reason> {
         let Some(mbps) = link.circuit(model).bandwidth_mbps else { return Ok(()) };
         let (customer, circuit, _, name) = link.names(model);
-        let full = Bucket { held: capacity(mbps), at: now, peering: link.peering };
+        let full = Bucket { held: capacity(mbps), at: now, peering: link.peering, since_raise: None };
         let bucket = self.buckets.entry((customer, circuit, name, toward)).or_insert(full);
         bucket.fill(mbps, now);
         let needed = bytes as u128 * 8 * OF_BIT;
@@ -130,12 +132,15 @@ impl Links {
                 Toward::Out => "bandwidth: over-rate outwards",
             });
             seen_if(bucket.peering != link.peering, "bandwidth: used up by another peering");
+            let full = bucket.since_raise.is_some_and(|taken| taken + needed <= capacity(mbps));
+            seen_if(full, "swap: bandwidth raised, what was in the bucket kept");
             return Err(Reason::OverRate);
         }
         let short = bucket.held < capacity(mbps) / 20;
         seen_if(short && bytes < 1500, "bandwidth: a small packet passes where a large one did not");
         bucket.held -= needed;
         bucket.peering = link.peering;
+        bucket.since_raise = bucket.since_raise.map(|taken| taken + needed);
         Ok(())
     }
 
@@ -157,8 +162,10 @@ impl Links {
         self.buckets.retain(|key, bucket| {
             let (Some(before), Some(after)) = (rate(old, key), rate(new, key)) else { return false };
             bucket.fill(before, now);
-            let short = bucket.held < capacity(before) / 2;
-            seen_if(after > before && short, "swap: bandwidth raised while a bucket is short");
+            if after > before {
+                bucket.since_raise = Some(0);
+                seen_if(bucket.held < capacity(before) / 2, "swap: bandwidth raised while a bucket is short");
+            }
             true
         });
     }

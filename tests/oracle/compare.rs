@@ -41,7 +41,7 @@ impl Case {
         let mut rng = Rng::new(seed);
         let mut plans = vec![Plan::new(rng.next())];
         // A surge: a burst over slow links during which they get more bandwidth.
-        let surge = rng.percent(35);
+        let surge = rng.percent(45);
         for _ in 0..*rng.pick(&[0, 0, 1, 1, 1, 2]) {
             let mut next = change(&plans[plans.len() - 1], &mut rng);
             if surge {
@@ -63,7 +63,7 @@ impl Case {
             if n > 0 {
                 if surge {
                     traffic.begin_burst(&models[n - 1]);
-                    sent.extend((0..60).map(|_| traffic.next(&models[n - 1])));
+                    sent.extend((0..75).map(|_| traffic.next(&models[n - 1])));
                 }
                 // Just before, at, or behind the next packet.
                 traffic.change(&models[n - 1], model);

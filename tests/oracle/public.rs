@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use clearway::model::{Link, PeeringKind};
 use clearway::packet::Reason;
+use clearway::types::Prefix;
 
 use super::bandwidth::{CircuitLink, Toward};
 use super::destination::{self, Delivery};
@@ -176,7 +177,16 @@ impl Oracle {
     fn outside_sender(&self, customer: usize, inner: &Inner) -> Result<Sender, Reason> {
         let owner = &self.model.customers[customer];
         let in_vnet = |address| (0..owner.vnets.len()).any(|v| routes::in_space(owner, v, address));
-        seen_if(in_vnet(inner.destination), "public: before the VNet that holds the destination");
+        if in_vnet(inner.destination) {
+            seen("public: before the VNet that holds the destination");
+            let ranges = owner.vnets.iter().flat_map(|v| &v.address_space);
+            let longest = |all: Vec<Prefix>| {
+                all.into_iter().filter(|p| p.contains(inner.destination)).map(|p| p.len()).max()
+            };
+            let learned = routes::public_ways(owner).into_iter().flat_map(|w| w.learned).map(|l| l.0);
+            let longer = longest(ranges.copied().collect()) > longest(learned.collect());
+            seen_if(longer, "public: before a VNet whose range is longer");
+        }
         let private = routes::reserved_ranges().iter().any(|p| p.contains(inner.source));
         if private || in_vnet(inner.source) {
             seen("public: spoofed from outside");

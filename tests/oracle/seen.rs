@@ -95,6 +95,7 @@ pub const CORNERS: &[&str] = &[
     "public: spoofed from a link",
     "public: spoofed from outside",
     "public: before the VNet that holds the destination",
+    "public: before a VNet whose range is longer",
     "public: several equal links",
     "public: a longer AS path",
     "public: answer",
@@ -112,6 +113,7 @@ pub const CORNERS: &[&str] = &[
     "bandwidth: a small packet passes where a large one did not",
     "bandwidth: fragments outwards",
     "swap: bandwidth raised while a bucket is short",
+    "swap: bandwidth raised, what was in the bucket kept",
 ];
 
 /// Notes a corner.

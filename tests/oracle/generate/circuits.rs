@@ -62,8 +62,9 @@ pub fn is_up(customer: &Customer, tunnel: &Tunnel) -> bool {
     up
 }
 
-/// Public prefixes of a customer: no two customers have overlapping ones. One lies in the space of a VNet now and then.
-fn pool(customer: &Customer) -> [Prefix; 7] {
+/// Public prefixes of a customer: no two customers have overlapping ones. Some lie in the space of a
+/// VNet, or around it, now and then.
+fn pool(customer: &Customer) -> [Prefix; 8] {
     let n = customer.number();
     [
         Prefix::v4(131, 10 + n, 0, 0, 16),
@@ -73,13 +74,14 @@ fn pool(customer: &Customer) -> [Prefix; 7] {
         Prefix::v4(20, 30, n, 0, 24),
         prefix(&format!("2a01:{n}::/32")),
         prefix(&format!("2a01:{n}:4::/48")),
+        Prefix::v4(22, n, 0, 0, 16),
     ]
 }
 
 /// What the customer has announced to own: everything in the pool.
 fn advertised(customer: &Customer) -> Vec<Prefix> {
     let all = pool(customer);
-    vec![all[0], all[4], all[5]]
+    vec![all[0], all[4], all[5], all[7]]
 }
 
 /// AS numbers, private ones among them.

@@ -398,7 +398,7 @@ impl Traffic {
             }
         }
         if !self.burst.is_empty() {
-            self.bursting = if direction == 2 { 180 } else { rng.range(95, 130) };
+            self.bursting = if direction == 2 { 190 } else { rng.range(105, 140) };
         }
     }
 
