@@ -147,8 +147,9 @@ fn module_of(file: &str) -> Option<&str> {
 fn faults(file: &str, text: &str) -> Vec<String> {
     let code = source::code(text);
     let live = source::without_tests(&code);
-    // A file of tests is named by its parent behind `#[cfg(test)]`.
-    let uses = if file.ends_with("/tests.rs") { Vec::new() } else { source::uses(&live) };
+    // A file of tests is named by its parent behind `#[cfg(test)]`, and names those below it.
+    let of_tests = file.ends_with("/tests.rs") || file.contains("/tests/");
+    let uses = if of_tests { Vec::new() } else { source::uses(&live) };
     let mut faults = Vec::new();
     let mut fault = |line: usize, sentence: String| faults.push(format!("{file}:{line}: {sentence}"));
     if let Some(module) = module_of(file) {

@@ -531,8 +531,8 @@ impl Session {
                     (Ok(_), Some(why)) => self.rib.refuse(prefix, why),
                 }
             }
-            self.check_limit(number, now, out);
         }
+        self.check_limit(number, now, out);
         if update.end_of_rib {
             self.rib.drop_stale();
             self.stale_until = None;
@@ -571,6 +571,7 @@ impl Session {
         let established = connection.state == State::Established;
         let mut stale = 0;
         if established {
+            self.refresh_waits = false;
             let restart = self.stays_stale(&connection).filter(|_| silent && self.running);
             self.stale_until = restart.map(|time| now.saturating_add(time));
             match restart {
