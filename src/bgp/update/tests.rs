@@ -298,7 +298,8 @@ fn speakers_of_two_octets() {
     let trans = a(0xc0, AGGREGATOR, &[0x5b, 0xa0, 1, 1, 1, 1]);
     let other = a(0xc0, AGGREGATOR, &[0, 7, 1, 1, 1, 1]);
     let real = a(0xc0, AS4_AGGREGATOR, &[0, 6, 0x1a, 0x80, 2, 2, 2, 2]);
-    let rows: [(&[&Vec<u8>], &str, Option<u32>); 6] = [
+    type Row<'a> = (&'a [&'a Vec<u8>], &'a str, Option<u32>);
+    let rows: [Row<'_>; 6] = [
         (&[&short], "65010 23456 23456", None),
         (&[&short, &long], "65010 400000 400001", None),
         (&[&long, &short, &trans, &real], "65010 400000 400001", Some(400_000)),
