@@ -264,6 +264,7 @@ fn the_other_family_is_read_from_its_attributes() {
     let both = body(NLRI, &[reach(), origin(), path(), next_hop()], NLRI);
     let update = decode(&both, V6).unwrap();
     assert_eq!((update.announced, update.withdrawn), (vec![network], vec![]));
+    assert_eq!(update.attributes.next_hop, Some("2001:db8::1".parse().unwrap()));
     let update = decode(&both, V4).unwrap();
     assert_eq!((update.announced, update.withdrawn), (vec![prefix()], vec![prefix()]));
     assert_eq!(update.attributes.next_hop, Some("192.0.2.1".parse().unwrap()));
