@@ -25,6 +25,8 @@ pub mod wire;
 
 pub mod table;
 
+pub mod bgp;
+
 pub mod model;
 
 pub mod compile;

@@ -18,6 +18,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("packet", &["types"]),
     ("wire", &["packet"]),
     ("table", &["sys", "types", "packet", "wire"]),
+    ("bgp", &["types"]),
     ("model", &["types", "packet"]),
     ("compile", &["sys", "types", "packet", "wire", "table", "model"]),
     ("dataplane", &["sys", "types", "packet", "wire", "table", "model", "compile"]),
@@ -87,7 +88,7 @@ const HOMES: &[(&str, &[&str])] = &[
 
 /// Where a packet's way is made, and protocols that are told the time: these read no clock, roll no dice and touch nothing
 /// outside.
-const PATH: &[&str] = &["types", "packet", "wire", "table", "compile", "dataplane", "bfd"];
+const PATH: &[&str] = &["types", "packet", "wire", "table", "compile", "dataplane", "bgp", "bfd"];
 
 /// Names that [`PATH`] does without.
 const OUTSIDE: &[&str] = &[
@@ -148,8 +149,9 @@ fn module_of(file: &str) -> Option<&str> {
 fn faults(file: &str, text: &str) -> Vec<String> {
     let code = source::code(text);
     let live = source::without_tests(&code);
-    // A file of tests is named by its parent behind `#[cfg(test)]`.
-    let uses = if file.ends_with("/tests.rs") { Vec::new() } else { source::uses(&live) };
+    // A file of tests is named by its parent behind `#[cfg(test)]`, and names those below it.
+    let of_tests = file.ends_with("/tests.rs") || file.contains("/tests/");
+    let uses = if of_tests { Vec::new() } else { source::uses(&live) };
     let mut faults = Vec::new();
     let mut fault = |line: usize, sentence: String| faults.push(format!("{file}:{line}: {sentence}"));
     if let Some(module) = module_of(file) {

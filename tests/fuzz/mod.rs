@@ -1,6 +1,7 @@
 //! The fuzz targets: what must hold for any bytes at all. `tests/corpus.rs` runs them over the committed inputs,
 //! `tools/fuzz.rs` over new ones.
 
+mod bgp;
 mod captures;
 mod configs;
 pub mod frames;
@@ -14,7 +15,8 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 5] = [
+    Target { name: "bgp", run: bgp::run },
     Target { name: "captures", run: captures::run },
     Target { name: "configs", run: configs::run },
     Target { name: "exports", run: configs::run_export },

@@ -115,7 +115,7 @@ customers:
           - {name: AzurePrivatePeering, peeringType: AzurePrivatePeering, peerASN: 65001, vlanId: 100,
              primaryPeerAddressPrefix: 192.168.255.0/30, secondaryPeerAddressPrefix: 192.168.255.4/30,
              ipv6PeeringConfig: {primaryPeerAddressPrefix: "fd00:ff::/126", secondaryPeerAddressPrefix: "fd00:ff::4/126"}}
-          - {name: MicrosoftPeering, peeringType: MicrosoftPeering, peerASN: 64999, vlanId: 200,
+          - {name: MicrosoftPeering, peeringType: MicrosoftPeering, peerASN: 64496, vlanId: 200,
              primaryPeerAddressPrefix: 20.60.0.0/30, secondaryPeerAddressPrefix: 20.60.0.4/30,
              microsoftPeeringConfig: {advertisedPublicPrefixes: [20.50.0.0/24], advertisedPublicPrefixesState: Configured}}
     virtualNetworkGateways:
@@ -133,7 +133,7 @@ customers:
     learnedRoutes:
       - {prefix: 192.168.0.0/20, circuit: er1, peering: AzurePrivatePeering, asPath: [65001]}
       - {prefix: 192.168.255.4/30, circuit: er1, peering: AzurePrivatePeering, link: secondary, asPath: [65001]}
-      - {prefix: 20.50.0.0/24, circuit: er1, peering: MicrosoftPeering, asPath: [64999]}
+      - {prefix: 20.50.0.0/24, circuit: er1, peering: MicrosoftPeering, asPath: [64496]}
   - name: fabrikam
     virtualNetworks:
       - name: hub
@@ -266,7 +266,7 @@ customers:
         peerings:
           - {peeringType: AzurePrivatePeering, peerASN: 65001, vlanId: 100, state: Disabled,
              primaryPeerAddressPrefix: 192.168.255.12/30, secondaryPeerAddressPrefix: 192.168.254.12/30}
-          - {peeringType: MicrosoftPeering, peerASN: 64999, vlanId: 200, state: Enabled,
+          - {peeringType: MicrosoftPeering, peerASN: 64496, vlanId: 200, state: Enabled,
              primaryPeerAddressPrefix: 20.60.4.0/30, secondaryPeerAddressPrefix: 20.60.4.4/30,
              microsoftPeeringConfig: {advertisedPublicPrefixes: [20.50.4.0/24], advertisedPublicPrefixesState: configured}}
       - name: unproven
@@ -276,10 +276,10 @@ customers:
         peerings:
           - {peeringType: AzurePrivatePeering, peerASN: 65001, vlanId: 100, state: Enabled,
              primaryPeerAddressPrefix: 192.168.255.16/30, secondaryPeerAddressPrefix: 192.168.254.16/30}
-          - {peeringType: MicrosoftPeering, peerASN: 64999, vlanId: 200, state: Enabled,
+          - {peeringType: MicrosoftPeering, peerASN: 64496, vlanId: 200, state: Enabled,
              primaryPeerAddressPrefix: 20.60.5.0/30, secondaryPeerAddressPrefix: 20.60.5.4/30,
              microsoftPeeringConfig: {advertisedPublicPrefixes: [20.50.5.0/24], advertisedPublicPrefixesState: ValidationNeeded}}
-          - {peeringType: AzurePublicPeering, peerASN: 64999, vlanId: 300,
+          - {peeringType: AzurePublicPeering, peerASN: 64496, vlanId: 300,
              primaryPeerAddressPrefix: 20.60.6.0/30, secondaryPeerAddressPrefix: 20.60.6.4/30}
     virtualNetworkGateways:
       - {name: hub-er, gatewayType: ExpressRoute, virtualNetwork: hub}
@@ -491,7 +491,7 @@ customers:
         peerings:
           - {name: AzurePrivatePeering, peeringType: AzurePrivatePeering, peerASN: 65001, vlanId: 100,
              primaryPeerAddressPrefix: 192.168.255.0/30, secondaryPeerAddressPrefix: 192.168.255.4/30}
-          - {name: MicrosoftPeering, peeringType: MicrosoftPeering, peerASN: 64999, vlanId: 200,
+          - {name: MicrosoftPeering, peeringType: MicrosoftPeering, peerASN: 64496, vlanId: 200,
              primaryPeerAddressPrefix: 20.60.0.0/30, secondaryPeerAddressPrefix: 20.60.0.4/30,
              microsoftPeeringConfig: {advertisedPublicPrefixes: [20.50.0.0/16], advertisedPublicPrefixesState: Configured}}
     virtualNetworkGateways:
@@ -510,8 +510,8 @@ customers:
     learnedRoutes:
       - {prefix: 192.168.0.0/16, circuit: er1, peering: AzurePrivatePeering, asPath: [65001]}
       - {prefix: 192.168.77.0/24, circuit: er1, peering: AzurePrivatePeering, link: primary, asPath: [65001]}
-      - {prefix: 20.50.1.0/24, circuit: er1, peering: MicrosoftPeering, link: primary, asPath: [64999]}
-      - {prefix: 20.50.2.0/24, circuit: er1, peering: MicrosoftPeering, link: secondary, asPath: [64999]}
+      - {prefix: 20.50.1.0/24, circuit: er1, peering: MicrosoftPeering, link: primary, asPath: [64496]}
+      - {prefix: 20.50.2.0/24, circuit: er1, peering: MicrosoftPeering, link: secondary, asPath: [64496]}
 "#;
 
 pub fn meters() -> Story {
@@ -606,7 +606,7 @@ customers:
         peerings:
           - {name: AzurePrivatePeering, peeringType: AzurePrivatePeering, peerASN: 65001, vlanId: 100,
              primaryPeerAddressPrefix: 192.168.255.0/30, secondaryPeerAddressPrefix: 192.168.255.4/30}
-          - {name: MicrosoftPeering, peeringType: MicrosoftPeering, peerASN: 64999, vlanId: 200,
+          - {name: MicrosoftPeering, peeringType: MicrosoftPeering, peerASN: 64496, vlanId: 200,
              primaryPeerAddressPrefix: 20.60.0.0/30, secondaryPeerAddressPrefix: 20.60.0.4/30,
              microsoftPeeringConfig: {advertisedPublicPrefixes: [20.50.0.0/16], advertisedPublicPrefixesState: Configured}}
     virtualNetworkGateways:

@@ -152,7 +152,7 @@ customers:
         peerings:
           - {name: AzurePrivatePeering, peeringType: AzurePrivatePeering, peerASN: 65001, vlanId: 100,
              primaryPeerAddressPrefix: 192.168.255.0/30, secondaryPeerAddressPrefix: 192.168.255.4/30}
-          - {name: MicrosoftPeering, peeringType: MicrosoftPeering, peerASN: 64999, vlanId: 200,
+          - {name: MicrosoftPeering, peeringType: MicrosoftPeering, peerASN: 64496, vlanId: 200,
              primaryPeerAddressPrefix: 20.60.0.0/30, secondaryPeerAddressPrefix: 20.60.0.4/30,
              microsoftPeeringConfig: {advertisedPublicPrefixes: [20.50.0.0/16], advertisedPublicPrefixesState: Configured}}
     virtualNetworkGateways:
@@ -168,11 +168,11 @@ customers:
       - {address: 198.51.100.11, vnet: hub, prefixes: [10.1.0.0/24]}
     learnedRoutes:
       - {prefix: 192.168.0.0/16, circuit: er1, peering: AzurePrivatePeering}
-      - {prefix: 20.50.0.0/22, circuit: er1, peering: MicrosoftPeering, asPath: [64999]}
-      - {prefix: 20.50.1.0/24, circuit: er1, peering: MicrosoftPeering, link: primary, asPath: [64999, 64999]}
-      - {prefix: 20.50.1.0/24, circuit: er1, peering: MicrosoftPeering, link: secondary, asPath: [64999]}
-      - {prefix: 20.50.1.128/25, circuit: er1, peering: MicrosoftPeering, link: primary, asPath: [64999, 64999, 64999]}
-      - {prefix: 20.50.8.0/24, circuit: er1, peering: MicrosoftPeering, link: secondary, asPath: [64999]}
+      - {prefix: 20.50.0.0/22, circuit: er1, peering: MicrosoftPeering, asPath: [64496]}
+      - {prefix: 20.50.1.0/24, circuit: er1, peering: MicrosoftPeering, link: primary, asPath: [64496, 64496]}
+      - {prefix: 20.50.1.0/24, circuit: er1, peering: MicrosoftPeering, link: secondary, asPath: [64496]}
+      - {prefix: 20.50.1.128/25, circuit: er1, peering: MicrosoftPeering, link: primary, asPath: [64496, 64496, 64496]}
+      - {prefix: 20.50.8.0/24, circuit: er1, peering: MicrosoftPeering, link: secondary, asPath: [64496]}
   - name: fabrikam
     virtualNetworks:
       - name: hub
@@ -302,9 +302,9 @@ customers:
         serviceProviderProperties: {serviceProviderName: p, peeringLocation: l, bandwidthInMbps: 1000}
         serviceProviderProvisioningState: Provisioned
         peerings:
-          - {name: AzurePublicPeering, peeringType: AzurePublicPeering, peerASN: 64999, vlanId: 300,
+          - {name: AzurePublicPeering, peeringType: AzurePublicPeering, peerASN: 64496, vlanId: 300,
              primaryPeerAddressPrefix: 20.60.0.0/30, secondaryPeerAddressPrefix: 20.60.0.4/30}
-          - {name: MicrosoftPeering, peeringType: MicrosoftPeering, peerASN: 64999, vlanId: 200,
+          - {name: MicrosoftPeering, peeringType: MicrosoftPeering, peerASN: 64496, vlanId: 200,
              primaryPeerAddressPrefix: 20.60.0.8/30, secondaryPeerAddressPrefix: 20.60.0.12/30,
              microsoftPeeringConfig: {advertisedPublicPrefixes: [20.52.0.0/24], advertisedPublicPrefixesState: Configured}}
     tunnels:
@@ -313,7 +313,7 @@ customers:
       - {circuit: er1, peering: AzurePublicPeering, link: secondary, port: edge-b, remote: 192.0.2.6, key: 0xc06}
       - {circuit: er1, peering: MicrosoftPeering,   link: primary,   port: edge-a, remote: 192.0.2.2, key: 0xc03}
     learnedRoutes:
-      - {prefix: 20.50.0.0/24, circuit: er1, peering: AzurePublicPeering, link: primary, asPath: [64999]}
-      - {prefix: 20.50.0.0/24, circuit: er1, peering: AzurePublicPeering, link: secondary, asPath: [64999, 64999]}
-      - {prefix: 20.52.0.0/24, circuit: er1, peering: MicrosoftPeering, asPath: [64999]}
+      - {prefix: 20.50.0.0/24, circuit: er1, peering: AzurePublicPeering, link: primary, asPath: [64496]}
+      - {prefix: 20.50.0.0/24, circuit: er1, peering: AzurePublicPeering, link: secondary, asPath: [64496, 64496]}
+      - {prefix: 20.52.0.0/24, circuit: er1, peering: MicrosoftPeering, asPath: [64496]}
 "#;
