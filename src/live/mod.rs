@@ -27,7 +27,7 @@ mod list;
 mod listen;
 pub mod meters;
 pub mod metrics;
-mod neighbours;
+pub mod neighbours;
 pub mod pnet;
 mod port;
 mod ports;
