@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{never, select_biased, tick};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::args::RunArgs;
 use super::terminal::Terminal;
@@ -115,7 +115,7 @@ fn start(args: &RunArgs, model: Model, files: Files) -> Result<Running, NoStart>
     let (logs, listener) = flow_logs(args).map_err(now)?.unzip();
     let meters = args.meters.clone().or_else(meters::path_to_keep);
     if meters.is_none() && model.customers.iter().any(|customer| !customer.circuits.is_empty()) {
-        warn!("what circuit links carry is not kept over a restart; --meters FILE keeps it");
+        info!("what circuit links carry is not kept over a restart; --meters FILE keeps it");
     }
     let meters = meters.map(|path| MeterFile::open(&path)).transpose().map_err(now)?;
     let settings = Settings {
