@@ -432,12 +432,6 @@ impl Program {
         self.ports.iter().position(|p| p.name == name).map(|i| i as u16)
     }
 
-    /// True if a circuit link has a bandwidth.
-    #[inline(always)]
-    pub fn is_limited(&self, link: &CircuitLink) -> bool {
-        self.bandwidths.get(link.bucket as usize).is_some_and(|mbps| *mbps > 0)
-    }
-
     /// What lies behind a tunnel, for a person.
     pub fn leads_to(&self, tunnel: u32) -> String {
         let Some(end) = self.tunnels.get(tunnel as usize) else { return String::new() };

@@ -109,7 +109,7 @@ impl<'p> Asked<'p> {
 #[inline(always)]
 pub(super) fn ask<'p, W: Wide>(
     wide: W,
-    program: &'p Program,
+    context: Context<'p>,
     shard: &mut Shard,
     questions: &[Option<Question<'p>>; SOME],
     asked: &mut Asked<'p>,
@@ -117,7 +117,7 @@ pub(super) fn ask<'p, W: Wide>(
     let cases = &mut asked.cases;
     for (case, q) in cases.iter_mut().zip(questions) {
         *case = match q {
-            Some(q) => sent(wide, program, q),
+            Some(q) => sent(wide, context, q),
             None => None,
         };
     }
@@ -130,7 +130,7 @@ pub(super) fn ask<'p, W: Wide>(
     }
     for (case, q) in cases.iter_mut().zip(questions) {
         if let (Some(inside), Some(q)) = (&mut *case, q)
-            && inside.find_way(wide, program, shard, q).is_none()
+            && inside.find_way(wide, context, shard, q).is_none()
         {
             *case = None;
         }
@@ -177,7 +177,8 @@ fn prefetch_groups(nic: Option<&Nic>) {
 
 /// Steps 5 and 6: who sent the packet.
 #[inline(always)]
-fn sent<'p, W: Wide>(wide: W, program: &'p Program, q: &Question<'p>) -> Option<Case<'p>> {
+fn sent<'p, W: Wide>(wide: W, context: Context<'p>, q: &Question<'p>) -> Option<Case<'p>> {
+    let program = context.program;
     let (packet, origin) = (&q.packet, q.origin);
     let (source, destination) = (packet.source(), packet.destination());
     let (from, to) = (packet.ports >> 16, packet.ports & 0xffff);
@@ -200,7 +201,7 @@ fn sent<'p, W: Wide>(wide: W, program: &'p Program, q: &Question<'p>) -> Option<
             Reaches::Hosts { .. } => return None,
             Reaches::Site { entry } => {
                 // What is limited is charged in the order of packets.
-                if origin.link_of(program).is_some_and(|link| program.is_limited(link)) {
+                if origin.link_of(program).is_some_and(|link| context.policers.limit(link)) {
                     return None;
                 }
                 let entry = program.entries.get(entry as usize)?;
@@ -276,10 +277,11 @@ impl<'p> Case<'p> {
     fn find_way<W: Wide>(
         &mut self,
         wide: W,
-        program: &'p Program,
+        context: Context<'p>,
         shard: &mut Shard,
         q: &Question<'p>,
     ) -> Option<()> {
+        let program = context.program;
         let packet = &q.packet;
         let (vnet, destination) = (self.vnet, packet.destination());
         let (short, length) = match self.fib {
@@ -333,7 +335,9 @@ impl<'p> Case<'p> {
         if !adjacency.carries(packet.leaving()) {
             return None;
         }
-        if adjacency.link() != 0 && adjacency.link_of(program).is_some_and(|link| program.is_limited(link)) {
+        if adjacency.link() != 0
+            && adjacency.link_of(program).is_some_and(|link| context.policers.limit(link))
+        {
             return None;
         }
         if let Some(endpoint) = &self.destination {

@@ -226,78 +226,119 @@ impl Work for Batch<'_, '_> {
     }
 }
 
+/// If a packet was sent by its way.
+enum Sent {
+    No,
+    Plain,
+    /// It passed a circuit link, or found it full.
+    ByLink,
+}
+
 impl<'p> Batch<'_, 'p> {
     /// The last stage, in packet order.
     #[inline(always)]
     fn decide<W: Wide>(&mut self, wide: W, inputs: &[Input], vector: &Vector, waiting: &mut Waiting<'p>) {
         waiting.clear();
+        let (mut lane, mut by_link) = (0, false);
+        loop {
+            // Most pass no link; behind one that does, the next does, too.
+            if !by_link {
+                lane = self.send_some(inputs, vector, lane);
+            }
+            if lane >= VECTOR {
+                return;
+            }
+            let Some(input) = inputs.get(lane) else { return };
+            if !vector.has_way(lane) {
+                break;
+            }
+            match self.send::<true>(vector, lane, input.now) {
+                Sent::No => break,
+                sent => by_link = matches!(sent, Sent::ByLink),
+            }
+            lane += 1;
+        }
+        // Those that are behind this one find records that may be others than they were.
         let mut changed = false;
-        for lane in 0..VECTOR {
-            let Some(input) = inputs.get(lane) else { break };
-            if vector.has_way(lane) && self.send(vector, lane, input.now, changed) {
+        for lane in lane..VECTOR {
+            let Some(input) = inputs.get(lane) else { return };
+            if changed && self.send_changed(vector, lane, input.now) {
                 continue;
             }
             let batch = &mut *self;
             if !vector.is_usual(lane) || !wide.run(Fresh { batch, waiting, inputs, vector, lane }) {
                 self.step_by_step(vector, lane, input);
             }
-            // Records of those behind it may be others now.
             changed = true;
         }
     }
 
-    /// Sends a packet by the way that its record keeps; false if it does not fit, or if the record has `changed` and keeps
-    /// none any more.
+    /// Sends a packet if it has a way that its record keeps still; false if it has none, or does not fit.
     #[inline(always)]
-    fn send(&mut self, vector: &Vector, lane: usize, now: Nanos, changed: bool) -> bool {
-        let Batch { shard, results, bytes, .. } = self;
+    fn send_changed(&mut self, vector: &Vector, lane: usize, now: Nanos) -> bool {
+        let (slot, _) = vector.record(lane);
+        vector.has_way(lane)
+            && vector.holds(lane, self.shard.flows.record(slot), now)
+            && (matches!(self.send::<false>(vector, lane, now), Sent::Plain)
+                || self.send_by_link(vector, lane, now))
+    }
+
+    #[inline(never)]
+    fn send_by_link(&mut self, vector: &Vector, lane: usize, now: Nanos) -> bool {
+        matches!(self.send::<true>(vector, lane, now), Sent::ByLink)
+    }
+
+    /// Sends packets from this one on by the ways that their records keep, up to the first that has none or passes a circuit
+    /// link: nothing that a record says changes by that. The lane of that one.
+    #[inline(always)]
+    fn send_some(&mut self, inputs: &[Input], vector: &Vector, from: usize) -> usize {
+        for lane in from..VECTOR {
+            let Some(input) = inputs.get(lane) else { return VECTOR };
+            if !vector.has_way(lane) || !matches!(self.send::<false>(vector, lane, input.now), Sent::Plain) {
+                return lane;
+            }
+        }
+        VECTOR
+    }
+
+    /// Sends a packet by the way that its record keeps, if it fits. One that comes from or goes to a circuit by a link is
+    /// counted, and its bandwidth limited; without `LINKS`, such a packet is not sent.
+    #[inline(always)]
+    fn send<const LINKS: bool>(&mut self, vector: &Vector, lane: usize, now: Nanos) -> Sent {
+        let Batch { context, shard, results, bytes, .. } = self;
         let (slot, reversed) = vector.record(lane);
         let record = shard.flows.record_mut(slot);
-        if changed && !vector.holds(lane, record, now) {
-            return false;
-        }
         let (packet, way) = (vector.leaving(lane), *record.way(reversed));
-        let Some(adjacency) = shard.adjacencies.get(way.adjacency) else { return false };
+        let Some(adjacency) = shard.adjacencies.get(way.adjacency) else { return Sent::No };
         if !adjacency.has_room(packet.total()) {
-            return false;
+            return Sent::No;
         }
-        if vector.link(lane) | adjacency.link() != 0 {
-            self.send_by_link(vector, lane, now);
-            return true;
-        }
-        record.touch(now);
         // A reversed record is not linked.
         let rule = record.way_rule();
+        let by_link = vector.link(lane) | adjacency.link() != 0;
+        if by_link {
+            if !LINKS {
+                return Sent::No;
+            }
+            let from = match vector.link(lane) {
+                0 => None,
+                _ => vector.origin_of(context.program, lane).link_of(context.program),
+            };
+            let links = [(Toward::In, from), (Toward::Out, adjacency.link_of(context.program))];
+            let full = pass(context, links, &mut shard.meters, results, packet.total(), now);
+            if let Some(full) = full {
+                self.over_rate(vector, lane, way.route, (full == Toward::Out).then_some(rule));
+                return Sent::ByLink;
+            }
+        }
+        record.touch(now);
         results.sent(adjacency, bytes, packet, FlowState::Established, 0, rule, way.route);
         shard.flows.charge_way(slot, reversed, packet.total(), now);
-        true
+        if by_link { Sent::ByLink } else { Sent::Plain }
     }
 }
 
 impl Batch<'_, '_> {
-    /// The same for a packet that comes from or goes to a circuit by a link: that is counted, and its bandwidth is limited.
-    #[inline(never)]
-    fn send_by_link(&mut self, vector: &Vector, lane: usize, now: Nanos) {
-        let Batch { context, shard, results, bytes, .. } = self;
-        let (slot, reversed) = vector.record(lane);
-        let record = shard.flows.record_mut(slot);
-        let (packet, way, rule) = (vector.leaving(lane), *record.way(reversed), record.way_rule());
-        let Some(adjacency) = shard.adjacencies.get(way.adjacency) else { return };
-        let from = match vector.link(lane) {
-            0 => None,
-            _ => vector.origin_of(context.program, lane).link_of(context.program),
-        };
-        let links = [(Toward::In, from), (Toward::Out, adjacency.link_of(context.program))];
-        results.output.packet = results.done.len() as u32;
-        if let Some(full) = pass(*context, links, &mut shard.meters, &mut results.output, packet.total(), now)
-        {
-            return self.over_rate(vector, lane, way.route, (full == Toward::Out).then_some(rule));
-        }
-        record.touch(now);
-        results.sent(adjacency, bytes, packet, FlowState::Established, 0, rule, way.route);
-        shard.flows.charge_way(slot, reversed, packet.total(), now);
-    }
-
     /// A packet finds no room in the bucket of a circuit link: inwards, or, with the rule of its flow, outwards.
     #[cold]
     fn over_rate(&mut self, vector: &Vector, lane: usize, route: u32, rule: Option<u32>) {
@@ -318,17 +359,20 @@ impl Batch<'_, '_> {
 /// Counts a packet at the circuit links that it passes; the direction in which its bandwidth is used up, if it is.
 #[inline(always)]
 fn pass(
-    context: Context<'_>,
+    context: &Context<'_>,
     links: [(Toward, Option<&CircuitLink>); 2],
     meters: &mut Meters,
-    out: &mut Output,
+    results: &mut Results,
     total: u32,
     now: Nanos,
 ) -> Option<Toward> {
     for (toward, link) in links {
         let Some(link) = link else { continue };
-        if context.program.is_limited(link) && !charge(context, link, toward, total, now, out) {
-            return Some(toward);
+        if context.policers.limit(link) {
+            results.output.packet = results.done.len() as u32;
+            if !charge(*context, link, toward, total, now, &mut results.output) {
+                return Some(toward);
+            }
         }
         meters.count(link, toward, 1, total);
     }
@@ -442,20 +486,20 @@ impl Work for AskSome<'_, '_, '_> {
     #[inline(always)]
     fn run<W: Wide>(self, wide: W) {
         let AskSome { batch, waiting, inputs, vector, from } = self;
-        let program = batch.context.program;
+        let context = batch.context;
         let mut questions: [Option<Question<'_>>; SOME] = [None; SOME];
         let mut count = 0;
         for (lane, input) in inputs.iter().enumerate().skip(from) {
             let Some(place) = questions.get_mut(count) else { break };
             if lane == from || vector.is_usual(lane) && !vector.has_way(lane) {
-                *place = Some(question(program, vector, lane, input));
+                *place = Some(question(context.program, vector, lane, input));
                 waiting.lanes[count % SOME] = lane as u8;
                 count += 1;
             }
         }
         waiting.count = count;
         let asked = waiting.asked.get_or_insert(Asked::NOTHING);
-        fresh::ask(wide, program, batch.shard, &questions, asked);
+        fresh::ask(wide, context, batch.shard, &questions, asked);
     }
 }
 

@@ -152,6 +152,12 @@ impl Policers {
         self.buckets.get(number as usize)?.as_ref().map(|both| &both[toward as usize])
     }
 
+    /// True if there is a bucket for a circuit link, which packets are taken out of.
+    #[inline(always)]
+    pub fn limit(&self, link: &CircuitLink) -> bool {
+        self.buckets.get(link.bucket as usize).is_some_and(Option::is_some)
+    }
+
     /// Takes what a packet needs; false if the bucket does not hold it.
     #[inline]
     pub fn take(&self, program: &Program, charge: &Charge, now: Nanos) -> bool {
