@@ -109,20 +109,24 @@ fn clock(now: Nanos, rate: u32) -> u64 {
 }
 
 /// No buckets: nothing is limited.
-pub(super) static NONE: Policers = Policers { buckets: Vec::new() };
+pub(super) static NONE: Policers = Policers { buckets: Vec::new(), least: CircuitLink::BOTH };
 
 /// The buckets of all circuit links of a program.
 #[derive(Debug, Default)]
 pub struct Policers {
     /// By the number of the link: inwards and outwards.
     buckets: Vec<Option<Arc<[Bucket; 2]>>>,
+    /// See [`Policers::least`].
+    least: u32,
 }
 
 impl Policers {
     /// Those of a program, full.
     pub fn new(program: &Program) -> Policers {
         let full = |rate: &u32| (*rate > 0).then(|| Arc::new([Bucket::full(*rate), Bucket::full(*rate)]));
-        Policers { buckets: program.bandwidths.iter().map(full).collect() }
+        let buckets: Vec<_> = program.bandwidths.iter().map(full).collect();
+        let least = if buckets.iter().any(Option::is_some) { 1 } else { CircuitLink::BOTH };
+        Policers { buckets, least }
     }
 
     /// Those of the program that comes into force behind `before` at `now`: a link whose bandwidth is another keeps what is
@@ -152,10 +156,20 @@ impl Policers {
         self.buckets.get(number as usize)?.as_ref().map(|both| &both[toward as usize])
     }
 
-    /// True if there is a bucket for a circuit link, which packets are taken out of.
+    /// Packets that pass circuit links like this ([`CircuitLink`]) or more need be looked at: if anything is limited, those
+    /// that pass one, else only those that pass two. The others need only be counted. One branch, which goes the same way
+    /// wherever nothing is limited.
     #[inline(always)]
-    pub fn limit(&self, link: &CircuitLink) -> bool {
-        self.buckets.get(link.bucket as usize).is_some_and(Option::is_some)
+    pub fn least(&self) -> u32 {
+        self.least
+    }
+
+    /// The number of the bucket that packets which pass this link are taken out of, if they are.
+    #[inline]
+    pub fn bucket_of(&self, program: &Program, passed: u32) -> Option<u32> {
+        let meter = (CircuitLink::counter(passed) / 2).checked_sub(1)?;
+        let bucket = program.names.link_name(meter)?.shared?;
+        self.buckets.get(bucket as usize)?.is_some().then_some(bucket)
     }
 
     /// Takes what a packet needs; false if the bucket does not hold it.
@@ -225,34 +239,74 @@ pub fn readings(names: &Names, sums: &[Meter]) -> Vec<MeterReading> {
     names.links().zip(sums).filter_map(reading).collect()
 }
 
-/// The meters of one worker, by [`CircuitLink::meter`].
+/// The meters of one worker.
 #[derive(Debug, Default)]
 pub struct Meters {
+    /// What came since it was last added to the meters, by [`CircuitLink::counter`]: packets above bytes. What passes no
+    /// link is counted, too, so that nobody need ask.
+    lately: Vec<u64>,
+    /// How many packets may have come since then.
+    since: usize,
+    /// By [`CircuitLink::meter`].
     meters: Vec<Meter>,
 }
 
+/// One packet, above the bytes of those that were counted lately.
+const PACKET: u64 = 1 << BYTES;
+const BYTES: u32 = 40;
+/// So many packets of 64 KiB, each of which none of the counters counts more than twice, are added to the meters at the
+/// latest.
+const LATELY: usize = 1 << 22;
+const _: () = assert!(2 * LATELY < 1 << (64 - BYTES) && (2 * LATELY as u64) << 16 < PACKET);
+
 impl Meters {
-    /// Makes room for all links of a program.
+    /// Makes room for so many links, and for so many packets.
     #[inline]
-    pub fn grow(&mut self, program: &Program) {
-        let count = program.names.link_count();
-        if self.meters.len() < count {
-            self.meters.resize(count, Meter::default());
+    pub fn grow(&mut self, links: usize, packets: usize) {
+        if self.meters.len() < links || self.lately.is_empty() {
+            self.meters.resize(links, Meter::default());
+            self.lately.resize(2 * (links + 1), 0);
+        }
+        self.since += packets;
+        if self.since > LATELY {
+            self.add_up();
+            self.since = packets;
         }
     }
 
-    /// Counts packets of a link, with their bytes together.
+    /// Counts a packet that passes links like this ([`CircuitLink`]), of which it does not come by one and leave by another.
     #[inline(always)]
-    pub fn count(&mut self, link: &CircuitLink, toward: Toward, packets: u32, bytes: u32) {
+    pub fn count(&mut self, passed: u32, bytes: u32) {
+        if let Some(lately) = self.lately.get_mut(CircuitLink::counter(passed) as usize) {
+            *lately += PACKET | u64::from(bytes);
+        }
+    }
+
+    /// Counts the fragments of a packet that leave by a link, with their bytes together.
+    pub fn count_sent(&mut self, link: &CircuitLink, packets: u32, bytes: u32) {
         if let Some(meter) = self.meters.get_mut(link.meter as usize) {
-            meter.packets[toward as usize] += u64::from(packets);
-            meter.bytes[toward as usize] += u64::from(bytes);
+            meter.packets[Toward::Out as usize] += u64::from(packets);
+            meter.bytes[Toward::Out as usize] += u64::from(bytes);
         }
     }
 
     /// What was counted, by [`CircuitLink::meter`].
-    pub fn all(&self) -> &[Meter] {
+    pub fn all(&mut self) -> &[Meter] {
+        self.add_up();
         &self.meters
+    }
+
+    #[cold]
+    fn add_up(&mut self) {
+        self.since = 0;
+        let both = self.lately.iter_mut().skip(2).map(std::mem::take);
+        for (n, lately) in both.enumerate() {
+            if let Some(meter) = self.meters.get_mut(n / 2) {
+                meter.packets[n % 2] += lately >> BYTES;
+                meter.bytes[n % 2] += lately & (PACKET - 1);
+            }
+        }
+        self.lately.iter_mut().take(2).for_each(|lately| *lately = 0);
     }
 }
 
@@ -286,6 +340,34 @@ mod tests {
                 assert!(!bucket.take(1, rate, later));
             }
         }
+    }
+
+    #[test]
+    fn what_is_counted_lately_is_added_to_the_meters_before_it_runs_over() {
+        let link = |meter| CircuitLink {
+            kind: crate::model::PeeringKind::Private,
+            bucket: 0,
+            meter,
+            peering: 0,
+            ends: [None; 2],
+        };
+        let mut meters = Meters::default();
+        let rounds = 3 * LATELY / 512;
+        for _ in 0..rounds {
+            meters.grow(2, 512);
+            for _ in 0..256 {
+                meters.count(0, 65_535);
+                meters.count(link(0).inwards(), 65_535);
+                meters.count(link(1).outwards(), 1500);
+            }
+        }
+        let packets = 256 * rounds as u64;
+        let first = Meter { packets: [packets, 0], bytes: [65_535 * packets, 0] };
+        let second = Meter { packets: [0, packets], bytes: [0, 1500 * packets] };
+        assert_eq!(meters.all(), [first, second]);
+        assert_eq!(meters.all(), [first, second], "once");
+        let both = link(0).inwards() | link(0).outwards();
+        assert!(both >= CircuitLink::BOTH && link(1).outwards() < CircuitLink::BOTH);
     }
 
     /// Against the same in plain numbers.
