@@ -234,8 +234,7 @@ impl<'p> Batch<'_, 'p> {
         waiting.clear();
         let least = self.context.policers.least();
         let mut changed = false;
-        for lane in 0..VECTOR {
-            let Some(input) = inputs.get(lane) else { break };
+        for (lane, input) in inputs.iter().take(VECTOR).enumerate() {
             if vector.has_way(lane) && self.send(vector, lane, input.now, changed, least) {
                 continue;
             }

@@ -363,8 +363,7 @@ impl Vector {
     /// The fourth stage: which records keep ways.
     #[inline(always)]
     pub fn find_ways(&mut self, flows: &Records, adjacencies: &Adjacencies, inputs: &[Input]) {
-        for lane in 0..self.count.min(VECTOR) {
-            let Some(input) = inputs.get(lane) else { break };
+        for (lane, input) in inputs.iter().take(VECTOR).enumerate() {
             if self.quick.0[lane] == 0 {
                 continue;
             }
