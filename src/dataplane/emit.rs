@@ -163,6 +163,19 @@ impl Output {
         self.fragments(program, sending, inner, packet, tos, ttl, room as usize);
     }
 
+    /// Sends a packet of our own machine as it is; one that does not fit is not sent.
+    pub fn send_as_it_is(&mut self, program: &Program, sending: Sending, packet: &[u8]) {
+        let ipv4 = packet.first().is_some_and(|first| first >> 4 == 4);
+        let tos = if ipv4 { packet.get(1).copied().unwrap_or(0) } else { (be16(packet, 0) >> 4) as u8 };
+        if let Some(destination) = ip::destination(packet, ipv4)
+            && packet.len() <= sending.room(program) as usize
+        {
+            self.frame(program, sending, destination, ipv4, tos, packet.len(), |bytes| {
+                bytes.extend_from_slice(packet);
+            });
+        }
+    }
+
     /// The lengths of the packets that [`Output::send`] sends of one, together, and how many they are.
     pub fn sent(inner: &Inner, packet: &[u8], room: u32) -> (u32, u32) {
         if packet.len() <= room as usize {

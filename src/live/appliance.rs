@@ -3,6 +3,8 @@
 //! Everything that may wait or fail is done here, beside the workers: reading configurations, compiling, opening devices.
 //! Workers get the results as orders, between two batches.
 
+mod force;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,6 +16,8 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tracing::{error, info, warn};
 
 use super::capture::{self, CaptureWanted, Capturing};
+use super::circuits::Circuits;
+use super::circuits::ends::{FromLink, LinkEnds};
 use super::count::Counts;
 use super::flow_logs::Listener;
 use super::handle::{FlowsFound, FlowsWanted, Handle, Reloaded, Snapshot};
@@ -77,6 +81,9 @@ type Threads = Vec<Option<JoinHandle<()>>>;
 
 /// What only one at a time may change. It is held for moments: nothing is read, compiled or waited for meanwhile.
 struct Control {
+    /// The configuration as it was read.
+    base: Arc<Model>,
+    /// The same with what circuits have learned: what the program was compiled from.
     model: Arc<Model>,
     program: Arc<Program>,
     /// Those before it that a worker may still hold: they are freed here, not there.
@@ -104,6 +111,7 @@ pub struct Appliance {
     /// The files that were read last, for good or for nothing.
     files: Mutex<Files>,
     control: Mutex<Control>,
+    circuits: Circuits,
 }
 
 /// Why a device cannot be a port.
@@ -234,13 +242,18 @@ impl Appliance {
         let mut ports = Ports::default();
         ports.want(&model.ports);
         let policers = Arc::new(Policers::new(&program));
-        let news = news(&program, &occupancy, &policers, Vec::new(), &ports);
+        let (circuits, from_links) = Circuits::new(wakes.first().cloned());
+        circuits.follow(&model).iter().for_each(|sentence| warn!("{sentence}"));
+        let links = circuits.ends(&program);
+        let news = news(&program, &occupancy, &policers, &links, Vec::new(), &ports);
 
         let logs = settings.flow_logs.as_ref();
         let (workers, threads) =
-            start_workers(count, &wakes, &news, &neighbours, logs, begun).map_err(NoStart::Machine)?;
+            start_workers(count, &wakes, &news, &neighbours, logs, from_links, begun).map_err(NoStart::Machine)?;
+        let model = Arc::new(model);
         let control = Control {
-            model: Arc::new(model),
+            base: model.clone(),
+            model,
             program,
             former: Vec::new(),
             occupancy,
@@ -261,6 +274,7 @@ impl Appliance {
             names: Mutex::new(names),
             files: Mutex::new(files),
             control: Mutex::new(control),
+            circuits,
         });
         let failed = appliance.sync_ports(&mut lock(&appliance.control));
         if failed.is_empty() { Ok(appliance) } else { Err(NoStart::Machine(failed)) }
@@ -366,60 +380,6 @@ impl Appliance {
         failed.iter().filter(|sentence| !control.failed.contains(sentence)).for_each(|s| warn!("{s}"));
         control.failed = failed;
     }
-
-    /// Reads, compiles and puts in force. Everybody else goes on meanwhile: `control` is taken to look, to swap, and to
-    /// let ports follow.
-    fn try_reload(&self, names: &mut Names) -> Result<Reloaded, Vec<String>> {
-        let begin = Instant::now();
-        let faults = |faults: Vec<model::Fault>| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let mut files = Files::default();
-        let model = model::load_files(&self.settings.configuration, &mut files);
-        *lock(&self.files) = files;
-        let model = model.map_err(faults)?;
-        model::may_follow(&self.in_force().0, &model)?;
-        // Only reloads change these, and there is no other now.
-        let (before, mut occupancy, old) = {
-            let control = lock(&self.control);
-            (control.model.clone(), control.occupancy.clone(), control.program.clone())
-        };
-        // A device that the port has already may be away; one that a change names is more likely misspelt.
-        let has_it =
-            |port: &Port| before.ports.iter().any(|p| p.name == port.name && p.device == port.device);
-        check_ports(&model, &self.kernel.devices().snapshot().1, has_it).map_err(NoStart::into_sentences)?;
-        let program = Arc::new(recompile(&old, &before, &model, names));
-        let affected = change::affected(&old, &program);
-        if occupancy.is_too_small(&program) {
-            occupancy = Arc::new(occupancy.successor(&program));
-        }
-        let (generation, warnings) = (program.generation, model.warnings.len());
-        let (done, in_force) = bounded(self.workers.len());
-        let ports = model.ports.clone();
-        {
-            let control = &mut *lock(&self.control);
-            // New ports get their numbers. Ports follow the old configuration until every worker has left its program.
-            control.ports.want(&ports);
-            let now = nanos(self.begun.elapsed());
-            let policers = Arc::new(control.policers.successor(&old, &program, now));
-            let mut news = news(&program, &occupancy, &policers, affected, &control.ports);
-            control.policers = policers;
-            news.done = Some(done);
-            control.ports.want(&before.ports);
-            control.former.push(std::mem::replace(&mut control.program, program));
-            control.occupancy = occupancy;
-            control.model = Arc::new(model);
-            self.tell_all(|| Order::Adopt(news.clone()));
-        }
-        let until = Instant::now() + IN_FORCE;
-        let late = self.workers.iter().filter(|_| in_force.recv_deadline(until).is_err()).count();
-        if late > 0 {
-            warn!("{late} workers have not put the configuration in force in {} s", IN_FORCE.as_secs());
-        }
-        let mut control = lock(&self.control);
-        control.ports.want(&ports);
-        self.follow_ports(&mut control);
-        // Ports that cannot be as they are wanted are in the log.
-        Ok(Reloaded { generation, took: begin.elapsed(), warnings: warnings + control.failed.len() })
-    }
 }
 
 impl Handle for Appliance {
@@ -521,6 +481,7 @@ fn news(
     program: &Arc<Program>,
     occupancy: &Arc<Occupancy>,
     policers: &Arc<Policers>,
+    links: &Arc<LinkEnds>,
     affected: Vec<u32>,
     ports: &Ports,
 ) -> News {
@@ -530,6 +491,7 @@ fn news(
         program: program.clone(),
         occupancy: occupancy.clone(),
         policers: policers.clone(),
+        links: links.clone(),
         affected: affected.into(),
         to_program: ports.names().map(index).collect(),
         from_program: program.ports.iter().map(number).collect(),
@@ -544,6 +506,7 @@ fn start_workers(
     news: &News,
     neighbours: &Arc<Neighbours>,
     flow_logs: Option<&Listener>,
+    from_links: Receiver<FromLink>,
     epoch: Instant,
 ) -> Result<(Vec<Hand>, Threads), Vec<String>> {
     let (shared, hasher, cores) = (Arc::new(Shared::default()), RandomState::new(), cores());
@@ -559,6 +522,7 @@ fn start_workers(
             news: news.clone(),
             neighbours: neighbours.clone(),
             flow_logs: flow_logs.cloned(),
+            from_links: (number == 0).then(|| from_links.clone()),
             shared: shared.clone(),
             published: published.clone(),
             round_at: round_at.clone(),

@@ -1,0 +1,234 @@
+//! What became of a batch: it is counted, what leaves is sent, and what is for our end of a circuit link is given to the
+//! kernel.
+
+use super::{Shared, Worker, lock};
+use crate::dataplane::emit::{self, Numbered};
+use crate::dataplane::ingress::{Via, ingress};
+use crate::dataplane::{Input, Output, Results};
+use crate::model::Role;
+use crate::packet::{FlowState, Reason, Verdict};
+use crate::types::Nanos;
+use crate::wire::{be16, ethernet};
+
+/// Packets that the device of a link is given at most between two times that counts are published, which is every 50 ms
+/// under load: 10,000 a second. Beyond, a customer that floods its link costs no more system calls.
+const PUNTS: u16 = 500;
+/// Packets of links that are sent in a round at most.
+const FROM_LINKS: usize = 64;
+
+/// Classes of packets that leave by links: voice, interactive, the rest.
+const CLASSES: usize = 3;
+
+/// The class of a packet, by its DSCP (contract section 7).
+fn class(tos: u8) -> usize {
+    match tos >> 2 {
+        46 => 0,
+        34 | 18 => 1,
+        _ => CLASSES - 1,
+    }
+}
+
+/// The type of service of a frame of ours that carries GRE, which is that of the packet inside.
+fn outer_tos(frame: &[u8]) -> u8 {
+    match be16(frame, 12) {
+        ethernet::IPV4 => frame.get(15).copied().unwrap_or(0),
+        _ => (be16(frame, 14) >> 4) as u8,
+    }
+}
+
+/// What a worker keeps to send batches by.
+#[derive(Default)]
+pub(super) struct Sending {
+    /// The frames of a batch, by class.
+    order: [Vec<u32>; CLASSES],
+    /// Packets that the device of each link was given lately, by the link's number.
+    punts: Vec<u16>,
+}
+
+impl Sending {
+    /// Devices of links may be given packets again.
+    pub fn begin_anew(&mut self) {
+        self.punts.fill(0);
+    }
+
+    /// True if the device of a link may be given one more packet.
+    fn may_punt(&mut self, link: usize) -> bool {
+        if self.punts.len() <= link {
+            self.punts.resize(link + 1, 0);
+        }
+        match self.punts.get_mut(link) {
+            Some(given) if *given < PUNTS => {
+                *given += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Worker {
+    /// Counts what became of a batch, and sends its frames.
+    pub(super) fn deliver(&mut self, results: &mut Results, bytes: &[u8], inputs: &[Input], now: Nanos) {
+        let mut next_error = 0;
+        let shared = self.shared.clone();
+        let mut order = std::mem::take(&mut self.sending.order);
+        for packet in 0..results.done.len() {
+            let Some(brief) = results.done.get(packet).copied() else { break };
+            let opened = brief.flow == FlowState::New;
+            self.count(brief.verdict, results.vnet(packet), opened);
+            self.counts.opened += u64::from(brief.opened);
+            if brief.verdict == Verdict::Punt(Reason::ToUs)
+                && let Some(input) = inputs.get(packet)
+            {
+                self.punt(bytes, input);
+            }
+            let (first, end) = brief.frames;
+            if first == end {
+                continue;
+            }
+            if let Some((_, kind, of)) = results.errors.get(next_error).filter(|e| e.0 as usize == packet) {
+                next_error += 1;
+                if !lock(&shared.rate).allow(*of, now) {
+                    self.counts.withheld += 1;
+                    continue;
+                }
+                self.counts.generated[*kind as usize % 3] += 1;
+            }
+            for frame in first..end {
+                let class = self.class_of(&results.output, frame);
+                if let Some(frames) = order.get_mut(class) {
+                    frames.push(frame);
+                }
+            }
+        }
+        self.send_frames(&shared, &mut results.output, &order, now);
+        order.iter_mut().for_each(Vec::clear);
+        self.sending.order = order;
+    }
+
+    /// The class of a frame: only what leaves by circuit links has one of its own.
+    #[inline]
+    fn class_of(&self, output: &Output, frame: u32) -> usize {
+        let program = &self.news.program;
+        let Some(frame) = output.frames.get(frame as usize) else { return CLASSES - 1 };
+        let port = program.ports.get(usize::from(frame.port));
+        if port.is_none_or(|port| port.role != Role::Edge) {
+            return CLASSES - 1;
+        }
+        class(outer_tos(output.bytes.get(frame.start as usize..frame.end as usize).unwrap_or_default()))
+    }
+
+    /// Sends frames, the first class first.
+    fn send_frames(&mut self, shared: &Shared, output: &mut Output, order: &[Vec<u32>; CLASSES], now: Nanos) {
+        let program = self.news.program.clone();
+        // Numbers leave in their order, whichever worker draws them: nobody draws any before these have left.
+        let mut numbers = (!output.numbered.is_empty()).then(|| lock(&shared.sent));
+        for number in order.iter().flatten() {
+            let Some(frame) = output.frames.get(*number as usize).copied() else { continue };
+            if let Some(numbers) = &mut numbers
+                && let Ok(found) = output.numbered.binary_search_by_key(number, |n| n.frame)
+                && let Some(Numbered { tunnel, remote, at, .. }) = output.numbered.get(found).copied()
+                && let Some(place) = output.bytes.get_mut(at as usize..at as usize + 4)
+            {
+                place.copy_from_slice(&numbers.next(tunnel, remote).to_be_bytes());
+            }
+            let number = self.news.from_program.get(usize::from(frame.port)).copied();
+            let number = usize::from(number.unwrap_or(u16::MAX));
+            let next_hop = program.ports.get(usize::from(frame.port)).and_then(|p| p.next_hop);
+            let bytes = output.bytes.get_mut(frame.start as usize..frame.end as usize);
+            let Some(counts) = self.counts.ports.get_mut(number) else { continue };
+            match (self.ports.get_mut(number), bytes) {
+                (Some(Some(port)), Some(bytes)) => {
+                    self.egress.send(number, port, next_hop, bytes, counts, now);
+                }
+                _ => counts.device_down += 1,
+            }
+        }
+        if numbers.is_some() && self.others.workers() > 1 {
+            self.flush();
+        }
+    }
+
+    /// Gives the kernel a packet from a customer's end of a circuit link to ours.
+    #[cold]
+    fn punt(&mut self, bytes: &[u8], input: &Input) {
+        let program = &self.news.program;
+        let frame = bytes.get(input.start as usize..input.end as usize).unwrap_or_default();
+        // It has passed all that before.
+        let Ok(arrival) = ingress(program, None, input.port, frame, input.original) else { return };
+        let Via::Tunnel(tunnel, _) = arrival.via else { return };
+        let link = program.tunnels.get(tunnel as usize).and_then(|end| end.link.as_deref());
+        let Some(link) = link.map(|link| link.meter as usize) else { return };
+        let at = arrival.at as usize;
+        let packet = frame.get(at..at + arrival.inner.total as usize).unwrap_or_default();
+        let given = self.sending.may_punt(link) && self.news.links.give(link, packet);
+        self.counts.unpunted += u64::from(!given);
+    }
+
+    /// Sends packets that the kernel has sent by circuit links; how many.
+    pub(super) fn send_from_links(&mut self, now: Nanos) -> usize {
+        let Some(from_links) = &self.from_links else { return 0 };
+        let Ok(first) = from_links.try_recv() else { return 0 };
+        let packets: Vec<_> = std::iter::once(first).chain(from_links.try_iter().take(FROM_LINKS)).collect();
+        let shared = self.shared.clone();
+        let mut results = std::mem::take(&mut self.results);
+        results.clear();
+        for packet in &packets {
+            let program = &self.news.program;
+            let Some((tunnel, end)) = self.news.links.tunnel(packet.link).and_then(|number| {
+                Some((number, program.tunnels.get(number as usize).filter(|end| end.enabled)?))
+            }) else {
+                continue;
+            };
+            let Some(remote) = end.remote else { continue };
+            let sending = emit::Sending { port: end.port, tunnel: Some((tunnel, remote)), inner_mac: [0; 6] };
+            results.output.send_as_it_is(program, sending, &packet.bytes);
+        }
+        let mut order = std::mem::take(&mut self.sending.order);
+        // They keep circuits up: before what customers send.
+        order[0].extend(0..results.output.frames.len() as u32);
+        self.send_frames(&shared, &mut results.output, &order, now);
+        order.iter_mut().for_each(Vec::clear);
+        (self.sending.order, self.results) = (order, results);
+        packets.len()
+    }
+
+    #[inline]
+    pub(super) fn count(&mut self, verdict: Verdict, vnet: Option<u32>, opened: bool) {
+        let counts = &mut self.counts;
+        counts.packets += 1;
+        let forwarded = match verdict {
+            Verdict::Forward => {
+                counts.forwarded += 1;
+                true
+            }
+            Verdict::Drop(reason) | Verdict::Punt(reason) => {
+                if let Some(count) = counts.reasons.get_mut(reason as usize) {
+                    *count += 1;
+                }
+                false
+            }
+        };
+        if let Some(vnet) = vnet.and_then(|v| counts.vnets.get_mut(v as usize)) {
+            vnet.forwarded += u64::from(forwarded);
+            vnet.dropped += u64::from(!forwarded);
+            vnet.opened += u64::from(opened);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn voice_comes_before_interactive_before_the_rest() {
+        let classes = [46 << 2, 46 << 2 | 3, 34 << 2, 18 << 2, 0, 10 << 2, 48 << 2].map(class);
+        assert_eq!(classes, [0, 0, 1, 1, 2, 2, 2]);
+        let mut frame = [0; 40];
+        (frame[12], frame[15]) = (8, 0xb8);
+        assert_eq!(outer_tos(&frame), 0xb8);
+        frame[12..16].copy_from_slice(&[0x86, 0xdd, 0x6b, 0x80]);
+        assert_eq!(outer_tos(&frame), 0xb8);
+    }
+}
