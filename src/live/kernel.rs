@@ -23,7 +23,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use self::events::Events;
 use self::messages::{Event, Link};
-use self::requests::Requests;
+pub(super) use self::requests::Requests;
 use self::resolve::Resolver;
 use super::neighbours::{Asked, Neighbours};
 
