@@ -324,8 +324,15 @@ pub struct ExplainArgs {
 /// `routes`.
 #[derive(Debug, Args)]
 pub struct RoutesArgs {
-    /// The configuration, YAML or JSON
-    pub config: PathBuf,
+    /// The configuration, YAML or JSON; none with --live
+    #[arg(required_unless_present = "live", conflicts_with = "live")]
+    pub config: Option<PathBuf>,
+    /// Ask the running appliance: the configuration in force, with the routes that circuits have learned
+    #[arg(long)]
+    pub live: bool,
+    /// Where it listens [default: as `clearway run` does]
+    #[arg(long, value_name = "PATH", requires = "live", conflicts_with = "config")]
+    pub control: Option<PathBuf>,
     /// The customer
     #[arg(long, value_name = "NAME")]
     pub customer: String,

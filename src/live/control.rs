@@ -10,6 +10,8 @@
 //! {"command": "explain", "question": {"customer": "contoso", "vnet": "hub", "protocol": 6,
 //!   "from": "10.1.0.4:50000", "to": "10.1.0.5:443", "entry": "fabric"}, "color": false}
 //!                                                      {"explain": {"forwarded": true, "text": "...", "document": {...}}}
+//! {"command": "routes", "customer": "contoso", "vnet": "hub", "subnet": "web"}
+//!                                                      {"routes": {"text": "...", "document": {...}}}
 //! {"command": "capture", "reason": "nsg-deny"}         {"capture": {"ports": [...]}}, then for each packet
 //!                                                      {"packet": {"port": "fabric", "time": ..., "length": ...,
 //!                                                       "frame": "0200...", "verdict": "{...}"}},
@@ -43,11 +45,13 @@ use super::handle::{FlowsFound, FlowsWanted, Handle};
 use super::listen::{Pool, Timed};
 use super::process;
 use super::report::{
-    CaptureBegun, CaptureCounts, CapturedPacket, Counters, Explained, Flow, Flows, Reload, TopFlows,
+    CaptureBegun, CaptureCounts, CapturedPacket, Counters, Explained, Flow, Flows, Reload, Routes,
+    TopFlows,
 };
 use crate::observe::ask::Asked;
 use crate::observe::json;
 use crate::observe::meters::Meters;
+use crate::observe::routes::{EffectiveRoutes, SubnetAt};
 
 pub use capture::CaptureRequest;
 use capture::Captures;
@@ -105,6 +109,18 @@ pub enum Request {
         #[serde(default)]
         color: bool,
     },
+    /// The effective routes of a subnet, by the configuration in force and what circuits have learned.
+    Routes {
+        /// The customer.
+        customer: String,
+        /// The VNet.
+        vnet: String,
+        /// The subnet.
+        subnet: String,
+        /// The text is to have colours.
+        #[serde(default)]
+        color: bool,
+    },
     /// Packets as they come in, with what becomes of each.
     Capture(CaptureRequest),
     /// The flows that carry most, estimated from a sample of packets.
@@ -141,6 +157,8 @@ pub enum Reply {
     TopFlows(TopFlows),
     /// To [`Request::Explain`].
     Explain(Box<Explained>),
+    /// To [`Request::Routes`].
+    Routes(Routes),
     /// To [`Request::Capture`]: from here on packets are captured.
     Capture(CaptureBegun),
     /// A captured packet.
@@ -333,6 +351,13 @@ fn reply(request: Request, handle: &dyn Handle) -> Reply {
         }
         Request::Meters => Reply::Meters(handle.snapshot().meters),
         Request::Reload => Reply::Reload(handle.reload().into()),
+        Request::Routes { customer, vnet, subnet, color } => {
+            let (model, generation) = handle.in_force();
+            match SubnetAt::find(&model, &customer, &vnet, &subnet) {
+                Ok(at) => Reply::Routes(Routes::of(&EffectiveRoutes::of(at), generation, color)),
+                Err(sentence) => Reply::Error(sentence),
+            }
+        }
         Request::Explain { question, color } => match explain(handle, &question, color) {
             Ok(explained) => Reply::Explain(Box::new(explained)),
             Err(sentence) => Reply::Error(sentence),

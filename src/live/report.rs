@@ -9,6 +9,8 @@ use super::count::{Counts, PortCounts, VnetCounts};
 use super::flow_logs::LogFacts;
 use super::handle::{FlowFacts, PortFacts, Reloaded, Snapshot};
 use super::hex;
+use crate::observe::Style;
+use crate::observe::routes::EffectiveRoutes;
 use crate::packet::{Generated, Reason};
 
 /// Everything that is counted.
@@ -444,6 +446,26 @@ pub struct Explained {
     pub text: String,
     /// The same as `explain --json` prints of a file, with `generation` and `liveFlows`.
     pub document: serde_json::Value,
+}
+
+/// The effective routes of a subnet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Routes {
+    /// For a person.
+    pub text: String,
+    /// The same as `routes --json` prints of a file, with `generation`.
+    pub document: serde_json::Value,
+}
+
+impl Routes {
+    /// The routes of the configuration of this generation, in colours if they are wanted.
+    pub fn of(routes: &EffectiveRoutes<'_>, generation: u32, color: bool) -> Routes {
+        let mut document = serde_json::to_value(routes).unwrap_or_default();
+        if let serde_json::Value::Object(all) = &mut document {
+            all.insert("generation".to_owned(), generation.into());
+        }
+        Routes { text: routes.table(Style { on: color }), document }
+    }
 }
 
 /// A capture has begun.

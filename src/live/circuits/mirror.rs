@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
+use netlink_sys::Socket;
 use tracing::warn;
 
 use super::spec::LinkKey;
@@ -59,8 +59,7 @@ impl Mirror {
             let indices = links.iter().map(|link| index_of(&link.device)).collect::<io::Result<Vec<u32>>>()?;
             Ok((Requests::open()?, events, indices))
         })?;
-        let (wake, woken) = (Wake::new()?, Wake::new()?);
-        drop(woken);
+        let wake = Wake::new()?;
         let stop = wake.clone();
         let links: Vec<(u32, Mirrored)> = indices.into_iter().zip(links).collect();
         let thread = std::thread::Builder::new().name("routes".to_owned());
@@ -104,16 +103,13 @@ impl Drop for Mirror {
 /// Reads away what the kernel has told: that it has is enough. Errors, too, mean that something has happened.
 fn drain(events: &Socket) {
     let mut buffer = Vec::with_capacity(1 << 16);
-    let mut from = SocketAddr::new(0, 0);
     for _ in 0..1024 {
         buffer.clear();
         match events.recv_from(&mut buffer, 0) {
-            Ok((_, sender)) => from = sender,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(_) => {}
+            _ => {}
         }
     }
-    let _ = from;
 }
 
 /// What was told.
