@@ -194,7 +194,11 @@ Example:
   clearway routes pcaps/hub-and-spoke-firewall/config.yaml --customer contoso --vnet spoke \\
       --subnet web
 
-Exit status: 0 done, 2 no such subnet.";
+With --live the running appliance answers by the configuration in force, with the routes that its
+circuits have learned by BGP.
+  clearway routes --live --customer contoso --vnet spoke --subnet web
+
+Exit status: 0 done, 2 no such subnet, or no appliance runs here.";
 
 const RULES: &str = "\
 The rules of the subnet's network security group, or of both a NIC's and its subnet's in the
