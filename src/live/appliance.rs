@@ -242,7 +242,9 @@ impl Appliance {
         let mut ports = Ports::default();
         ports.want(&model.ports);
         let policers = Arc::new(Policers::new(&program));
-        let (circuits, from_links) = Circuits::new(wakes.first().cloned());
+        let no_circuits = |e| NoStart::Machine(vec![format!("no event descriptor: {e}")]);
+        let Some(first) = wakes.first().cloned() else { return Err(NoStart::Machine(Vec::new())) };
+        let (circuits, from_links) = Circuits::new(first).map_err(no_circuits)?;
         circuits.follow(&model).iter().for_each(|sentence| warn!("{sentence}"));
         let links = circuits.ends(&program);
         let news = news(&program, &occupancy, &policers, &links, Vec::new(), &ports);

@@ -1,7 +1,10 @@
 //! Our ends of circuit links, as workers have them.
 
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
+use super::spec::Ends;
 use crate::compile::Program;
 use crate::sys::Tun;
 
@@ -13,21 +16,35 @@ pub struct FromLink {
     pub bytes: Box<[u8]>,
 }
 
+/// Our end of a link.
+pub struct End {
+    /// Its device.
+    pub tun: Tun,
+    /// The addresses, of IPv4 and of IPv6.
+    pub ends: [Option<Ends>; 2],
+}
+
+impl AsFd for End {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.tun.as_fd()
+    }
+}
+
 /// The device and the tunnel of each link, by [`crate::compile::CircuitLink::meter`].
 #[derive(Default)]
 pub struct LinkEnds {
-    ends: Vec<(Option<Arc<Tun>>, Option<u32>)>,
+    ends: Vec<(Option<Arc<End>>, Option<u32>)>,
 }
 
 impl LinkEnds {
-    /// Those of a program; `device` finds the device of a link by its number.
-    pub fn new(program: &Program, device: impl Fn(u32) -> Option<Arc<Tun>>) -> LinkEnds {
+    /// Those of a program; `devices` are by the link's number.
+    pub fn new(program: &Program, devices: &BTreeMap<u32, Arc<End>>) -> LinkEnds {
         let mut ends = vec![(None, None); program.names.link_count()];
         for (number, tunnel) in program.tunnels.iter().enumerate() {
             if let Some(link) = tunnel.link.as_deref()
                 && let Some(end) = ends.get_mut(link.meter as usize)
             {
-                *end = (device(link.meter), Some(number as u32));
+                *end = (devices.get(&link.meter).cloned(), Some(number as u32));
             }
         }
         LinkEnds { ends }
@@ -35,8 +52,8 @@ impl LinkEnds {
 
     /// Has the kernel receive a packet by the device of a link; false if there is none, or it takes no more.
     pub fn give(&self, link: usize, packet: &[u8]) -> bool {
-        let device = self.ends.get(link).and_then(|(device, _)| device.as_ref());
-        device.is_some_and(|device| device.send(packet))
+        let end = self.ends.get(link).and_then(|(end, _)| end.as_ref());
+        end.is_some_and(|end| end.tun.send(packet))
     }
 
     /// The tunnel of a link, by its number in the program.

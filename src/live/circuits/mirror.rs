@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::spec::LinkKey;
 use super::told::{Standing, Told};
 use crate::bgp::{Attributes, Family, Policy, Route};
 use crate::live::kernel::Requests;
-use crate::sys::{Wake, index_of, netns, poll};
+use crate::sys::{Wake, index_of, poll, within};
 use crate::types::Prefix;
 
 /// The groups of netlink that are listened to: devices, routes of IPv4 and of IPv6.
@@ -48,8 +48,8 @@ pub struct Mirror {
 
 impl Mirror {
     /// Begins to tell the routes of the links of a namespace.
-    pub fn start(namespace: &OwnedFd, links: Vec<Mirrored>, told: Arc<Told>) -> io::Result<Mirror> {
-        let (mut asks, events, indices) = netns::within(namespace, || {
+    pub fn start(namespace: &impl AsFd, links: Vec<Mirrored>, told: Arc<Told>) -> io::Result<Mirror> {
+        let (mut asks, events, indices) = within(namespace, || {
             let mut events = Socket::new(NETLINK_ROUTE)?;
             events.set_non_blocking(true)?;
             events.bind_auto()?;

@@ -21,26 +21,26 @@ mod wanted;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, never};
+use crossbeam_channel::{Receiver, Sender};
 use tracing::{info, warn};
 
 use self::bfd::Bfd;
 use self::bgp::Bgp;
 use self::device::Devices;
-use self::ends::{FromLink, LinkEnds};
-use self::learned::Learned;
+use self::ends::{End, FromLink, LinkEnds};
+use self::learned::{Learned, Refused};
 use self::mirror::{Mirror, Mirrored};
 use self::reader::Reader;
 use self::spec::{LinkKey, LinkSpec};
 use self::status::{LinkStatus, SessionRoutes};
-use self::told::Told;
+use self::told::{News, Standing, Told};
 use super::worker::lock;
 use crate::bgp::Family;
 use crate::compile::Program;
-use crate::compile::names::Names;
 use crate::model::Model;
 use crate::sys::Wake;
 
@@ -53,18 +53,231 @@ struct Running {
     reader: Reader,
     bgp: Bgp,
     bfd: Bfd,
-    /// By customer.
+    /// Of customers whose routes are the kernel's.
     mirrors: BTreeMap<String, (Vec<Mirrored>, Mirror)>,
     links: Vec<LinkSpec>,
+}
+
+/// What is kept of routes and states.
+#[derive(Default)]
+struct Kept {
+    learned: Learned,
+    /// Routes that are learned and not in force; said once for as long as they are the same.
+    refused: Vec<Refused>,
 }
 
 /// The control side of all links.
 pub struct Circuits {
     told: Arc<Told>,
     rings: Receiver<()>,
-    learned: Mutex<Learned>,
-    /// What was last said of routes that are not taken, so that it is said once.
-    refused: Mutex<Vec<String>>,
+    worker: Wake,
+    packets: Sender<FromLink>,
+    kept: Mutex<Kept>,
     running: Mutex<Option<Running>>,
-    reader: Mutex<Option<Reader>>,
+}
+
+impl Circuits {
+    /// Without links; and where packets come out that the kernel sends by them. `worker` wakes who takes these.
+    pub fn new(worker: Wake) -> io::Result<(Circuits, Receiver<FromLink>)> {
+        let (told, rings) = Told::new()?;
+        let (packets, from_links) = reader::packets();
+        let (kept, running) = (Mutex::default(), Mutex::default());
+        Ok((Circuits { told, rings, worker, packets, kept, running }, from_links))
+    }
+
+    /// From now on there are the links of this configuration: their devices, and who speaks on them. Sentences say what
+    /// cannot be.
+    pub fn follow(&self, base: &Model) -> Vec<String> {
+        let links = spec::specs(base);
+        let mut running = lock(&self.running);
+        if running.is_none() {
+            if links.is_empty() {
+                return Vec::new();
+            }
+            match self.start() {
+                Ok(started) => *running = Some(started),
+                Err(e) => return vec![format!("circuits have no control side: {e}")],
+            }
+        }
+        let Some(running) = running.as_mut() else { return Vec::new() };
+        let followed = running.devices.follow(&links);
+        let mut sentences: Vec<String> = followed.failed.into_iter().map(|(key, why)| format!("{key}: {why}")).collect();
+        let place = |spec: &LinkSpec| {
+            let device = running.devices.get(&spec.key).ok()?;
+            device.namespace.as_fd().try_clone_to_owned().ok().map(Arc::new)
+        };
+        let ours = links.iter().filter(|spec| !spec.kernel_routes);
+        let wanted: Vec<_> = ours.map(|spec| (spec.clone(), place(spec))).collect();
+        running.bgp.want(wanted.clone());
+        running.bfd.want(wanted);
+        sentences.extend(mirror(running, &links, &self.told));
+        lock(&self.kept).learned.retain(&links);
+        running.links = links;
+        sentences
+    }
+
+    fn start(&self) -> io::Result<Running> {
+        Ok(Running {
+            devices: Devices::new(),
+            reader: Reader::start(self.worker.clone(), self.packets.clone())?,
+            bgp: Bgp::start(self.told.clone())?,
+            bfd: Bfd::start(self.told.clone())?,
+            mirrors: BTreeMap::new(),
+            links: Vec::new(),
+        })
+    }
+
+    /// Something comes out of here when there is something to [learn](Self::learn).
+    pub fn rings(&self) -> &Receiver<()> {
+        &self.rings
+    }
+
+    /// Takes note of what was told since this was last called; true if something else is to be in force. Routes are waited
+    /// for a moment, links that have gone down are not.
+    pub fn learn(&self) -> bool {
+        let before = lock(&self.kept).learned.version();
+        let mut waited = false;
+        loop {
+            let all = self.told.take();
+            let urgent = all.iter().any(|news| {
+                news.held_down == Some(true) || news.session.is_some_and(|standing| standing != Standing::Up)
+            });
+            let learned = &mut lock(&self.kept).learned;
+            for News { key, family, session, learned: routes, withdrawn, held_down } in &all {
+                // In this order: a session that has gone takes its routes along.
+                if let Some(down) = held_down {
+                    learned.bfd(key, *family, if *down { learned::Bfd::Down } else { learned::Bfd::Up });
+                }
+                if let Some(standing) = session {
+                    learned.standing(key, *family, *standing);
+                }
+                learned.routes(key, *family, routes, withdrawn);
+            }
+            if urgent || waited || all.is_empty() {
+                return learned.version() != before;
+            }
+            waited = true;
+            std::thread::sleep(TOGETHER);
+        }
+    }
+
+    /// The configuration in force: this one, with what was learned. `before` is in force now.
+    pub fn in_force(&self, base: &Model, before: &Model) -> Model {
+        let Kept { learned, refused } = &mut *lock(&self.kept);
+        let (model, not_taken) = learned.in_force(base, Some(before));
+        not_taken.iter().filter(|one| !refused.contains(one)).for_each(|one| info!("{one}"));
+        *refused = not_taken;
+        model
+    }
+
+    /// Our ends of the links of a program, as workers have them.
+    pub fn ends(&self, program: &Program) -> Arc<LinkEnds> {
+        let running = lock(&self.running);
+        let Some(running) = running.as_ref() else { return Arc::default() };
+        let mut devices = BTreeMap::new();
+        for (number, link) in program.names.links().enumerate() {
+            let Some(peering) = link.peering.clone() else { continue };
+            let customer = program.names.customer_name(link.customer).to_owned();
+            let key = LinkKey { customer, circuit: link.circuit.clone(), peering, link: link.link };
+            if let Ok(device) = running.devices.get(&key)
+                && let Some(spec) = running.links.iter().find(|spec| spec.key == key && spec.enabled)
+                && let Ok(tun) = device.tun.try_clone()
+            {
+                devices.insert(number as u32, Arc::new(End { tun, ends: spec.ends }));
+            }
+        }
+        running.reader.want(devices.clone());
+        Arc::new(LinkEnds::new(program, &devices))
+    }
+
+    /// What is known of all links; what a link has carried is left to others.
+    pub fn status(&self) -> Vec<LinkStatus> {
+        let running = lock(&self.running);
+        let Some(running) = running.as_ref() else { return Vec::new() };
+        let mut bgp: BTreeMap<LinkKey, Vec<_>> = BTreeMap::new();
+        for (key, status) in running.bgp.status().unwrap_or_default() {
+            bgp.entry(key).or_default().push(status);
+        }
+        let mut bfd: BTreeMap<LinkKey, Vec<_>> = BTreeMap::new();
+        for (key, status) in running.bfd.status().unwrap_or_default() {
+            bfd.entry(key).or_default().push(status);
+        }
+        let kept = lock(&self.kept);
+        let status = |spec: &LinkSpec| {
+            let device = running.devices.get(&spec.key);
+            let down = match kept.learned.down(&spec.key) {
+                _ if !spec.enabled => Some("it is turned off".to_owned()),
+                cause => cause.map(|cause| cause.to_string()),
+            };
+            LinkStatus {
+                key: spec.key.clone(),
+                kind: spec.kind,
+                down,
+                device: match device {
+                    Ok(device) => Ok((device.namespace.name(), device.name.to_owned())),
+                    Err(why) => Err(why.to_owned()),
+                },
+                bgp: bgp.remove(&spec.key).unwrap_or_default(),
+                bfd: bfd.remove(&spec.key).unwrap_or_default(),
+                ..LinkStatus::default()
+            }
+        };
+        running.links.iter().map(status).collect()
+    }
+
+    /// What the session of a link has heard and said, of one family; `None` if there is no such link or nobody answers.
+    pub fn routes(&self, key: &LinkKey, family: Family) -> Option<SessionRoutes> {
+        let mut routes = lock(&self.running).as_ref()?.bgp.routes(key, Some(family))?;
+        for refused in lock(&self.kept).refused.iter().filter(|refused| refused.link == *key) {
+            for route in &mut routes.received {
+                if refused.prefixes.binary_search(&route.prefix).is_ok() {
+                    route.refused.get_or_insert_with(|| refused.why.clone());
+                }
+            }
+        }
+        Some(routes)
+    }
+
+    /// The threads that have ended although they should not.
+    pub fn ended(&self) -> Option<&'static str> {
+        let running = lock(&self.running);
+        let running = running.as_ref()?;
+        let threads =
+            [(running.bgp.is_finished(), "bgp"), (running.bfd.is_finished(), "bfd"), (running.reader.is_finished(), "links")];
+        threads.into_iter().find(|(ended, _)| *ended).map(|(_, name)| name)
+    }
+
+    /// Ends all sessions, and takes the devices away.
+    pub fn stop(&self) {
+        let Some(Running { bgp, bfd, mirrors, .. }) = lock(&self.running).take() else { return };
+        drop(mirrors);
+        // A peer that is told goes elsewhere at once.
+        if !bgp.stop() || !bfd.stop() {
+            warn!("sessions of circuits have not ended in time");
+        }
+    }
+}
+
+/// Follows the routes of the kernel where the configuration says so; sentences say what cannot be.
+fn mirror(running: &mut Running, links: &[LinkSpec], told: &Arc<Told>) -> Vec<String> {
+    let mut wanted: BTreeMap<String, Vec<Mirrored>> = BTreeMap::new();
+    for spec in links.iter().filter(|spec| spec.kernel_routes && spec.enabled) {
+        if let Ok(device) = running.devices.get(&spec.key) {
+            let (key, device, policies) = (spec.key.clone(), device.name.to_owned(), spec.policies.clone());
+            wanted.entry(spec.key.customer.clone()).or_default().push(Mirrored { key, device, policies });
+        }
+    }
+    running.mirrors.retain(|customer, (links, _)| wanted.get(customer) == Some(links));
+    let mut sentences = Vec::new();
+    for (customer, links) in wanted {
+        let Some(first) = links.first().filter(|_| !running.mirrors.contains_key(&customer)) else { continue };
+        let Ok(device) = running.devices.get(&first.key) else { continue };
+        match Mirror::start(device.namespace, links.clone(), told.clone()) {
+            Ok(mirror) => {
+                running.mirrors.insert(customer, (links, mirror));
+            }
+            Err(e) => sentences.push(format!("customer '{customer}': routes of the kernel cannot be followed: {e}")),
+        }
+    }
+    sentences
 }

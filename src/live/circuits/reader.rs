@@ -10,8 +10,9 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use tracing::warn;
 
-use super::ends::FromLink;
-use crate::sys::{Epoll, Interest, Ready, Tun, Wake};
+use super::device::may_leave;
+use super::ends::{End, FromLink};
+use crate::sys::{Epoll, Interest, Ready, Wake};
 
 /// Packets that wait for the worker at most.
 const WAITING: usize = 1024;
@@ -23,7 +24,12 @@ const LONGEST: usize = 65_536;
 const WAKE: u64 = u64::MAX;
 
 /// What the thread is told: from now on these devices are read, by the numbers of their links.
-type Wanted = BTreeMap<u32, Arc<Tun>>;
+type Wanted = BTreeMap<u32, Arc<End>>;
+
+/// Where packets of links are put, and come out: so many at most.
+pub fn packets() -> (Sender<FromLink>, Receiver<FromLink>) {
+    bounded(WAITING)
+}
 
 /// The thread, for as long as this lives.
 pub struct Reader {
@@ -33,9 +39,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Begins, without devices; where packets come out. `worker` wakes who takes them.
-    pub fn start(worker: Wake) -> io::Result<(Reader, Receiver<FromLink>)> {
-        let (packets, from_links) = bounded(WAITING);
+    /// Begins, without devices. `worker` wakes who takes the packets.
+    pub fn start(worker: Wake, packets: Sender<FromLink>) -> io::Result<Reader> {
         let (wanted, wants) = unbounded();
         let wake = Wake::new()?;
         let woken = wake.clone();
@@ -45,7 +50,12 @@ impl Reader {
             }
         };
         let thread = std::thread::Builder::new().name("links".to_owned()).spawn(work)?;
-        Ok((Reader { wake, wanted: Some(wanted), thread: Some(thread) }, from_links))
+        Ok(Reader { wake, wanted: Some(wanted), thread: Some(thread) })
+    }
+
+    /// True if the thread has ended, which it does of itself only when it fails.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// From now on exactly these devices are read.
@@ -91,7 +101,8 @@ fn run(wake: &Wake, wants: &Receiver<Wanted>, packets: &Sender<FromLink>, worker
             let link = *key as u32;
             let Some(device) = devices.get(&link).cloned() else { continue };
             for _ in 0..TURN {
-                match device.receive(&mut buffer) {
+                match device.tun.receive(&mut buffer) {
+                    Ok(Some(packet)) if !may_leave(&device.ends, packet) => {}
                     Ok(Some(packet)) => {
                         gave |= packets.try_send(FromLink { link, bytes: packet.into() }).is_ok();
                     }
