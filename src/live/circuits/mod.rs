@@ -50,12 +50,18 @@ const TOGETHER: Duration = Duration::from_millis(20);
 /// What there is once a configuration has had a link.
 struct Running {
     devices: Devices,
-    reader: Reader,
     bgp: Bgp,
     bfd: Bfd,
     /// Of customers whose routes are the kernel's.
     mirrors: BTreeMap<String, (Vec<Mirrored>, Mirror)>,
     links: Vec<LinkSpec>,
+}
+
+/// Our ends of all links, and who reads them. On its own, so that a link that goes down never waits for who asks.
+#[derive(Default)]
+struct Open {
+    ends: BTreeMap<LinkKey, Arc<End>>,
+    reader: Option<Reader>,
 }
 
 /// What is kept of routes and states.
@@ -73,6 +79,7 @@ pub struct Circuits {
     worker: Wake,
     packets: Sender<FromLink>,
     kept: Mutex<Kept>,
+    open: Mutex<Open>,
     running: Mutex<Option<Running>>,
 }
 
@@ -81,8 +88,8 @@ impl Circuits {
     pub fn new(worker: Wake) -> io::Result<(Circuits, Receiver<FromLink>)> {
         let (told, rings) = Told::new()?;
         let (packets, from_links) = reader::packets();
-        let (kept, running) = (Mutex::default(), Mutex::default());
-        Ok((Circuits { told, rings, worker, packets, kept, running }, from_links))
+        let (kept, open, running) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok((Circuits { told, rings, worker, packets, kept, open, running }, from_links))
     }
 
     /// From now on there are the links of this configuration: their devices, and who speaks on them. Sentences say what
@@ -112,14 +119,21 @@ impl Circuits {
         running.bfd.want(wanted);
         sentences.extend(mirror(running, &links, &self.told));
         lock(&self.kept).learned.retain(&links);
+        let mut open = lock(&self.open);
+        let end = |spec: &LinkSpec| {
+            let tun = running.devices.get(&spec.key).ok()?.tun.try_clone().ok()?;
+            Some((spec.key.clone(), Arc::new(End { tun, ends: spec.ends })))
+        };
+        open.ends = links.iter().filter(|spec| spec.enabled).filter_map(end).collect();
+        drop(open);
         running.links = links;
         sentences
     }
 
     fn start(&self) -> io::Result<Running> {
+        lock(&self.open).reader = Some(Reader::start(self.worker.clone(), self.packets.clone())?);
         Ok(Running {
             devices: Devices::new(),
-            reader: Reader::start(self.worker.clone(), self.packets.clone())?,
             bgp: Bgp::start(self.told.clone())?,
             bfd: Bfd::start(self.told.clone())?,
             mirrors: BTreeMap::new(),
@@ -172,22 +186,20 @@ impl Circuits {
 
     /// Our ends of the links of a program, as workers have them.
     pub fn ends(&self, program: &Program) -> Arc<LinkEnds> {
-        let running = lock(&self.running);
-        let Some(running) = running.as_ref() else { return Arc::default() };
-        let mut devices = BTreeMap::new();
+        let open = lock(&self.open);
+        let Some(reader) = &open.reader else { return Arc::default() };
+        let mut ends = BTreeMap::new();
         for (number, link) in program.names.links().enumerate() {
             let Some(peering) = link.peering.clone() else { continue };
             let customer = program.names.customer_name(link.customer).to_owned();
             let key = LinkKey { customer, circuit: link.circuit.clone(), peering, link: link.link };
-            if let Ok(device) = running.devices.get(&key)
-                && let Some(spec) = running.links.iter().find(|spec| spec.key == key && spec.enabled)
-                && let Ok(tun) = device.tun.try_clone()
-            {
-                devices.insert(number as u32, Arc::new(End { tun, ends: spec.ends }));
+            if let Some(end) = open.ends.get(&key) {
+                ends.insert(number as u32, end.clone());
             }
         }
-        running.reader.want(devices.clone());
-        Arc::new(LinkEnds::new(program, &devices))
+        let link_ends = LinkEnds::new(program, &ends);
+        reader.want(ends);
+        Arc::new(link_ends)
     }
 
     /// What is known of all links; what a link has carried is left to others.
@@ -240,10 +252,11 @@ impl Circuits {
 
     /// The threads that have ended although they should not.
     pub fn ended(&self) -> Option<&'static str> {
+        let reader = lock(&self.open).reader.as_ref().is_some_and(Reader::is_finished);
         let running = lock(&self.running);
         let running = running.as_ref()?;
         let threads =
-            [(running.bgp.is_finished(), "bgp"), (running.bfd.is_finished(), "bfd"), (running.reader.is_finished(), "links")];
+            [(running.bgp.is_finished(), "bgp"), (running.bfd.is_finished(), "bfd"), (reader, "links")];
         threads.into_iter().find(|(ended, _)| *ended).map(|(_, name)| name)
     }
 
