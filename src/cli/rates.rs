@@ -307,7 +307,7 @@ fn workers(per: Per, earlier: &Counters, now: &Counters) -> Vec<WorkerRates> {
 }
 
 /// `0`, `0.4`, `12`, `345`, `6.78 k`, `90.1 M`: three digits.
-fn short(value: f64) -> String {
+pub fn short(value: f64) -> String {
     let (value, unit) = match value {
         v if v >= 999.5e6 => (v / 1e9, " G"),
         v if v >= 999.5e3 => (v / 1e6, " M"),
