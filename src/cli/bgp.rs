@@ -227,7 +227,8 @@ contoso er1 AzurePrivatePeering secondary with 192.0.2.1 is down: ended by the p
             next_hop: Some([192, 0, 2, 1].into()),
             ..BgpRoute::default()
         };
-        let refused = |route: BgpRoute| BgpRoute { refused: Some("our AS number is in its path".into()), ..route };
+        let refused =
+            |route: BgpRoute| BgpRoute { refused: Some("our AS number is in its path".into()), ..route };
         let told = |prefix: &str, community: &str| BgpRoute {
             prefix: prefix.into(),
             as_path: vec![12076],

@@ -66,19 +66,16 @@ fn rated<'a>(earlier: &'a Circuits, now: &'a Circuits) -> impl Iterator<Item = (
             let bytes = before.map_or(0, |b| now.bytes.saturating_sub(b.bytes));
             bytes as f64 * 8.0 / per
         };
-        let rates = [
-            rate(link.inwards, before.map(|l| l.inwards)),
-            rate(link.outwards, before.map(|l| l.outwards)),
-        ];
+        let rates =
+            [rate(link.inwards, before.map(|l| l.inwards)), rate(link.outwards, before.map(|l| l.outwards))];
         (link, rates)
     })
 }
 
 /// A row for each link, and below why links are down.
 fn overview(earlier: &Circuits, now: &Circuits, style: Style) -> String {
-    let heads = [
-        "CUSTOMER", "CIRCUIT", "PEERING", "LINK", "STATE", "BGP", "BFD", ">IN", ">OUT", ">OF", ">DROPS",
-    ];
+    let heads =
+        ["CUSTOMER", "CIRCUIT", "PEERING", "LINK", "STATE", "BGP", "BFD", ">IN", ">OUT", ">OF", ">DROPS"];
     let mut table = Table::new(style, &heads);
     for (link, [r#in, out]) in rated(earlier, now) {
         let (bgp, bfd) = sessions(link, style);
@@ -177,8 +174,7 @@ fn count(n: u64) -> String {
 
 /// A paragraph for each link.
 fn paragraphs(earlier: &Circuits, now: &Circuits, style: Style) -> String {
-    let all: Vec<String> =
-        rated(earlier, now).map(|(link, rates)| paragraph(link, rates, style)).collect();
+    let all: Vec<String> = rated(earlier, now).map(|(link, rates)| paragraph(link, rates, style)).collect();
     all.join("\n")
 }
 
@@ -220,9 +216,8 @@ fn paragraph(link: &CircuitLink, rates: [f64; 2], style: Style) -> String {
 fn bgp_lines(session: &BgpSession, style: Style) -> String {
     let BgpSession { local_address, peer_address, local_asn, peer_asn, state, .. } = session;
     let md5 = if session.md5 { ", with MD5" } else { ", without MD5" };
-    let mut lines = vec![format!(
-        "peer {peer_address} AS {peer_asn}, we are {local_address} AS {local_asn}{md5}"
-    )];
+    let mut lines =
+        vec![format!("peer {peer_address} AS {peer_asn}, we are {local_address} AS {local_asn}{md5}")];
     let mut standing = painted(session, state, style);
     standing.push_str(&format!(" for {}", duration(session.since_seconds)));
     if let (Some(identifier), Some(hold_time)) = (session.peer_identifier, session.hold_time_seconds) {
@@ -309,22 +304,22 @@ pub mod tests {
             last_down: last_down.map(str::to_owned),
             ..session.clone()
         };
-        let bfd = |family: &str, state: &str, heard| BfdSession {
-            family: family.into(),
-            peer_address: [192, 0, 2, 1].into(),
-            state: state.into(),
-            heard,
-            since_seconds: 7.84,
-            interval_microseconds: 300_000,
-            detection_time_microseconds: 900_000,
-            downs: 1,
-        };
         let v6 = BgpSession {
             local_address: "2001:db8::2".parse().unwrap(),
             peer_address: "2001:db8::1".parse().unwrap(),
             md5: false,
             limit: 100,
             ..down("ipv6", "Connect", None)
+        };
+        let bfd = |family: &str, state: &str, heard| BfdSession {
+            family: family.into(),
+            peer_address: if family == "ipv4" { session.peer_address } else { v6.peer_address },
+            state: state.into(),
+            heard,
+            since_seconds: 7.84,
+            interval_microseconds: 300_000,
+            detection_time_microseconds: 900_000,
+            downs: 1,
         };
         let primary = CircuitLink {
             customer: "contoso".into(),
@@ -397,7 +392,10 @@ contoso er1 AzurePrivatePeering secondary has no device: Operation not permitted
     fn colours_do_not_move_columns() {
         let text = overview(&three_links(), &later(), Style { on: true });
         assert!(text.contains("\x1b[32;1mup\x1b[0m     v4 120/4000"), "{text}");
-        assert!(text.contains("\x1b[31;1mdown\x1b[0m   \x1b[31;1mv4 Idle 3m05s\x1b[0m      \x1b[31;1mDown"), "{text}");
+        assert!(
+            text.contains("\x1b[31;1mdown\x1b[0m   \x1b[31;1mv4 Idle 3m05s\x1b[0m      \x1b[31;1mDown"),
+            "{text}"
+        );
         let plain = overview(&three_links(), &later(), Style::PLAIN);
         let mut bare = text;
         for code in ["\x1b[0m", "\x1b[1m", "\x1b[31;1m", "\x1b[32;1m", "\x1b[33;1m"] {
@@ -421,7 +419,7 @@ contoso er1 AzurePrivatePeering primary: up
   BGP v6  peer 2001:db8::1 AS 65010, we are 2001:db8::2 AS 12076, without MD5
           Connect for 3 min 5 s; came up once, went down 0 times
           0 prefixes received of 100 at most, 0 refused; 0 advertised
-  BFD v6  peer 192.0.2.1 has not spoken it
+  BFD v6  peer 2001:db8::1 has not spoken it
 
 contoso er1 AzurePrivatePeering secondary: down, BFD is down since 3 s
   device  none: Operation not permitted

@@ -334,8 +334,7 @@ mod tests {
 
     #[test]
     fn times_for_narrow_columns() {
-        let cases =
-            [(0.4, "0s"), (59.9, "59s"), (185.0, "3m05s"), (15_120.0, "4h12m"), (273_700.0, "3d04h")];
+        let cases = [(0.4, "0s"), (59.9, "59s"), (185.0, "3m05s"), (15_120.0, "4h12m"), (273_700.0, "3d04h")];
         for (seconds, text) in cases {
             assert_eq!(brief(seconds), text);
         }

@@ -47,8 +47,8 @@ use super::handle::{FlowsFound, FlowsWanted, Handle};
 use super::listen::{Pool, Timed};
 use super::process;
 use super::report::{
-    BgpRoutes, CaptureBegun, CaptureCounts, CapturedPacket, Circuits, Counters, Explained, Flow, Flows, Reload,
-    TopFlows,
+    BgpRoutes, CaptureBegun, CaptureCounts, CapturedPacket, Circuits, Counters, Explained, Flow, Flows,
+    Reload, TopFlows,
 };
 use crate::observe::ask::Asked;
 use crate::observe::json;

@@ -185,10 +185,7 @@ pub fn links() -> Vec<LinkStatus> {
             session("192.0.2.1", "192.0.2.2", 4000),
             down(session("2001:db8::1", "2001:db8::2", 100), bgp::State::Connect, None),
         ],
-        bfd: vec![
-            bfd("192.0.2.1", bfd::State::Up, true, 0),
-            bfd("2001:db8::1", bfd::State::Down, false, 0),
-        ],
+        bfd: vec![bfd("192.0.2.1", bfd::State::Up, true, 0), bfd("2001:db8::1", bfd::State::Down, false, 0)],
         bandwidth_mbps: Some(1000),
         meter: Meter { packets: [11, 12], bytes: [1100, 1300] },
         over_rate: [4821, 0],

@@ -256,7 +256,8 @@ fn circuit_links(links: &[LinkStatus], families: &mut Families) {
     for link in links {
         up.add_owned(of_link(link, None), Value::Count(link.down.is_none().into()));
     }
-    let help = "What a link of a circuit may carry each way, over all peerings; not there if it has no limit.";
+    let help =
+        "What a link of a circuit may carry each way, over all peerings; not there if it has no limit.";
     let bandwidth = families.gauge("clearway_circuit_link_bandwidth_bits_per_second", help);
     for (link, mbps) in links.iter().filter_map(|l| Some((l, l.bandwidth_mbps?))) {
         bandwidth.add_owned(of_link(link, None), Value::Count(u64::from(mbps) * 1_000_000));

@@ -62,19 +62,17 @@ pub(super) fn links(
     let is_of = |name: &str| customer.as_ref().is_none_or(|c| c == name);
     let configured = model.customers.iter().filter(|c| is_of(&c.name)).flat_map(|c| &c.circuits);
     let of_links = links.iter().filter(|link| is_of(&link.key.customer));
-    let circuits =
-        configured.map(|c| c.name.as_str()).chain(of_links.map(|link| link.key.circuit.as_str()));
+    let circuits = configured.map(|c| c.name.as_str()).chain(of_links.map(|link| link.key.circuit.as_str()));
     let circuit = circuit.map(|c| named("circuit", c, circuits)).transpose()?;
-    links.retain(|link| {
-        is_of(&link.key.customer) && circuit.as_ref().is_none_or(|c| *c == link.key.circuit)
-    });
+    links.retain(|link| is_of(&link.key.customer) && circuit.as_ref().is_none_or(|c| *c == link.key.circuit));
     Ok(links)
 }
 
 /// The routes that are asked for; or what of the request there is not.
 pub(super) fn routes(request: &BgpRequest, handle: &dyn Handle) -> Result<BgpRoutes, String> {
     let BgpRequest { customer, circuit, peering, link, which, prefix } = request;
-    let within = prefix.as_ref().map(|text| text.parse::<Prefix>().map_err(|e| format!("prefix '{text}' {e}")));
+    let within =
+        prefix.as_ref().map(|text| text.parse::<Prefix>().map_err(|e| format!("prefix '{text}' {e}")));
     let within = within.transpose()?;
     let link = link.as_ref().map(|name| one_link(name)).transpose()?;
     let mut links = links(Some(customer), Some(circuit), handle)?;
@@ -100,12 +98,10 @@ pub(super) fn routes(request: &BgpRequest, handle: &dyn Handle) -> Result<BgpRou
                 answer.complete = false;
                 continue;
             };
-            let received = (*which != Some(Which::Advertised)).then(|| {
-                told(&routes.received, &|r| *which != Some(Which::Refused) || r.refused.is_some())
-            });
-            let advertised = which
-                .is_none_or(|w| w == Which::Advertised)
-                .then(|| told(&routes.advertised, &|_| true));
+            let received = (*which != Some(Which::Advertised))
+                .then(|| told(&routes.received, &|r| *which != Some(Which::Refused) || r.refused.is_some()));
+            let advertised =
+                which.is_none_or(|w| w == Which::Advertised).then(|| told(&routes.advertised, &|_| true));
             answer.sessions.push(SessionRoutes {
                 customer: link.key.customer.clone(),
                 circuit: link.key.circuit.clone(),

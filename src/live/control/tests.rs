@@ -170,7 +170,8 @@ fn routes_of_sessions_are_those_that_were_asked_for() {
         let refusal = ask(served.control.path(), &Request::Bgp(request)).unwrap_err();
         assert!(refusal.contains(sentence), "{refusal}");
     }
-    let line = b"{\"command\": \"bgp\", \"customer\": \"contoso\", \"circuit\": \"er1\", \"which\": \"refused\"}\n";
+    let line =
+        b"{\"command\": \"bgp\", \"customer\": \"contoso\", \"circuit\": \"er1\", \"which\": \"refused\"}\n";
     let reply = served.raw(line).remove(0);
     let value: serde_json::Value = serde_json::from_str(&reply).unwrap();
     assert_eq!(

@@ -219,7 +219,8 @@ impl From<&LinkStatus> for CircuitLink {
             peering_type: kind.name().to_owned(),
             up: down.is_none(),
             down_because: down.clone(),
-            device: place.map(|(namespace, name)| LinkDevice { namespace: namespace.clone(), name: name.clone() }),
+            device: place
+                .map(|(namespace, name)| LinkDevice { namespace: namespace.clone(), name: name.clone() }),
             no_device_because: device.as_ref().err().cloned(),
             bandwidth_in_mbps: *bandwidth_mbps,
             inwards: counts(Toward::In),
