@@ -186,3 +186,17 @@ pub enum State {
     /// Up.
     Established,
 }
+
+impl State {
+    /// Its name, as RFC 4271 writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Idle => "Idle",
+            State::Active => "Active",
+            State::Connect => "Connect",
+            State::OpenSent => "OpenSent",
+            State::OpenConfirm => "OpenConfirm",
+            State::Established => "Established",
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! What the user typed. Only this, `args/` and `manual` know clap.
 
+#[cfg(target_os = "linux")]
+mod circuits;
 mod flow_logs;
 #[cfg(target_os = "linux")]
 mod running;
@@ -10,6 +12,8 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
+#[cfg(target_os = "linux")]
+pub use circuits::{BgpArgs, BgpCommand, BgpRoutesArgs, CircuitsArgs};
 pub use flow_logs::FlowLogArgs;
 #[cfg(target_os = "linux")]
 pub use running::{CaptureArgs, ControlArgs, CountersArgs, FlowsArgs, MetersArgs, ReloadArgs, TopArgs};
@@ -93,6 +97,14 @@ pub enum Command {
     #[cfg(target_os = "linux")]
     #[command(after_long_help = running::METERS)]
     Meters(MetersArgs),
+    /// Links of circuits of the running appliance: up or down and why, BGP, BFD, rates
+    #[cfg(target_os = "linux")]
+    #[command(after_long_help = circuits::CIRCUITS)]
+    Circuits(CircuitsArgs),
+    /// BGP sessions of circuit links of the running appliance, and their routes
+    #[cfg(target_os = "linux")]
+    #[command(after_long_help = circuits::BGP)]
+    Bgp(BgpArgs),
     /// Packets of the running appliance as they come in, each with its verdict, as pcapng
     #[cfg(target_os = "linux")]
     #[command(after_long_help = running::CAPTURE)]

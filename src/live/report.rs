@@ -1,5 +1,7 @@
 //! What a running appliance says of itself, as JSON documents: what the control socket carries and `--json` prints.
 
+mod circuits;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -12,6 +14,10 @@ use super::hex;
 use crate::observe::Style;
 use crate::observe::routes::EffectiveRoutes;
 use crate::packet::{Generated, Reason};
+
+pub use circuits::{
+    BfdSession, BgpRoute, BgpRoutes, BgpSession, CircuitLink, Circuits, LinkCounts, LinkDevice, SessionRoutes,
+};
 
 /// Everything that is counted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

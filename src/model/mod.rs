@@ -449,6 +449,17 @@ pub enum PeeringKind {
     Public,
 }
 
+impl PeeringKind {
+    /// `AzurePrivatePeering`, `MicrosoftPeering` or `AzurePublicPeering`.
+    pub fn name(self) -> &'static str {
+        match self {
+            PeeringKind::Private => "AzurePrivatePeering",
+            PeeringKind::Microsoft => "MicrosoftPeering",
+            PeeringKind::Public => "AzurePublicPeering",
+        }
+    }
+}
+
 /// One of the two links of a circuit peering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Link {
