@@ -6,6 +6,7 @@
 
 mod events;
 mod messages;
+mod own;
 mod requests;
 mod resolve;
 #[cfg(test)]
@@ -23,7 +24,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use self::events::Events;
 use self::messages::{Event, Link};
-use self::requests::Requests;
+pub(super) use self::requests::Requests;
 use self::resolve::Resolver;
 use super::neighbours::{Asked, Neighbours};
 

@@ -91,7 +91,7 @@ impl Requests {
     }
 
     /// Asks and hands over the answers; false if the answer to a dump was not from one instant.
-    fn ask(
+    pub(super) fn ask(
         &mut self,
         question: RouteNetlinkMessage,
         flags: u16,
