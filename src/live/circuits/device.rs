@@ -51,6 +51,8 @@ pub struct Devices {
 #[derive(Debug)]
 struct Place {
     namespace: Namespace,
+    /// It says that this program made it, now or in an earlier run.
+    marked: bool,
     devices: BTreeMap<LinkKey, Held>,
 }
 
@@ -108,20 +110,25 @@ impl Devices {
             let fail = |followed: &mut Followed, e: &io::Error| {
                 followed.failed.extend(links.iter().map(|link| (link.key.clone(), e.to_string())));
             };
-            let mut place = match self.customers.remove(customer).map_or_else(|| self.open(customer), Ok) {
+            let held = self.customers.remove(customer);
+            let is_new = held.is_none();
+            let mut place = match held.map_or_else(|| self.open(customer), Ok) {
                 Ok(place) => place,
                 Err(e) => {
                     fail(&mut followed, &e);
                     continue;
                 }
             };
-            let Place { namespace, devices } = &mut place;
+            let Place { namespace, devices, .. } = &mut place;
             if let Err(e) = within(&*namespace, || follow_within(devices, &links, &mut followed)) {
                 fail(&mut followed, &e);
             }
             if place.devices.is_empty() {
                 place.close(&mut followed);
             } else {
+                if is_new {
+                    place.begin(customer);
+                }
                 self.customers.insert(customer.to_owned(), place);
             }
         }
@@ -147,9 +154,9 @@ impl Devices {
             )));
         }
         let about = |e: io::Error| io::Error::new(e.kind(), format!("its network namespace {name}: {e}"));
-        let mut namespace = Namespace::open(&name).map_err(about)?;
+        let namespace = Namespace::open(&name).map_err(about)?;
         let made = namespace.is_made();
-        let ours = within(&namespace, || {
+        let marked = within(&namespace, || {
             let mut kernel = ask()?;
             let loopback = index_of("lo")?;
             if made {
@@ -158,25 +165,13 @@ impl Devices {
             set_up("lo")?;
             Ok(kernel.alias(loopback)?.as_deref() == Some(MARK))
         });
-        let place = match ours {
-            Ok(ours) => {
-                if ours {
-                    namespace.claim();
-                }
-                Ok(Place { namespace, devices: BTreeMap::new() })
-            }
+        match marked {
+            Ok(marked) => Ok(Place { namespace, marked, devices: BTreeMap::new() }),
             Err(e) => {
                 forget(namespace);
-                return Err(about(e));
+                Err(about(e))
             }
-        };
-        let what = if made { "network namespace made" } else { "network namespace taken" };
-        info!(customer, namespace = %name, "{what}");
-        place.inspect(|place| {
-            if let Some(why) = place.namespace.nameless() {
-                warn!("the network namespace {name} works, but ip netns does not know it: {why}");
-            }
-        })
+        }
     }
 }
 
@@ -187,6 +182,21 @@ impl Drop for Devices {
 }
 
 impl Place {
+    /// It has its first device.
+    fn begin(&mut self, customer: &str) {
+        let namespace = &mut self.namespace;
+        let what = if namespace.is_made() { "network namespace made" } else { "network namespace taken" };
+        let name = namespace.name();
+        info!(customer, namespace = %name, "{what}");
+        if let Some(why) = namespace.nameless() {
+            warn!("customer '{customer}' has a network namespace that ip netns does not know: {why}");
+        }
+        // Not before: while another run of this program has the devices, it has the namespace.
+        if self.marked {
+            namespace.claim();
+        }
+    }
+
     /// Closes the devices that are left, and removes the namespace if it was made here.
     fn close(mut self, followed: &mut Followed) {
         if !self.devices.is_empty() {

@@ -46,8 +46,8 @@ fn attribute(kind: u16, inner: &[DefaultNla]) -> DefaultNla {
 }
 
 impl Requests {
-    /// Has the kernel give a device no IPv6 addresses by itself and ask nobody for them, and forward no IPv4 packet that
-    /// comes by it, wherever its options would have it go. The peer's packets are not looked at twice.
+    /// Has the kernel give a device no IPv6 addresses by itself and ask nobody for them, take packets from it wherever
+    /// their sources are, and forward no IPv4 packet that comes by it, not even where its options would have it go.
     pub fn keep_quiet(&mut self, index: u32) -> io::Result<()> {
         let off = [FORWARDING, RP_FILTER, ACCEPT_SOURCE_ROUTE]
             .map(|setting| DefaultNla::new(setting, 0_u32.to_ne_bytes().to_vec()));

@@ -255,6 +255,14 @@ fn what_a_killed_process_left_is_taken_over_and_what_is_an_operators_stays() {
     // As the kernel does: files are closed, and nothing is removed.
     drop(std::mem::take(&mut killed.customers));
     assert!(is_named("clearway-left"));
+    // While another run has the devices, the namespace is its own.
+    let (mut first, mut second) = (Devices::new(), Devices::new());
+    assert_eq!(first.follow(std::slice::from_ref(&left)).opened.len(), 1);
+    let followed = second.follow(std::slice::from_ref(&left));
+    assert!(followed.failed[0].1.contains("another program has its other end"), "{followed:?}");
+    drop(second);
+    assert!(is_named("clearway-left"));
+    drop(std::mem::take(&mut first.customers));
 
     // An operator's namespace, and in it a device with old addresses and settings that has no owner.
     let own = link("own", "er1");
