@@ -6,6 +6,7 @@
 
 mod events;
 mod messages;
+mod own;
 mod requests;
 mod resolve;
 #[cfg(test)]

@@ -15,6 +15,8 @@ mod lines;
 mod link;
 mod memory;
 #[cfg(target_os = "linux")]
+mod netns;
+#[cfg(target_os = "linux")]
 mod packet;
 #[cfg(target_os = "linux")]
 mod poll;
@@ -27,6 +29,8 @@ mod region;
 mod tap;
 #[cfg(target_os = "linux")]
 mod thread;
+#[cfg(target_os = "linux")]
+mod tun;
 mod turn;
 mod wide;
 #[cfg(target_os = "linux")]
@@ -41,6 +45,10 @@ pub use lines::Lines;
 #[cfg(target_os = "linux")]
 pub use link::{forbid_merging, index_of, set_mtu, set_up};
 pub use memory::huge_pages_allowed;
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) use netns::tests::own_names;
+#[cfg(target_os = "linux")]
+pub use netns::{Namespace, within};
 #[cfg(target_os = "linux")]
 pub use packet::{
     Filter, Instruction, PacketOptions, PacketSocket, PlainSocket, complete_checksum, set_filter,
@@ -55,6 +63,10 @@ pub use region::Region;
 pub use tap::Tap;
 #[cfg(target_os = "linux")]
 pub use thread::{cores, pin};
+#[cfg(target_os = "linux")]
+pub use tun::Tun;
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) use tun::tests::wait;
 pub use turn::{Blocks, Turned};
 #[cfg(test)]
 pub(crate) use wide::every;

@@ -29,6 +29,7 @@ const RTM_DELNEXTHOP: u16 = 105;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_IFALIAS: u16 = 20;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const RTA_DST: u16 = 1;
@@ -132,6 +133,12 @@ fn attributes(message: &[u8], header: usize) -> impl Iterator<Item = (u16, &[u8]
     })
 }
 
+/// The text that says of a device what it is for, if a message about the device has one.
+pub fn alias(message: &[u8]) -> Option<String> {
+    let alias = attributes(message, LINK_HEADER).find(|(kind, _)| *kind == IFLA_IFALIAS);
+    alias.and_then(|(_, value)| parse_string(value).ok())
+}
+
 /// What a message tells, if anything of interest.
 pub fn event(kind: u16, message: &[u8]) -> Option<Event> {
     match kind {
@@ -175,7 +182,8 @@ fn link(message: &[u8]) -> Option<Link> {
     Some(Link { device, silent })
 }
 
-fn address(message: &[u8]) -> Option<(u32, IpAddr)> {
+/// The device and the address that a message about an address tells of.
+pub fn address(message: &[u8]) -> Option<(u32, IpAddr)> {
     let header = AddressHeader::parse(message).ok()?;
     let (mut local, mut other) = (None, None);
     for (kind, value) in attributes(message, ADDRESS_HEADER) {

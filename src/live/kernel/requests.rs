@@ -114,7 +114,7 @@ impl Requests {
     }
 
     /// Asks and hands over the answers; false if the answer to a dump was not from one instant.
-    fn ask(
+    pub(super) fn ask(
         &mut self,
         question: RouteNetlinkMessage,
         flags: u16,
