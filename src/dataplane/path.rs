@@ -371,6 +371,7 @@ fn pass(
         if context.policers.limit(link) {
             results.output.packet = results.done.len() as u32;
             if !charge(*context, link, toward, total, now, &mut results.output) {
+                meters.refuse(link, toward);
                 return Some(toward);
             }
         }

@@ -188,6 +188,8 @@ pub struct Meter {
     pub packets: [u64; 2],
     /// The bytes of their inner packets.
     pub bytes: [u64; 2],
+    /// Packets that the bucket held too little for, and that it has not carried.
+    pub over: [u64; 2],
 }
 
 impl Meter {
@@ -196,6 +198,7 @@ impl Meter {
         for toward in [Toward::In as usize, Toward::Out as usize] {
             self.packets[toward] += other.packets[toward];
             self.bytes[toward] += other.bytes[toward];
+            self.over[toward] += other.over[toward];
         }
     }
 }
@@ -247,6 +250,14 @@ impl Meters {
         if let Some(meter) = self.meters.get_mut(link.meter as usize) {
             meter.packets[toward as usize] += u64::from(packets);
             meter.bytes[toward as usize] += u64::from(bytes);
+        }
+    }
+
+    /// Counts a packet that the bucket of a link held too little for.
+    #[cold]
+    pub fn refuse(&mut self, link: &CircuitLink, toward: Toward) {
+        if let Some(meter) = self.meters.get_mut(link.meter as usize) {
+            meter.over[toward as usize] += 1;
         }
     }
 

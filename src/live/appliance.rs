@@ -18,7 +18,9 @@ use tracing::{error, info, warn};
 use super::capture::{self, CaptureWanted, Capturing};
 use super::circuits::Circuits;
 use super::circuits::ends::{FromLink, LinkEnds};
-use super::count::Counts;
+use super::circuits::spec::LinkKey;
+use super::circuits::status::{LinkStatus, SessionRoutes};
+use super::count::{Counts, add_meters};
 use super::flow_logs::Listener;
 use super::handle::{FlowsFound, FlowsWanted, Handle, Reloaded, Snapshot};
 use super::handover;
@@ -32,7 +34,8 @@ use super::tap::may_be_tap;
 use super::worker::{Beginning, News, Order, Shared, Worker, lock, nanos};
 use crate::compile::names::Names;
 use crate::compile::{Program, compile, recompile};
-use crate::dataplane::{Occupancy, Policers, change, readings};
+use crate::bgp::Family;
+use crate::dataplane::{MeterReading, Occupancy, Policers, readings};
 use crate::model::{self, Files, Io, Model, Port};
 use crate::observe::meters::{Meters, meters as of_links};
 use crate::sys::xdp::LONGEST;
@@ -278,6 +281,8 @@ impl Appliance {
             control: Mutex::new(control),
             circuits,
         });
+        let no_thread = |e| NoStart::Machine(vec![format!("the thread of circuits cannot be started: {e}")]);
+        force::follow_circuits_of(&appliance).map_err(no_thread)?;
         let failed = appliance.sync_ports(&mut lock(&appliance.control));
         if failed.is_empty() { Ok(appliance) } else { Err(NoStart::Machine(failed)) }
     }
@@ -307,6 +312,9 @@ impl Appliance {
             };
             return Err(format!("worker {number} stopped: {why}"));
         }
+        if let Some(name) = self.circuits.ended() {
+            return Err(format!("the thread '{name}' stopped: circuits are not followed"));
+        }
         match self.kernel.ended() {
             Some(name) => {
                 Err(format!("the thread '{name}' stopped: devices and neighbours are not followed"))
@@ -333,6 +341,8 @@ impl Appliance {
 
     /// Has the workers take what was received, send what is to be sent, and end; true if all did in time.
     pub fn stop(&self) -> bool {
+        // Peers are told while packets still leave.
+        self.circuits.stop();
         let mut control = lock(&self.control);
         control.stopped = true;
         self.tell_all(|| Order::Stop);
@@ -457,6 +467,36 @@ impl Handle for Appliance {
             }
         }
         result
+    }
+
+    fn circuits(&self) -> Vec<LinkStatus> {
+        let mut links = self.circuits.status();
+        let mut sums = Vec::new();
+        for worker in &self.workers {
+            add_meters(&mut sums, &lock(&worker.published).meters);
+        }
+        let (model, program) = {
+            let control = lock(&self.control);
+            (control.base.clone(), control.program.clone())
+        };
+        for reading in readings(&program.names, &sums) {
+            let MeterReading { customer, circuit, peering, link, meter } = reading;
+            let key = LinkKey { customer, circuit, peering, link };
+            if let Some(link) = links.iter_mut().find(|link| link.key == key) {
+                (link.meter, link.over_rate) = (meter, meter.over);
+            }
+        }
+        for link in &mut links {
+            let customer = model.customers.iter().find(|c| c.name == link.key.customer);
+            let circuits = customer.map_or(&[][..], |c| &c.circuits);
+            let circuit = circuits.iter().find(|circuit| circuit.name == link.key.circuit);
+            link.bandwidth_mbps = circuit.and_then(|circuit| circuit.bandwidth_mbps);
+        }
+        links
+    }
+
+    fn bgp_routes(&self, link: &LinkKey, family: Family) -> Option<SessionRoutes> {
+        self.circuits.routes(link, family)
     }
 
     fn is_ready(&self) -> bool {

@@ -80,6 +80,14 @@ pub struct VnetCounts {
     pub opened: u64,
 }
 
+/// Adds what another worker has counted at circuit links.
+pub fn add_meters(sums: &mut Vec<Meter>, others: &[Meter]) {
+    if sums.len() < others.len() {
+        sums.resize(others.len(), Meter::default());
+    }
+    sums.iter_mut().zip(others).for_each(|(sum, other)| sum.add(other));
+}
+
 impl Counts {
     /// Packets that ended with this reason.
     pub fn reason(&self, reason: Reason) -> u64 {

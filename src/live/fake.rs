@@ -187,7 +187,7 @@ pub fn links() -> Vec<LinkStatus> {
         ],
         bfd: vec![bfd("192.0.2.1", bfd::State::Up, true, 0), bfd("2001:db8::1", bfd::State::Down, false, 0)],
         bandwidth_mbps: Some(1000),
-        meter: Meter { packets: [11, 12], bytes: [1100, 1300] },
+        meter: Meter { packets: [11, 12], bytes: [1100, 1300], over: [0, 0] },
         over_rate: [4821, 0],
     };
     let secondary = LinkStatus {

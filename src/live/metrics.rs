@@ -516,7 +516,7 @@ pub(crate) mod tests {
                 circuit: "er1".into(),
                 peering: "AzurePrivatePeering".into(),
                 link: Link::Secondary,
-                meter: Meter { packets: [11, 12], bytes: [1100, 1300] },
+                meter: Meter { packets: [11, 12], bytes: [1100, 1300], over: [0, 0] },
             }]),
             flow_logs: FlowLogFacts {
                 nsg: LogFacts { records: 4, tuples: 9, unwritten: 2, unknown: 1, ..LogFacts::default() },

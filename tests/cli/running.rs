@@ -70,7 +70,7 @@ impl Handle for Fake {
                 circuit: "er1".into(),
                 peering: "AzurePrivatePeering".into(),
                 link: Link::Primary,
-                meter: Meter { packets: [7, 8], bytes: [700, 801] },
+                meter: Meter { packets: [7, 8], bytes: [700, 801], over: [0, 0] },
             }]),
             flow_logs: Default::default(),
             kernel_overruns: 2,
@@ -162,7 +162,7 @@ impl Handle for Fake {
             bgp: vec![session],
             bfd: Vec::new(),
             bandwidth_mbps: Some(50),
-            meter: Meter { packets: [7, 8], bytes: [bytes, 801] },
+            meter: Meter { packets: [7, 8], bytes: [bytes, 801], over: [0, 0] },
             over_rate: [0, 3],
         };
         let secondary = LinkStatus {

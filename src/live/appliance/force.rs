@@ -1,5 +1,6 @@
 //! Putting in force: a configuration that is read anew, and the same one with something else that circuits have learned.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +14,21 @@ use crate::compile::names::Names;
 use crate::compile::recompile;
 use crate::dataplane::change;
 use crate::model::{self, Files, Model, Port};
+
+/// Starts the thread that puts in force what circuits learn, for as long as the appliance is there.
+pub(super) fn follow_circuits_of(appliance: &Arc<Appliance>) -> io::Result<()> {
+    let (rings, of) = (appliance.circuits.rings().clone(), Arc::downgrade(appliance));
+    let follow = move || {
+        while let Ok(()) = rings.recv() {
+            let Some(appliance) = of.upgrade() else { return };
+            if appliance.circuits.learn() {
+                appliance.follow_circuits();
+            }
+        }
+    };
+    appliance.circuits.keep(std::thread::Builder::new().name("circuits".to_owned()).spawn(follow)?);
+    Ok(())
+}
 
 impl Appliance {
     /// Reads, compiles and puts in force. Everybody else goes on meanwhile: `control` is taken to look, to swap, and to

@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -46,6 +47,9 @@ use crate::sys::Wake;
 
 /// After routes have changed, how long more of them are waited for: a session that comes up has thousands.
 const TOGETHER: Duration = Duration::from_millis(20);
+
+/// How long devices stay once sessions have ended.
+const LAST: Duration = Duration::from_millis(50);
 
 /// What there is once a configuration has had a link.
 struct Running {
@@ -81,6 +85,8 @@ pub struct Circuits {
     kept: Mutex<Kept>,
     open: Mutex<Open>,
     running: Mutex<Option<Running>>,
+    /// Who puts in force what is learned.
+    follower: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Circuits {
@@ -88,8 +94,17 @@ impl Circuits {
     pub fn new(worker: Wake) -> io::Result<(Circuits, Receiver<FromLink>)> {
         let (told, rings) = Told::new()?;
         let (packets, from_links) = reader::packets();
-        let (kept, open, running) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok((Circuits { told, rings, worker, packets, kept, open, running }, from_links))
+        let circuits = Circuits {
+            told,
+            rings,
+            worker,
+            packets,
+            kept: Mutex::default(),
+            open: Mutex::default(),
+            running: Mutex::default(),
+            follower: Mutex::default(),
+        };
+        Ok((circuits, from_links))
     }
 
     /// From now on there are the links of this configuration: their devices, and who speaks on them. Sentences say what
@@ -250,8 +265,16 @@ impl Circuits {
         Some(routes)
     }
 
+    /// The thread that puts in force what is learned is looked after with the others.
+    pub fn keep(&self, follower: JoinHandle<()>) {
+        *lock(&self.follower) = Some(follower);
+    }
+
     /// The threads that have ended although they should not.
     pub fn ended(&self) -> Option<&'static str> {
+        if lock(&self.follower).as_ref().is_some_and(JoinHandle::is_finished) {
+            return Some("circuits");
+        }
         let reader = lock(&self.open).reader.as_ref().is_some_and(Reader::is_finished);
         let running = lock(&self.running);
         let running = running.as_ref()?;
@@ -262,12 +285,15 @@ impl Circuits {
 
     /// Ends all sessions, and takes the devices away.
     pub fn stop(&self) {
-        let Some(Running { bgp, bfd, mirrors, .. }) = lock(&self.running).take() else { return };
-        drop(mirrors);
+        let Some(Running { bgp, bfd, devices, .. }) = lock(&self.running).take() else { return };
         // A peer that is told goes elsewhere at once.
-        if !bgp.stop() || !bfd.stop() {
+        let ended = bgp.stop();
+        if !bfd.stop() || !ended {
             warn!("sessions of circuits have not ended in time");
         }
+        // What they said last is on its way.
+        std::thread::sleep(LAST);
+        drop(devices);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the configuration asks of the control side of circuit links.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::bgp::{Advertised, Policy};
@@ -17,6 +18,13 @@ pub struct LinkKey {
     pub peering: String,
     /// Which link.
     pub link: Link,
+}
+
+impl fmt::Display for LinkKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LinkKey { customer, circuit, peering, link } = self;
+        write!(f, "customer '{customer}': circuit '{circuit}', {peering}, {} link", link.name())
+    }
 }
 
 /// What is asked of one link: one that has a tunnel and a link prefix.
