@@ -20,7 +20,7 @@ use super::circuits::Circuits;
 use super::circuits::ends::{FromLink, LinkEnds};
 use super::circuits::spec::LinkKey;
 use super::circuits::status::{LinkStatus, SessionRoutes};
-use super::count::{Counts, add_meters};
+use super::count::{Counts, add_each};
 use super::flow_logs::Listener;
 use super::handle::{FlowsFound, FlowsWanted, Handle, Reloaded, Snapshot};
 use super::handover;
@@ -35,7 +35,7 @@ use super::worker::{Beginning, News, Order, Shared, Worker, lock, nanos};
 use crate::compile::names::Names;
 use crate::compile::{Program, compile, recompile};
 use crate::bgp::Family;
-use crate::dataplane::{MeterReading, Occupancy, Policers, readings};
+use crate::dataplane::{Meter, MeterReading, Occupancy, Policers, readings};
 use crate::model::{self, Files, Io, Model, Port};
 use crate::observe::meters::{Meters, meters as of_links};
 use crate::sys::xdp::LONGEST;
@@ -473,7 +473,7 @@ impl Handle for Appliance {
         let mut links = self.circuits.status();
         let mut sums = Vec::new();
         for worker in &self.workers {
-            add_meters(&mut sums, &lock(&worker.published).meters);
+            add_each(&mut sums, &lock(&worker.published).meters, Meter::add);
         }
         let (model, program) = {
             let control = lock(&self.control);

@@ -80,14 +80,6 @@ pub struct VnetCounts {
     pub opened: u64,
 }
 
-/// Adds what another worker has counted at circuit links.
-pub fn add_meters(sums: &mut Vec<Meter>, others: &[Meter]) {
-    if sums.len() < others.len() {
-        sums.resize(others.len(), Meter::default());
-    }
-    sums.iter_mut().zip(others).for_each(|(sum, other)| sum.add(other));
-}
-
 impl Counts {
     /// Packets that ended with this reason.
     pub fn reason(&self, reason: Reason) -> u64 {
@@ -133,7 +125,7 @@ impl Counts {
     }
 }
 
-fn add_each<T: Clone + Default>(to: &mut Vec<T>, more: &[T], add: impl Fn(&mut T, &T)) {
+pub(super) fn add_each<T: Clone + Default>(to: &mut Vec<T>, more: &[T], add: impl Fn(&mut T, &T)) {
     if to.len() < more.len() {
         to.resize(more.len(), T::default());
     }
