@@ -342,7 +342,7 @@ fn bfd_sessions(links: &[LinkStatus], families: &mut Families) {
 
 fn workers(workers: &[Counts], families: &mut Families) {
     type Count = fn(&Counts) -> Value;
-    let counts: [(&str, &str, Count); 5] = [
+    let counts: [(&str, &str, Count); 6] = [
         ("clearway_worker_packets", "Packets that a worker took through the path.", |w| {
             Value::Count(w.packets)
         }),
@@ -357,6 +357,11 @@ fn workers(workers: &[Counts], families: &mut Families) {
             "clearway_worker_queue_full_frames",
             "Frames for another worker that were lost because that one was too far behind.",
             |w| Value::Count(w.queue_full),
+        ),
+        (
+            "clearway_worker_unpunted_packets",
+            "Packets for our end of a circuit link that the kernel was not given: no device, or too many.",
+            |w| Value::Count(w.unpunted),
         ),
     ];
     for (name, help, count) in counts {

@@ -192,6 +192,9 @@ pub struct Worker {
     pub handed_over: u64,
     /// Frames for another worker that were lost because that one was too far behind.
     pub queue_full: u64,
+    /// Packets for our end of a circuit link that the kernel was not given: there is no device, or there were too many.
+    #[serde(default)]
+    pub unpunted: u64,
     /// Flow records that it holds.
     pub flows: u64,
 }
@@ -303,6 +306,7 @@ fn worker(counts: &Counts) -> Worker {
         busy_seconds: counts.busy as f64 / 1e9,
         handed_over: counts.handed_over,
         queue_full: counts.queue_full,
+        unpunted: counts.unpunted,
         flows: counts.flows,
     }
 }
