@@ -7,6 +7,8 @@ mod block;
 #[cfg(target_os = "linux")]
 pub mod bpf;
 #[cfg(target_os = "linux")]
+mod epoll;
+#[cfg(target_os = "linux")]
 mod frames;
 mod lanes;
 mod line;
@@ -14,6 +16,8 @@ mod lines;
 #[cfg(target_os = "linux")]
 mod link;
 mod memory;
+#[cfg(target_os = "linux")]
+mod netns;
 #[cfg(target_os = "linux")]
 mod packet;
 #[cfg(target_os = "linux")]
@@ -23,6 +27,8 @@ mod prefetch;
 #[cfg(target_os = "linux")]
 mod receive;
 mod region;
+#[cfg(target_os = "linux")]
+pub mod socket;
 #[cfg(target_os = "linux")]
 mod tap;
 #[cfg(target_os = "linux")]
@@ -35,12 +41,16 @@ pub mod xdp;
 pub use arena::Arena;
 pub use block::Block;
 #[cfg(target_os = "linux")]
+pub use epoll::{Epoll, Interest, Ready};
+#[cfg(target_os = "linux")]
 pub use frames::{Frames, Got};
 pub use line::Line;
 pub use lines::Lines;
 #[cfg(target_os = "linux")]
 pub use link::{forbid_merging, index_of, set_mtu, set_up};
 pub use memory::huge_pages_allowed;
+#[cfg(target_os = "linux")]
+pub use netns::within;
 #[cfg(target_os = "linux")]
 pub use packet::{
     Filter, Instruction, PacketOptions, PacketSocket, PlainSocket, complete_checksum, set_filter,
@@ -54,7 +64,7 @@ pub use region::Region;
 #[cfg(target_os = "linux")]
 pub use tap::Tap;
 #[cfg(target_os = "linux")]
-pub use thread::{cores, pin};
+pub use thread::{cores, hasten, pin};
 pub use turn::{Blocks, Turned};
 #[cfg(test)]
 pub(crate) use wide::every;

@@ -6,5 +6,12 @@
 //!                                             bgp, bfd ─► told ─► learned: model in force ─► recompile
 //! ```
 
+pub mod bfd;
+pub mod bgp;
+mod budget;
 pub mod spec;
 pub mod status;
+pub mod told;
+mod wanted;
+
+pub use wanted::Links;
