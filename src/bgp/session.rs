@@ -184,6 +184,11 @@ impl Session {
         self.rib.routes()
     }
 
+    /// How many of its routes are stale.
+    pub fn stale(&self) -> usize {
+        self.rib.routes().len() - self.rib.fresh()
+    }
+
     /// Prefixes that the peer announces but that are not taken; the first thousand.
     pub fn refused(&self) -> &BTreeMap<Prefix, Refusal> {
         self.rib.refused()

@@ -7,6 +7,8 @@ mod block;
 #[cfg(target_os = "linux")]
 pub mod bpf;
 #[cfg(target_os = "linux")]
+mod epoll;
+#[cfg(target_os = "linux")]
 mod frames;
 mod lanes;
 mod line;
@@ -26,6 +28,8 @@ mod prefetch;
 mod receive;
 mod region;
 #[cfg(target_os = "linux")]
+pub mod socket;
+#[cfg(target_os = "linux")]
 mod tap;
 #[cfg(target_os = "linux")]
 mod thread;
@@ -38,6 +42,8 @@ pub mod xdp;
 
 pub use arena::Arena;
 pub use block::Block;
+#[cfg(target_os = "linux")]
+pub use epoll::{Epoll, Interest, Ready};
 #[cfg(target_os = "linux")]
 pub use frames::{Frames, Got};
 pub use line::Line;
@@ -62,7 +68,7 @@ pub use region::Region;
 #[cfg(target_os = "linux")]
 pub use tap::Tap;
 #[cfg(target_os = "linux")]
-pub use thread::{cores, pin};
+pub use thread::{cores, hasten, pin};
 #[cfg(target_os = "linux")]
 pub use tun::Tun;
 #[cfg(all(test, target_os = "linux"))]
