@@ -6,5 +6,6 @@
 //!                                             bgp, bfd ─► told ─► learned: model in force ─► recompile
 //! ```
 
+pub mod learned;
 pub mod spec;
 pub mod status;
