@@ -330,7 +330,7 @@ const EDITS: [Edit; 18] = [
         });
         let site = Some(c.local_network_gateways.len() - 1);
         let to = model::ConnectionTo::Site { local_network_gateway: site, routing_weight: 0 };
-        c.connections.push(model::Connection { name: format!("vpn-{gateway}"), gateway, to });
+        c.connections.push(model::Connection { name: format!("vpn-{gateway}"), gateway, to, down: None });
         let to = model::TunnelTo::Connection(c.connections.len() - 1);
         let key = c.tunnels[3].key + 0x100 * gateway as u32;
         c.tunnels.push(model::Tunnel { to, key, ..c.tunnels[3].clone() });

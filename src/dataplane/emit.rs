@@ -36,11 +36,17 @@ impl Sending {
         let port = &program.ports[usize::from(self.port)];
         let Some((tunnel, _)) = self.tunnel else { return port.mtu };
         let tunnel = &program.tunnels[tunnel as usize];
-        let outer = if port.address.is_ipv4() { V4_HEADER } else { V6_HEADER };
-        let gre = if tunnel.sequence == Sequence::Off { 8 } else { 12 };
-        let inner = if tunnel.nvgre { ethernet::HEADER } else { 0 };
-        port.mtu.saturating_sub((outer + gre + inner) as u32)
+        inside(port.mtu, port.address, tunnel.sequence, tunnel.nvgre)
     }
+}
+
+/// The largest packet inside a tunnel of a port with this MTU and address.
+#[inline]
+pub fn inside(mtu: u32, address: IpAddr, sequence: Sequence, nvgre: bool) -> u32 {
+    let outer = if address.is_ipv4() { V4_HEADER } else { V6_HEADER };
+    let gre = if sequence == Sequence::Off { 8 } else { 12 };
+    let inner = if nvgre { ethernet::HEADER } else { 0 };
+    mtu.saturating_sub((outer + gre + inner) as u32)
 }
 
 /// One frame in [`Output::bytes`].
