@@ -116,7 +116,9 @@ fn holds(mbps: u64, workers: usize) {
             let rate = passed(mbps, bytes, outwards, workers);
             let off = 100.0 * (rate / mbps as f64 - 1.0);
             let way = if outwards { "out" } else { "in" };
-            println!("{mbps} Mbit/s, {bytes} bytes, {way}, {workers} workers: {rate:.2} Mbit/s ({off:+.2} %)");
+            println!(
+                "{mbps} Mbit/s, {bytes} bytes, {way}, {workers} workers: {rate:.2} Mbit/s ({off:+.2} %)"
+            );
             assert!(off.abs() < 2.0, "{rate} Mbit/s of {mbps}");
         }
     }

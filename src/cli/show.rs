@@ -48,7 +48,9 @@ fn routes_of_appliance(_: &RoutesArgs, _: &mut Terminal) -> Result<Exit, Refused
 pub fn rules(args: &RulesArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
     let model = load(&args.config, terminal)?;
     let rules = match (&args.subnet, &args.nic) {
-        (Some(name), _) => EffectiveRules::of(SubnetAt::find(&model, &args.customer, &args.vnet, name)?, None),
+        (Some(name), _) => {
+            EffectiveRules::of(SubnetAt::find(&model, &args.customer, &args.vnet, name)?, None)
+        }
         (None, nic) => nic_rules(&model, &args.customer, &args.vnet, nic.as_deref().unwrap_or_default())?,
     };
     if args.json {

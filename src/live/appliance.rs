@@ -32,11 +32,11 @@ use super::port::LINK;
 use super::ports::Ports;
 use super::tap::may_be_tap;
 use super::worker::{Beginning, News, Order, Shared, Worker, lock, nanos};
-use crate::compile::names::Names;
-use crate::compile::{Program, compile, recompile};
 use crate::bgp::Family;
+use crate::compile::names::Names;
+use crate::compile::{Program, compile};
 use crate::dataplane::{Meter, MeterReading, Occupancy, Policers, readings};
-use crate::model::{self, Files, Io, Model, Port};
+use crate::model::{Files, Io, Model, Port};
 use crate::observe::meters::{Meters, meters as of_links};
 use crate::sys::xdp::LONGEST;
 use crate::sys::{Wake, cores, pin};
@@ -253,8 +253,8 @@ impl Appliance {
         let news = news(&program, &occupancy, &policers, &links, Vec::new(), &ports);
 
         let logs = settings.flow_logs.as_ref();
-        let (workers, threads) =
-            start_workers(count, &wakes, &news, &neighbours, logs, from_links, begun).map_err(NoStart::Machine)?;
+        let (workers, threads) = start_workers(count, &wakes, &news, &neighbours, logs, from_links, begun)
+            .map_err(NoStart::Machine)?;
         let model = Arc::new(model);
         let control = Control {
             base: model.clone(),

@@ -26,7 +26,6 @@ use super::handover::HandOver;
 use super::list::Listing;
 use super::neighbours::Neighbours;
 use super::port::Opened;
-use deliver::Sending;
 use crate::compile::Program;
 use crate::dataplane::ingress::ingress;
 use crate::dataplane::state::{ErrorRate, Received, Sent};
@@ -34,9 +33,10 @@ use crate::dataplane::{
     Context, Input, Occupancy, Policers, Results, Shard, change, process, sort, spread_of_arrival, worker,
 };
 use crate::model::Sequence;
-use crate::packet::{FlowState, Outcome, Reason, Verdict};
+use crate::packet::{Outcome, Reason};
 use crate::sys::{Frames, MOST_POLLED, Wake, bpf, poll};
 use crate::types::{Nanos, SECOND};
+use deliver::Sending;
 
 /// Frames that are taken from a port in a round at most.
 const BURST: usize = 256;

@@ -237,11 +237,15 @@ impl Learned {
 
     /// Takes note of where a session stands.
     pub fn standing(&mut self, link: &LinkKey, family: Family, standing: Standing) {
-        self.set_bgp(link, family, match standing {
-            Standing::Up => Bgp::Up,
-            Standing::Restarting => Bgp::Restarting,
-            Standing::Down => Bgp::Down,
-        });
+        self.set_bgp(
+            link,
+            family,
+            match standing {
+                Standing::Up => Bgp::Up,
+                Standing::Restarting => Bgp::Restarting,
+                Standing::Down => Bgp::Down,
+            },
+        );
     }
 
     fn set_bgp(&mut self, link: &LinkKey, family: Family, bgp: Bgp) {
@@ -278,7 +282,7 @@ impl Learned {
             for (n, family) in FAMILIES.into_iter().enumerate() {
                 let on = spec.filter(|s| s.enabled);
                 let ends = on.and_then(|s| s.ends.get(n).copied().flatten());
-                if ends.is_none() || spec.is_none_or(|s| s.bgp.is_none() && !s.kernel_routes) {
+                if ends.is_none() || spec.is_none_or(|s| s.bgp.is_none() && s.kernel.is_none()) {
                     self.forget(&key, family);
                 }
                 if ends.is_none() {

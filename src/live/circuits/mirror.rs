@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::Socket;
+use netlink_sys::protocols::NETLINK_ROUTE;
 use tracing::warn;
 
 use super::spec::LinkKey;
@@ -56,7 +56,8 @@ impl Mirror {
             for group in GROUPS {
                 events.add_membership(group)?;
             }
-            let indices = links.iter().map(|link| index_of(&link.device)).collect::<io::Result<Vec<u32>>>()?;
+            let indices =
+                links.iter().map(|link| index_of(&link.device)).collect::<io::Result<Vec<u32>>>()?;
             Ok((Requests::open()?, events, indices))
         })?;
         let wake = Wake::new()?;
@@ -131,12 +132,19 @@ impl Seen {
                 let mut is = now.remove(&at).unwrap_or_default();
                 is.retain(|prefix| policy.refuses(prefix).is_none());
                 if is.len() > policy.limit() as usize {
-                    warn!(customer = link.key.customer, circuit = link.key.circuit, routes = is.len(),
-                        limit = policy.limit(), "too many routes of the kernel by {}; none counts", link.device);
+                    warn!(
+                        customer = link.key.customer,
+                        circuit = link.key.circuit,
+                        routes = is.len(),
+                        limit = policy.limit(),
+                        "too many routes of the kernel by {}; none counts",
+                        link.device
+                    );
                     is.clear();
                 }
                 let was = self.routes.remove(&at).unwrap_or_default();
-                let new = |prefix: &Prefix| Route { prefix: *prefix, attributes: Arc::new(Attributes::default()) };
+                let new =
+                    |prefix: &Prefix| Route { prefix: *prefix, attributes: Arc::new(Attributes::default()) };
                 let learned: Vec<Route> = is.difference(&was).map(new).collect();
                 let withdrawn: Vec<Prefix> = was.difference(&is).copied().collect();
                 if !learned.is_empty() || !withdrawn.is_empty() {

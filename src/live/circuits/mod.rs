@@ -42,6 +42,7 @@ use self::told::{News, Standing, Told};
 use super::worker::lock;
 use crate::bgp::Family;
 use crate::compile::Program;
+use crate::dataplane::Meter;
 use crate::model::Model;
 use crate::sys::Wake;
 
@@ -123,12 +124,13 @@ impl Circuits {
         }
         let Some(running) = running.as_mut() else { return Vec::new() };
         let followed = running.devices.follow(&links);
-        let mut sentences: Vec<String> = followed.failed.into_iter().map(|(key, why)| format!("{key}: {why}")).collect();
+        let mut sentences: Vec<String> =
+            followed.failed.into_iter().map(|(key, why)| format!("{key}: {why}")).collect();
         let place = |spec: &LinkSpec| {
             let device = running.devices.get(&spec.key).ok()?;
             device.namespace.as_fd().try_clone_to_owned().ok().map(Arc::new)
         };
-        let ours = links.iter().filter(|spec| !spec.kernel_routes);
+        let ours = links.iter().filter(|spec| spec.kernel.is_none());
         let wanted: Vec<_> = ours.map(|spec| (spec.clone(), place(spec))).collect();
         running.bgp.want(wanted.clone());
         running.bfd.want(wanted);
@@ -246,7 +248,10 @@ impl Circuits {
                 },
                 bgp: bgp.remove(&spec.key).unwrap_or_default(),
                 bfd: bfd.remove(&spec.key).unwrap_or_default(),
-                ..LinkStatus::default()
+                // What it has carried the workers know.
+                bandwidth_mbps: None,
+                meter: Meter::default(),
+                over_rate: [0, 0],
             }
         };
         running.links.iter().map(status).collect()
@@ -300,22 +305,28 @@ impl Circuits {
 /// Follows the routes of the kernel where the configuration says so; sentences say what cannot be.
 fn mirror(running: &mut Running, links: &[LinkSpec], told: &Arc<Told>) -> Vec<String> {
     let mut wanted: BTreeMap<String, Vec<Mirrored>> = BTreeMap::new();
-    for spec in links.iter().filter(|spec| spec.kernel_routes && spec.enabled) {
-        if let Ok(device) = running.devices.get(&spec.key) {
-            let (key, device, policies) = (spec.key.clone(), device.name.to_owned(), spec.policies.clone());
+    for spec in links.iter().filter(|spec| spec.enabled) {
+        if let Some(policies) = &spec.kernel
+            && let Ok(device) = running.devices.get(&spec.key)
+        {
+            let (key, device, policies) = (spec.key.clone(), device.name.to_owned(), policies.clone());
             wanted.entry(spec.key.customer.clone()).or_default().push(Mirrored { key, device, policies });
         }
     }
     running.mirrors.retain(|customer, (links, _)| wanted.get(customer) == Some(links));
     let mut sentences = Vec::new();
     for (customer, links) in wanted {
-        let Some(first) = links.first().filter(|_| !running.mirrors.contains_key(&customer)) else { continue };
+        let Some(first) = links.first().filter(|_| !running.mirrors.contains_key(&customer)) else {
+            continue;
+        };
         let Ok(device) = running.devices.get(&first.key) else { continue };
         match Mirror::start(device.namespace, links.clone(), told.clone()) {
             Ok(mirror) => {
                 running.mirrors.insert(customer, (links, mirror));
             }
-            Err(e) => sentences.push(format!("customer '{customer}': routes of the kernel cannot be followed: {e}")),
+            Err(e) => {
+                sentences.push(format!("customer '{customer}': routes of the kernel cannot be followed: {e}"))
+            }
         }
     }
     sentences

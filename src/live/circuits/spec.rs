@@ -48,8 +48,8 @@ pub struct LinkSpec {
     pub enabled: bool,
     /// BGP, if the peering says the customer's AS number and its routes are not the kernel's.
     pub bgp: Option<BgpSpec>,
-    /// Its routes are mirrored from the kernel.
-    pub kernel_routes: bool,
+    /// Its routes are mirrored from the kernel: which prefixes are taken, of IPv4 and of IPv6.
+    pub kernel: Option<[Policy; 2]>,
 }
 
 /// Both ends of a link, of one family.
@@ -120,7 +120,7 @@ pub fn specs(model: &Model) -> Vec<LinkSpec> {
                 mtu: emit::inside(port.mtu, port.address, tunnel.sequence, nvgre),
                 enabled: tunnel.enabled,
                 bgp: bgp.clone(),
-                kernel_routes: peering.kernel_routes,
+                kernel: peering.kernel_routes.then(|| policies(circuit, peering)),
             });
         }
     }

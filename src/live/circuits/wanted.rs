@@ -122,6 +122,7 @@ mod tests {
             mtu: 1400,
             enabled: true,
             bgp: Some(bgp),
+            kernel: None,
         };
         let of = |spec: &LinkSpec| sessions(vec![(spec.clone(), None)]);
         let both = of(&spec);

@@ -19,8 +19,8 @@ use netlink_sys::{Socket, SocketAddr};
 
 use super::messages::{self, Entry, Event, Link};
 use super::resolve::{Ask, Key};
-use crate::types;
 use crate::sys::{receive_patience, receive_room};
+use crate::types;
 
 /// The kernel answers at once; so long only if an answer was lost.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -104,8 +104,8 @@ impl Requests {
         let mut answers = Vec::new();
         for _ in 0..DUMPS {
             answers.clear();
-            let whole = self
-                .ask(question.clone(), NLM_F_DUMP, |kind, message| each(kind, message, &mut answers))?;
+            let whole =
+                self.ask(question.clone(), NLM_F_DUMP, |kind, message| each(kind, message, &mut answers))?;
             if whole {
                 return Ok(answers);
             }

@@ -70,6 +70,7 @@ fn spec(ours: bool) -> LinkSpec {
         mtu: 1400,
         enabled: true,
         bgp: Some(bgp),
+        kernel: None,
     }
 }
 

@@ -80,6 +80,7 @@ fn spec(link: u8, ours: bool) -> LinkSpec {
         mtu: 1400,
         enabled: true,
         bgp: Some(bgp),
+        kernel: None,
     }
 }
 

@@ -35,7 +35,7 @@ fn link(customer: &str, circuit: &str) -> LinkSpec {
         ends("192.0.2.1", "192.0.2.2", "192.0.2.0/30"),
         ends("2001:db8::1", "2001:db8::2", "2001:db8::/126"),
     ];
-    LinkSpec { key, kind: PeeringKind::Private, ends, mtu: 1400, enabled: true, bgp: None }
+    LinkSpec { key, kind: PeeringKind::Private, ends, mtu: 1400, enabled: true, bgp: None, kernel: None }
 }
 
 /// The same link, with other addresses of IPv4 and none of IPv6.

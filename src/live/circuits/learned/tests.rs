@@ -470,11 +470,11 @@ fn what_is_no_longer_asked_for_is_forgotten() {
     assert_eq!((learned.customers.len(), learned.down(&link)), (1, Some(Cause::Bgp)));
     let (model, _) = learned.in_force(&base, None);
     assert_eq!((routes(&model, 0).len(), same(&base, &model)), (1, vec![false, true]));
-    specs[0].kernel_routes = true;
+    specs[0].kernel = specs[0].bgp.as_ref().map(|bgp| bgp.policies.clone());
     specs[0].bgp = None::<BgpSpec>;
     learned.retain(&specs);
     assert_eq!(routes(&learned.in_force(&base, None).0, 0).len(), 1);
-    specs[0].kernel_routes = false;
+    specs[0].kernel = None;
     learned.retain(&specs);
     assert_eq!(
         (same(&base, &learned.in_force(&base, None).0), learned.down(&link)),

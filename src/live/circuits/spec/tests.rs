@@ -127,7 +127,7 @@ fn every_link_with_a_tunnel_and_a_prefix_is_asked_for() {
     );
     assert!(specs.iter().all(|s| (s.key.customer.as_str(), s.key.circuit.as_str()) == ("contoso", "er")));
     let kinds = [PeeringKind::Private, PeeringKind::Private, PeeringKind::Microsoft, PeeringKind::Microsoft];
-    assert!(specs.iter().zip(kinds).all(|(s, kind)| s.kind == kind && !s.kernel_routes));
+    assert!(specs.iter().zip(kinds).all(|(s, kind)| s.kind == kind && s.kernel.is_none()));
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn microsoft_peering_advertises_what_its_filters_allow() {
 fn sessions_that_cannot_come_up_say_why() {
     let with = |asns: &str| {
         let specs = specs(&read(&CONTOSO.replace("azureASN: 12077, peerASN: 4200000001", asns)));
-        (specs[0].bgp.as_ref().map(|b| b.held_down.clone()), specs[0].kernel_routes)
+        (specs[0].bgp.as_ref().map(|b| b.held_down.clone()), specs[0].kernel.is_some())
     };
     assert_eq!(with("peerASN: 65001"), (Some(None), false));
     assert_eq!(with("azureASN: 65001"), (None, false));
