@@ -332,7 +332,7 @@ pub mod tests {
             bandwidth_in_mbps: Some(1000),
             inwards: LinkCounts { packets: 11, bytes: 1100, over_rate: 4821 },
             outwards: LinkCounts { packets: 12, bytes: 1300, over_rate: 0 },
-            bgp: vec![session.clone(), v6],
+            bgp: vec![session.clone(), v6.clone()],
             bfd: vec![bfd("ipv4", "Up", true), bfd("ipv6", "Down", false)],
             ..CircuitLink::default()
         };

@@ -273,7 +273,10 @@ fn circuit_links(links: &[LinkStatus], families: &mut Families) {
     }
 }
 
-const OF_BGP: &[(&str, &str, fn(&BgpStatus) -> u64)] = &[
+/// A metric of BGP sessions: its name, help and value.
+type OfSession = (&'static str, &'static str, fn(&BgpStatus) -> u64);
+
+const OF_BGP: &[OfSession] = &[
     ("clearway_bgp_session_up", "1 if a BGP session is Established.", |s| {
         u64::from(s.state == bgp::State::Established)
     }),
