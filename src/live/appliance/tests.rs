@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use super::*;
+use crate::model;
 
 fn start(model: Model, configuration: PathBuf) -> Result<Arc<Appliance>, NoStart> {
     let settings = Settings {
