@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use tracing::{info, warn};
@@ -39,6 +39,16 @@ pub(super) struct Round<'a> {
     pub(super) now: Nanos,
     pub(super) epoll: &'a Epoll,
     pub(super) told: &'a Told,
+}
+
+/// Whose session a line of the log is about.
+struct Names<'a> {
+    customer: &'a str,
+    circuit: &'a str,
+    peering: &'a str,
+    link: &'static str,
+    family: &'static str,
+    peer: IpAddr,
 }
 
 /// How often it went up and down, and what may be said of it.
@@ -439,20 +449,8 @@ impl Speaker {
                 self.say_once(&format!("no BGP session: {}", self.why(why)), now);
             }
             Event::Warning { prefixes, limit } => {
-                let Some(kept_back) = self.lines.may(now) else { return };
-                let ((key, family), peer) = (&self.key, self.wanted.ends.peer);
-                let (customer, circuit, peering) = (&key.customer, &key.circuit, &key.peering);
-                let (link, family) = (key.link.name(), name(*family));
-                warn!(
-                    customer,
-                    circuit,
-                    peering,
-                    link,
-                    family,
-                    %peer,
-                    kept_back,
-                    "BGP: the peer announces {prefixes} prefixes; with more than {limit} its session ends"
-                );
+                let more = format!("with more than {limit} its session ends");
+                self.warn(&format!("BGP: the peer announces {prefixes} prefixes; {more}"), now);
             }
             Event::Malformed(fault) => self.say_once(&format!("BGP UPDATE with a fault: {fault}"), now),
             Event::Routes { .. } | Event::EndOfRib => {}
@@ -475,15 +473,30 @@ impl Speaker {
     }
 
     fn say(&mut self, sentence: &str, now: Nanos) {
-        let Some(kept_back) = self.lines.may(now) else { return };
+        let Some((kept_back, names)) = self.line(now) else { return };
+        let Names { customer, circuit, peering, link, family, peer } = names;
+        info!(customer, circuit, peering, link, family, %peer, kept_back, "{sentence}");
+    }
+
+    fn warn(&mut self, sentence: &str, now: Nanos) {
+        let Some((kept_back, names)) = self.line(now) else { return };
+        let Names { customer, circuit, peering, link, family, peer } = names;
+        warn!(customer, circuit, peering, link, family, %peer, kept_back, "{sentence}");
+    }
+
+    /// What stands in a line of the log, if there may be one: how many were kept back before it, and whose it is.
+    fn line(&mut self, now: Nanos) -> Option<(Option<u64>, Names<'_>)> {
+        let kept_back = self.lines.may(now)?;
         let ((key, family), peer) = (&self.key, self.wanted.ends.peer);
-        let (customer, circuit, peering) = (&key.customer, &key.circuit, &key.peering);
-        let (link, family) = (key.link.name(), name(*family));
-        if kept_back == 0 {
-            info!(customer, circuit, peering, link, family, %peer, "{sentence}");
-        } else {
-            info!(customer, circuit, peering, link, family, %peer, kept_back, "{sentence}");
-        }
+        let names = Names {
+            customer: &key.customer,
+            circuit: &key.circuit,
+            peering: &key.peering,
+            link: key.link.name(),
+            family: if *family == Family::V4 { "IPv4" } else { "IPv6" },
+            peer,
+        };
+        Some(((kept_back > 0).then_some(kept_back), names))
     }
 
     /// For people.
@@ -547,11 +560,4 @@ impl Speaker {
 
 fn reading() -> Interest {
     Interest { read: true, write: false }
-}
-
-fn name(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
-    }
 }
