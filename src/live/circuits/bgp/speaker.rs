@@ -101,11 +101,14 @@ impl Speaker {
             dials: true,
             policy: wanted.policy(key.1),
         };
+        let mut session = Session::new(config);
+        // One that is stopped only takes note of it.
+        session.handle(Input::Advertise(&wanted.bgp.advertised), now, &mut Vec::new());
         Speaker {
             id,
             key,
             wanted,
-            session: Session::new(config),
+            session,
             runs: false,
             bfd_down: false,
             leaves: false,
@@ -139,9 +142,11 @@ impl Speaker {
 
     /// From now on this is wanted, of the same session.
     pub(super) fn want(&mut self, wanted: Wanted, bfd_down: bool, round: &Round<'_>) {
-        self.wanted = wanted;
-        let advertised = self.wanted.bgp.advertised.clone();
-        self.feed(Input::Advertise(&advertised), round);
+        let before = std::mem::replace(&mut self.wanted, wanted);
+        if before.bgp.advertised != self.wanted.bgp.advertised {
+            let advertised = self.wanted.bgp.advertised.clone();
+            self.feed(Input::Advertise(&advertised), round);
+        }
         self.feed(Input::Policy(self.wanted.policy(self.key.1)), round);
         self.set_bfd(bfd_down, round);
     }
