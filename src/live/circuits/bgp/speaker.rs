@@ -202,7 +202,7 @@ impl Speaker {
         } else if let Some(connection) = self.connections.get_mut(&number) {
             match connection.stage {
                 Stage::Dialling => self.made(number, round),
-                _ if ready.read || ready.failed => match connection.read(buffer, round.now) {
+                _ if ready.read || ready.failed => match connection.read(buffer, ready.failed, round.now) {
                     Got::Bytes(length) => {
                         let bytes = buffer.get(..length).unwrap_or_default();
                         self.feed(Input::Received { connection: number, bytes }, round);
