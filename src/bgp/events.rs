@@ -36,7 +36,7 @@ pub struct Config {
 pub enum Input<'a> {
     /// The session shall be up. A new one waits for this.
     Start,
-    /// It shall be down until the next [`Input::Start`].
+    /// It shall be down until the next [`Input::Start`]. Waits after errors are over then, but with [`Cease::BfdDown`] go on.
     Stop {
         /// What the peer is told.
         cease: Cease,

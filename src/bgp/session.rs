@@ -272,7 +272,11 @@ impl Session {
             self.fail(number, why.clone(), now, out);
         }
         self.rib.clear();
-        (self.dial, self.idle_until, self.stale_until, self.failures) = (Dial::Never, None, None, 0);
+        (self.dial, self.stale_until) = (Dial::Never, None);
+        // That a link comes and goes does not make up for errors.
+        if cease != Cease::BfdDown {
+            (self.idle_until, self.failures) = (None, 0);
+        }
     }
 
     fn change_policy(&mut self, policy: Policy, now: Nanos, out: &mut Vec<Output>) {

@@ -500,6 +500,11 @@ fn too_many_prefixes_end_the_session_and_fewer_bring_it_back() {
     assert_eq!((changed(&out).1.len(), session.routes().len(), session.refused().len()), (200, 0, 0));
     let until = session.idle_until().unwrap();
     assert_eq!((until, session.state()), (T0 + WAIT_FEWER, State::Idle));
+    // A link that fails meanwhile does not bring it back any sooner.
+    let bfd = Input::Stop { cease: Cease::BfdDown, text: "" };
+    run(&mut session, bfd, T0);
+    run(&mut session, Input::Start, T0);
+    assert_eq!((session.idle_until(), session.deadline()), (Some(until), Some(until)));
     pass(&mut session, until);
     connect(&mut session, 2, &[open().encode(), keepalive(), some(0..100)], until);
     assert_eq!((session.state(), session.routes().len()), (State::Established, 100));

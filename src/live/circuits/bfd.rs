@@ -7,8 +7,9 @@
 //!              └── epoll, timers
 //! ```
 //!
-//! A peer that never speaks BFD is none that is down. One that has spoken holds its link down when it falls silent, until it
-//! has been silent for so long that it counts as one that does not speak BFD any more; then BGP alone says how it is.
+//! A peer that never speaks BFD is none that is down. A session that was up and is not any more holds its link down, until it
+//! is up again or the peer turns it off, or has been silent for so long that it counts as one that does not speak BFD any
+//! more; then BGP alone says how the link is.
 
 mod link;
 #[cfg(test)]

@@ -26,8 +26,9 @@ const EVERY: Nanos = SECOND / 160;
 /// So many it may be before it is received again after too many.
 const AGAIN: u64 = 8;
 
-/// A peer that has been silent for so long counts as one that does not speak BFD.
-pub(super) const FORGOTTEN: Nanos = 60 * SECOND;
+/// A peer that has been silent for so long counts as one that does not speak BFD: it may have been taken away without a
+/// word. No link is up for that: its BGP session has ended, and nobody who is not heard begins another.
+const FORGOTTEN: Nanos = 10 * SECOND;
 
 /// The wait before sockets are tried again, which doubles up to the other.
 const RETRY: Nanos = SECOND;
@@ -95,6 +96,9 @@ pub(super) struct Link {
     rests: bool,
     /// When the peer was last heard.
     heard_at: Nanos,
+    /// It has been Up since it began, or since the peer turned it on again. Before that it says nothing of the link: many
+    /// peers begin with BFD when BGP is up, which must not go down for that.
+    was_up: bool,
     /// It holds the link down.
     holds: bool,
     /// It is turned off, and goes then.
@@ -129,6 +133,7 @@ impl Link {
             reading: Budget::new(BURST, EVERY),
             rests: false,
             heard_at: 0,
+            was_up: false,
             holds: false,
             leaves_at: None,
             since: now,
@@ -227,6 +232,7 @@ impl Link {
                 round.now,
             );
             self.session = Session::new(Config::new(round.dice.discriminator()));
+            self.was_up = false;
             self.since = round.now;
         }
         self.tick(round);
@@ -266,7 +272,10 @@ impl Link {
             packet.into_iter().for_each(|packet| _ = sockets.sender.send(&packet));
             change.into_iter().for_each(|change| self.note(change, round.now));
         }
-        let holds = self.session.holds_down();
+        if self.session.remote().0 == State::AdminDown {
+            self.was_up = false;
+        }
+        let holds = self.was_up && self.session.holds_down();
         if holds != self.holds {
             self.holds = holds;
             round.told.hold_down(&self.key, holds);
@@ -274,12 +283,13 @@ impl Link {
     }
 
     fn forgets_at(&self) -> Option<Nanos> {
-        self.session.holds_down().then(|| self.heard_at.saturating_add(FORGOTTEN))
+        self.holds.then(|| self.heard_at.saturating_add(FORGOTTEN))
     }
 
     fn note(&mut self, change: Change, now: Nanos) {
         self.since = now;
         if change.to == State::Up {
+            self.was_up = true;
             self.say("BFD session up", now);
         }
         if change.from == State::Up {
@@ -299,11 +309,8 @@ impl Link {
         let Some(kept_back) = self.lines.may(now) else { return };
         let ((key, _), peer) = (&self.key, self.wanted.ends.peer);
         let (customer, circuit, peering, link) = (&key.customer, &key.circuit, &key.peering, key.link.name());
-        if kept_back == 0 {
-            info!(customer, circuit, peering, link, %peer, "{sentence}");
-        } else {
-            info!(customer, circuit, peering, link, %peer, kept_back, "{sentence}");
-        }
+        let kept_back = (kept_back > 0).then_some(kept_back);
+        info!(customer, circuit, peering, link, %peer, kept_back, "{sentence}");
     }
 
     /// For people.

@@ -127,11 +127,19 @@ fn both_ends_come_up_and_notice_silence_but_not_what_is_turned_off() {
     until("by both", || of_theirs.held_down().len() == 2);
     connect();
     until("back", || states(&ours) == [State::Up; 2] && told.held_down().is_empty());
-    assert_eq!(ours.status().unwrap()[0].1.downs, 2);
+    // Addresses come and go one by one, so that it may be more.
+    assert!(ours.status().unwrap()[0].1.downs >= 2);
 
     // One that is not wanted holds nothing down, whatever it did before.
     cut();
     until("silence again", || told.held_down().len() == 2);
+    let before = Instant::now();
+    until("forgotten by the other", || of_theirs.held_down().is_empty());
+    assert!(before.elapsed() > Duration::from_secs(5) && !theirs.status().unwrap()[0].1.heard);
+    connect();
+    until("up once more", || states(&ours) == [State::Up; 2] && states(&theirs) == [State::Up; 2]);
+    cut();
+    until("silence once more", || told.held_down().len() == 2);
     ours.want(vec![(LinkSpec { enabled: false, ..spec(true) }, place)]);
     until("forgotten", || told.held_down().is_empty());
     assert!(states(&ours).is_empty());
@@ -165,7 +173,8 @@ fn only_near_packets_of_the_peer_count_and_a_flood_is_cut() {
         ours.status().unwrap()[0].1.heard
     });
     assert_eq!(states(&ours), [State::Init]);
-    assert_eq!(told.held_down().len(), 1);
+    // Not before it was up.
+    assert!(told.held_down().is_empty());
     // As many as it can send for a second: the thread answers meanwhile, and looks at few of them.
     let (end, mut sent) = (Instant::now() + Duration::from_secs(1), 0);
     while Instant::now() < end {

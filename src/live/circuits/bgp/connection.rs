@@ -135,11 +135,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads once, into the buffer or, of one that is being closed, to nowhere.
-    pub(super) fn read(&mut self, buffer: &mut [u8], now: Nanos) -> Got {
-        let most =
-            usize::try_from(self.reading.left(now)).unwrap_or(usize::MAX).clamp(1, buffer.len().max(1));
-        let Some(place) = buffer.get_mut(..most) else { return Got::Nothing };
+    /// Reads once, into the buffer or, of one that is being closed, to nowhere. Of one that has failed nothing more comes, so
+    /// that the rest may be read without a measure.
+    pub(super) fn read(&mut self, buffer: &mut [u8], failed: bool, now: Nanos) -> Got {
+        let left = usize::try_from(self.reading.left(now)).unwrap_or(usize::MAX);
+        let most = if failed { buffer.len() } else { left.min(buffer.len()) };
+        let Some(place) = buffer.get_mut(..most).filter(|place| !place.is_empty()) else {
+            return Got::Nothing;
+        };
         match self.stream.read(place) {
             Ok(0) => Got::End(None),
             Ok(length) => {
@@ -245,7 +248,7 @@ mod tests {
         assert!(!ours.is_over(FAREWELL - 1) && ours.is_over(FAREWELL));
         drop(theirs);
         let mut buffer = [0; 4096];
-        while let Got::Nothing = ours.read(&mut buffer, 0) {}
+        while let Got::Nothing = ours.read(&mut buffer, false, 0) {}
     }
 
     #[test]
@@ -254,7 +257,7 @@ mod tests {
         let writer = std::thread::spawn(move || while theirs.write_all(&[1; PIECE]).is_ok() {});
         let (mut buffer, mut read) = (vec![0; PIECE], 0);
         while !ours.rests {
-            if let Got::Bytes(length) = ours.read(&mut buffer, 0) {
+            if let Got::Bytes(length) = ours.read(&mut buffer, false, 0) {
                 read += length as u64;
             }
         }

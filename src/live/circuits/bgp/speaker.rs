@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use tracing::{info, warn};
@@ -39,6 +39,16 @@ pub(super) struct Round<'a> {
     pub(super) now: Nanos,
     pub(super) epoll: &'a Epoll,
     pub(super) told: &'a Told,
+}
+
+/// Whose session a line of the log is about.
+struct Names<'a> {
+    customer: &'a str,
+    circuit: &'a str,
+    peering: &'a str,
+    link: &'static str,
+    family: &'static str,
+    peer: IpAddr,
 }
 
 /// How often it went up and down, and what may be said of it.
@@ -91,11 +101,14 @@ impl Speaker {
             dials: true,
             policy: wanted.policy(key.1),
         };
+        let mut session = Session::new(config);
+        // One that is stopped only takes note of it.
+        session.handle(Input::Advertise(&wanted.bgp.advertised), now, &mut Vec::new());
         Speaker {
             id,
             key,
             wanted,
-            session: Session::new(config),
+            session,
             runs: false,
             bfd_down: false,
             leaves: false,
@@ -129,9 +142,11 @@ impl Speaker {
 
     /// From now on this is wanted, of the same session.
     pub(super) fn want(&mut self, wanted: Wanted, bfd_down: bool, round: &Round<'_>) {
-        self.wanted = wanted;
-        let advertised = self.wanted.bgp.advertised.clone();
-        self.feed(Input::Advertise(&advertised), round);
+        let before = std::mem::replace(&mut self.wanted, wanted);
+        if before.bgp.advertised != self.wanted.bgp.advertised {
+            let advertised = self.wanted.bgp.advertised.clone();
+            self.feed(Input::Advertise(&advertised), round);
+        }
         self.feed(Input::Policy(self.wanted.policy(self.key.1)), round);
         self.set_bfd(bfd_down, round);
     }
@@ -187,7 +202,7 @@ impl Speaker {
         } else if let Some(connection) = self.connections.get_mut(&number) {
             match connection.stage {
                 Stage::Dialling => self.made(number, round),
-                _ if ready.read || ready.failed => match connection.read(buffer, round.now) {
+                _ if ready.read || ready.failed => match connection.read(buffer, ready.failed, round.now) {
                     Got::Bytes(length) => {
                         let bytes = buffer.get(..length).unwrap_or_default();
                         self.feed(Input::Received { connection: number, bytes }, round);
@@ -439,20 +454,8 @@ impl Speaker {
                 self.say_once(&format!("no BGP session: {}", self.why(why)), now);
             }
             Event::Warning { prefixes, limit } => {
-                let Some(kept_back) = self.lines.may(now) else { return };
-                let ((key, family), peer) = (&self.key, self.wanted.ends.peer);
-                let (customer, circuit, peering) = (&key.customer, &key.circuit, &key.peering);
-                let (link, family) = (key.link.name(), name(*family));
-                warn!(
-                    customer,
-                    circuit,
-                    peering,
-                    link,
-                    family,
-                    %peer,
-                    kept_back,
-                    "BGP: the peer announces {prefixes} prefixes; with more than {limit} its session ends"
-                );
+                let more = format!("with more than {limit} its session ends");
+                self.warn(&format!("BGP: the peer announces {prefixes} prefixes; {more}"), now);
             }
             Event::Malformed(fault) => self.say_once(&format!("BGP UPDATE with a fault: {fault}"), now),
             Event::Routes { .. } | Event::EndOfRib => {}
@@ -475,15 +478,30 @@ impl Speaker {
     }
 
     fn say(&mut self, sentence: &str, now: Nanos) {
-        let Some(kept_back) = self.lines.may(now) else { return };
+        let Some((kept_back, names)) = self.line(now) else { return };
+        let Names { customer, circuit, peering, link, family, peer } = names;
+        info!(customer, circuit, peering, link, family, %peer, kept_back, "{sentence}");
+    }
+
+    fn warn(&mut self, sentence: &str, now: Nanos) {
+        let Some((kept_back, names)) = self.line(now) else { return };
+        let Names { customer, circuit, peering, link, family, peer } = names;
+        warn!(customer, circuit, peering, link, family, %peer, kept_back, "{sentence}");
+    }
+
+    /// What stands in a line of the log, if there may be one: how many were kept back before it, and whose it is.
+    fn line(&mut self, now: Nanos) -> Option<(Option<u64>, Names<'_>)> {
+        let kept_back = self.lines.may(now)?;
         let ((key, family), peer) = (&self.key, self.wanted.ends.peer);
-        let (customer, circuit, peering) = (&key.customer, &key.circuit, &key.peering);
-        let (link, family) = (key.link.name(), name(*family));
-        if kept_back == 0 {
-            info!(customer, circuit, peering, link, family, %peer, "{sentence}");
-        } else {
-            info!(customer, circuit, peering, link, family, %peer, kept_back, "{sentence}");
-        }
+        let names = Names {
+            customer: &key.customer,
+            circuit: &key.circuit,
+            peering: &key.peering,
+            link: key.link.name(),
+            family: if *family == Family::V4 { "IPv4" } else { "IPv6" },
+            peer,
+        };
+        Some(((kept_back > 0).then_some(kept_back), names))
     }
 
     /// For people.
@@ -547,11 +565,4 @@ impl Speaker {
 
 fn reading() -> Interest {
     Interest { read: true, write: false }
-}
-
-fn name(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
-    }
 }

@@ -157,8 +157,8 @@ fn sessions_come_up_change_and_go() {
     let (mut ours, mut theirs) = (Side::start(&namespace), Side::start(&namespace));
     let signed = |ours| with_bgp(spec(1, ours), |bgp| bgp.shared_key = Some("a secret".into()));
     theirs.want(&[spec(0, false), signed(false)]);
-    // Whoever comes first finds nobody, so that no connections collide.
-    while theirs.status(1, Family::V6).last_down.is_none() {
+    // Whoever comes first finds nobody, so that no connections collide. With a key that takes longer.
+    while theirs.status(0, Family::V6).last_down.is_none() {
         thread::sleep(Duration::from_millis(5));
     }
     ours.want(&[spec(0, true), signed(true)]);
