@@ -100,6 +100,14 @@ struct OfLink {
 }
 
 impl OfLink {
+    fn family(&mut self, family: Family) -> &mut OfFamily {
+        let [v4, v6] = &mut self.families;
+        match family {
+            Family::V4 => v4,
+            Family::V6 => v6,
+        }
+    }
+
     /// Of each family why it is not carried, if so.
     ///
     /// A link stops carrying when its BFD or BGP goes down (contract section 7). The sessions of the families are apart, as
@@ -121,8 +129,8 @@ impl OfLink {
     fn down(&self) -> Option<Cause> {
         let causes = self.causes();
         let alive = self.families.iter().zip(&causes).any(|(f, cause)| f.is_known() && cause.is_none());
-        let known = self.families.iter().zip(causes).filter(|(f, _)| f.is_known());
-        known.filter_map(|(_, cause)| cause).next().filter(|_| !alive)
+        let mut known = self.families.iter().zip(causes).filter(|(f, _)| f.is_known());
+        known.find_map(|(_, cause)| cause).filter(|_| !alive)
     }
 }
 
@@ -313,14 +321,8 @@ impl Learned {
 
     /// Changes what is known of a link. `edit` says whether routes have changed; states are compared here.
     fn change(&mut self, link: &LinkKey, edit: impl FnOnce(&mut OfLink) -> bool) {
-        if !self.customers.contains_key(&link.customer) {
-            self.customers.insert(link.customer.clone(), OfCustomer::default());
-        }
-        let Some(customer) = self.customers.get_mut(&link.customer) else { return };
-        if !customer.links.contains_key(link) {
-            customer.links.insert(link.clone(), OfLink::default());
-        }
-        let Some(of) = customer.links.get_mut(link) else { return };
+        let customer = self.customers.entry(link.customer.clone()).or_default();
+        let of = customer.links.entry(link.clone()).or_default();
         let before = (of.down(), of.causes());
         let routes = edit(of);
         if routes || (of.down(), of.causes()) != before {
@@ -352,16 +354,6 @@ impl Learned {
         }
         let model = Model { customers, ..base.clone() };
         (model, refused)
-    }
-}
-
-impl OfLink {
-    fn family(&mut self, family: Family) -> &mut OfFamily {
-        let [v4, v6] = &mut self.families;
-        match family {
-            Family::V4 => v4,
-            Family::V6 => v6,
-        }
     }
 }
 
