@@ -21,12 +21,12 @@ vm() { # NAME UNDERLAY-ADDRESS KEY
 site() { # NAME LAST-BYTE PRIMARY-KEY SECONDARY-KEY
     local name=$1 n
     for n in 1 2; do ip -n "$RUN-$name" addr add "100.64.$n.$2/24" dev u$n; done
-    start "$name" tools/live/gre.py primary "100.64.1.$2" 100.64.1.1 "$3"
-    start "$name" tools/live/gre.py secondary "100.64.2.$2" 100.64.2.1 "$4"
-    for n in primary secondary; do wait_for 5 ip -n "$RUN-$name" link show $n || return 1; done
-    ip -n "$RUN-$name" addr add 192.168.255.1/30 dev primary
-    ip -n "$RUN-$name" addr add 192.168.255.5/30 dev secondary
-    for n in primary secondary; do ip -n "$RUN-$name" link set $n mtu 1400 up; done
+    start "$name" tools/live/gre.py link1 "100.64.1.$2" 100.64.1.1 "$3"
+    start "$name" tools/live/gre.py link2 "100.64.2.$2" 100.64.2.1 "$4"
+    for n in link1 link2; do wait_for 5 ip -n "$RUN-$name" link show $n || return 1; done
+    ip -n "$RUN-$name" addr add 192.168.255.1/30 dev link1
+    ip -n "$RUN-$name" addr add 192.168.255.5/30 dev link2
+    for n in link1 link2; do ip -n "$RUN-$name" link set $n mtu 1400 up; done
     ip -n "$RUN-$name" addr add 192.168.9.1/32 dev lo
     on "$name" sysctl -qw net.ipv4.ip_forward=1 net.ipv4.fib_multipath_hash_policy=1
 }
@@ -41,14 +41,16 @@ log "$WORK/$name.log" all;
 protocol device { scan time 1; }
 protocol kernel { ipv4 { export where source = RTS_BGP; import none; }; merge paths on; }
 protocol bfd { interface "*" { min rx interval 300 ms; min tx interval 300 ms; multiplier 3; }; }
-protocol static { ipv4; route 192.168.9.0/24 blackhole; include "$WORK/$name.routes"; }
+protocol static { ipv4; route 192.168.9.0/24 blackhole;
+include "$WORK/$name.routes";
+}
 template bgp azure {
   local as 65001; password "$2"; bfd on; hold time 30; graceful restart on; graceful restart time 30;
   connect retry time 1; connect delay time 1; error wait time 1, 2;
   ipv4 { import all; export where source = RTS_STATIC; };
 }
-protocol bgp primary from azure { neighbor 192.168.255.2 as 12076; source address 192.168.255.1; }
-protocol bgp secondary from azure { neighbor 192.168.255.6 as 12076; source address 192.168.255.5; }
+protocol bgp by_link1 from azure { neighbor 192.168.255.2 as 12076; source address 192.168.255.1; }
+protocol bgp by_link2 from azure { neighbor 192.168.255.6 as 12076; source address 192.168.255.5; }
 BIRD
     } >"$WORK/$name.conf"
     [ -e "$WORK/$name.routes" ] || : >"$WORK/$name.routes"
