@@ -298,7 +298,7 @@ fn read_filters<'a>(
         filter.map(|index| (index, names::named(node)))
     };
     let v4 = read(fields);
-    let of_v6 = v6.as_ref().and_then(|v6| read(v6));
+    let of_v6 = v6.as_ref().and_then(read);
     [v4, of_v6.or(v4)]
 }
 
