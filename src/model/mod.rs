@@ -435,8 +435,8 @@ pub struct CircuitPeering {
     pub name: String,
     /// Which domain.
     pub kind: PeeringKind,
-    /// Our AS number, if said.
-    pub azure_asn: Option<u32>,
+    /// Our AS number; 12076 when unsaid.
+    pub azure_asn: u32,
     /// The customer's AS number.
     pub peer_asn: Option<u32>,
     /// The key of its BGP sessions, if there is one.

@@ -179,8 +179,9 @@ impl fmt::Display for Refused {
 
 /// What has been learned on circuit links and is held, and which links are down.
 ///
-/// Memory: about 60 bytes for each route here, beside the attributes, which are the session's own; and about 130 in the
-/// model in force, whose routes have their AS paths to themselves: with 200 sessions of 4,000 routes about 150 MB in all.
+/// Memory: 64 bytes for each route here, beside the attributes, which are the session's own; and about 105 in the model in
+/// force, whose routes have their AS paths to themselves. 200 sessions of 4,000 routes: 135 MB (measured on 30 November
+/// 2026 by the test that prints it). A change of one customer takes as long as its own routes: of 8,000 a millisecond.
 /// A session holds no more than its limit (10,000 at most), and while its peer restarts as many stale ones besides.
 #[derive(Debug, Default)]
 pub struct Learned {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::bgp::{AZURE_ASN, Advertised, Family, Policy, is_reserved_asn};
+use crate::bgp::{Advertised, Family, Policy, is_reserved_asn};
 use crate::compile::topology;
 use crate::dataplane::emit;
 use crate::model::{
@@ -165,7 +165,7 @@ fn bgp(
     peering: &CircuitPeering,
 ) -> Option<BgpSpec> {
     let peer_asn = peering.peer_asn.filter(|_| !peering.kernel_routes)?;
-    let asn = peering.azure_asn.unwrap_or(AZURE_ASN);
+    let asn = peering.azure_asn;
     let advertised = match peering.kind {
         PeeringKind::Private => {
             let spaces = topology::spaces(customer, index).into_iter();

@@ -226,7 +226,8 @@ pub fn close_connections(report: &mut Report, customer: &mut CustomerDraft) {
         {
             if count > most {
                 let why = format!(
-                    "its virtual networks have {count} {family} prefixes, and at most {most} are                      advertised on a connection"
+                    "its virtual networks have {count} {family} prefixes, and at most {most} are advertised on a \
+                     connection"
                 );
                 down.push((index, why));
             }

@@ -16,6 +16,9 @@ use crate::types::Prefix;
 /// The bandwidths that circuits are sold with, in Mbps (semantics 4.1).
 const BANDWIDTHS: [u64; 8] = [50, 100, 200, 500, 1000, 2000, 5000, 10_000];
 
+/// Our AS number when unsaid (contract section 7).
+const AZURE_ASN: u32 = 12_076;
+
 /// AS numbers that no peer may have (semantics 4.4).
 const RESERVED: std::ops::RangeInclusive<u64> = 65_515..=65_520;
 
@@ -207,7 +210,7 @@ fn read_peering<'a>(
     let peering = CircuitPeering {
         name: if name.is_empty() { kind_name(kind).to_string() } else { name.to_string() },
         kind,
-        azure_asn: read_asn(report, &fields, "azureASN"),
+        azure_asn: read_asn(report, &fields, "azureASN").unwrap_or(AZURE_ASN),
         peer_asn: read_peer_asn(report, &fields),
         shared_key: read_shared_key(report, &fields),
         vlan: fields.number(report, "vlanId", 1..=4094).ok().flatten().and_then(|n| u16::try_from(n).ok()),
@@ -298,7 +301,7 @@ fn read_filters<'a>(
         filter.map(|index| (index, names::named(node)))
     };
     let v4 = read(fields);
-    let of_v6 = v6.as_ref().and_then(&mut read);
+    let of_v6 = v6.as_ref().and_then(read);
     [v4, of_v6.or(v4)]
 }
 

@@ -141,7 +141,7 @@ fn circuit(network: &Network) -> Circuit {
         peerings: vec![CircuitPeering {
             name: PEERING.to_owned(),
             kind: PeeringKind::Private,
-            azure_asn: None,
+            azure_asn: 12_076,
             peer_asn: Some(65_001),
             shared_key: None,
             vlan: Some(100),

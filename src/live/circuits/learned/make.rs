@@ -8,7 +8,7 @@ use super::{Made, OfCustomer, OfLink, Refused};
 use crate::bgp::path::Segment;
 use crate::bgp::{AsPath, Policy};
 use crate::live::circuits::spec::{LinkKey, find, policies};
-use crate::model::{Customer, LearnedFrom, LearnedRoute, Link};
+use crate::model::{Customer, LearnedFrom, LearnedRoute, Link, PeeringKind};
 use crate::types::Prefix;
 
 /// A link by its place in the configuration: circuit, peering, which.
@@ -142,6 +142,8 @@ impl<'a> Making<'a> {
             let given = given.remove(&place).unwrap_or_default();
             let mut refused: BTreeMap<String, Vec<Prefix>> = BTreeMap::new();
             let policies = policies(circuit, peering);
+            // On private peering nothing is lost: there everyone has what he likes.
+            let lost = Some(lost).filter(|_| peering.kind != PeeringKind::Private);
             let families = of.families.iter().zip(&policies).zip(given.counts).zip([true, false]);
             for (((family, policy), count), ipv4) in families {
                 if self.lacking.contains(&(place, ipv4)) {
@@ -187,12 +189,17 @@ impl<'a> Making<'a> {
 }
 
 /// Why a learned prefix is not in force.
-fn why_not(policy: &Policy, prefix: &Prefix, lost: &Lost, room: usize, limit: usize) -> Option<String> {
+fn why_not(
+    policy: &Policy,
+    prefix: &Prefix,
+    lost: Option<&Lost>,
+    room: usize,
+    limit: usize,
+) -> Option<String> {
     if let Some(refusal) = policy.refuses(prefix) {
         return Some(refusal.to_string());
     }
-    // Only of Microsoft and public peering is anything lost.
-    if let Some((other, owner)) = lost.get(prefix) {
+    if let Some((other, owner)) = lost.and_then(|lost| lost.get(prefix)) {
         return Some(format!(
             "overlaps {other} of customer '{owner}'; what Microsoft and public peering learn leads to one customer"
         ));

@@ -192,7 +192,8 @@ fn links_go_down_with_what_was_up() {
     const BGP: Option<Cause> = Some(Cause::Bgp);
     const BFD: Option<Cause> = Some(Cause::Bfd);
     type Step = fn(&mut Learned, &LinkKey);
-    let rows: &[(&str, &[Step], Option<Cause>, [Option<Cause>; 2])] = &[
+    type Row<'a> = (&'a str, &'a [Step], Option<Cause>, [Option<Cause>; 2]);
+    let rows: &[Row<'_>] = &[
         ("never up", &[|l, k| l.session(k, V4, &ended(false, 0))], None, ON),
         ("up", &[|l, k| l.session(k, V4, &up())], None, ON),
         (
