@@ -11,8 +11,8 @@ holds the link down, or the configuration; below the table is why. BGP: for each
 prefixes received and how many there may be, or the state until it is Established, and for how long.
 BFD is - while the peer does not speak it. IN (from the customer), OUT (to the customer) and OF, the
 circuit's bandwidth each way over all its peerings, are in bit/s, measured for one second; DROPS
-are the packets over the bandwidth, both ways, since the start. With --detail, or with --circuit,
-a paragraph for each link: its device and network namespace, addresses, AS numbers, times and counts.
+are the packets over the bandwidth, both ways. With --detail, or with --circuit, a paragraph for
+each link: its device and network namespace, addresses, AS numbers, times and counts.
 
 Example:
   clearway circuits
@@ -23,11 +23,11 @@ Exit status: 0 done, also when links are down, 2 no appliance runs here, it is a
 there is no such customer or circuit.";
 
 pub const BGP: &str = "\
-A row for each session of a link, IPv4 and IPv6. AS and PEER are the customer's. STATE/PREFIXES: while
-the session is Established the prefixes that are taken and how many the peer may announce, else the
-state; FOR is since when it is up or down. REFUSED are prefixes that are announced and not taken,
-SENT those that we advertise. Below the table is why a session is down (with --circuit also why one
-was down that is up), and who is near the limit: beyond it the session goes down.
+A row for each session of a link, IPv4 and IPv6. PEER and AS are the customer's. STATE/PREFIXES:
+while the session is Established the prefixes that are taken and how many the peer may announce,
+else the state; FOR is how long it has been up or down. REFUSED are prefixes that are announced and
+not taken, SENT those that we advertise. Below the table is why a session is down (with --circuit
+also why one was down that is up), and who is near the limit: beyond it the session goes down.
 
 Example:
   clearway bgp
