@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use clearway::model::{self, Model};
 use clearway::packet::Reason;
-use clearway::runtime::replay::{Finished, Replay};
+use clearway::runtime::{Finished, Replay};
 
 /// Nanoseconds in a second.
 const SECOND: u64 = 1_000_000_000;
