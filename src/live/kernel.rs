@@ -11,6 +11,7 @@ mod requests;
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -26,6 +27,7 @@ use self::events::Events;
 use self::messages::{Event, Link};
 pub(super) use self::requests::Requests;
 use self::resolve::Resolver;
+pub(super) use self::watch::Watch;
 use super::neighbours::{Asked, Neighbours};
 
 /// Events that are taken in one turn.

@@ -268,14 +268,15 @@ fn links_go_down_with_what_was_up() {
         steps.iter().for_each(|step| step(&mut learned, &link));
         assert_eq!((learned.down(&link), learned.causes(&link)), (*down, *causes), "{name}");
         let (model, _) = learned.in_force(&base, None);
-        assert_eq!(tunnels(&model, 0), [down.is_none(), true], "{name}");
+        // Both ends speak BFD and BGP by it.
+        assert_eq!(tunnels(&model, 0), [true, true], "{name}");
         assert!(Arc::ptr_eq(&model.customers[1], &base.customers[1]), "{name}");
-        // Of a link that is down the routes stay: they lead nowhere by it.
         let expected: &[&str] = match (down, causes) {
             (None, [Some(_), None]) => &["10.0.0.0/8 Private secondary 7", "fd00::/8 Private both"],
             (None, [None, Some(_)]) => {
                 &["10.0.0.0/8 Private both 7", "fd00::/8 Private secondary", "10.9.0.0/16 Private primary"]
             }
+            (Some(_), _) => &["10.0.0.0/8 Private secondary 7", "fd00::/8 Private secondary"],
             _ => &["10.0.0.0/8 Private both 7", "fd00::/8 Private both", "10.9.0.0/16 Private primary"],
         };
         assert_eq!(routes(&model, 0), expected, "{name}");
@@ -337,7 +338,7 @@ fn a_link_carries_while_its_peer_restarts() {
     assert_eq!((learned.down(&link), routes(&learned.in_force(&base, None).0, 0).len()), (None, 1));
     withdraw(&mut learned, &link, "10.1.0.0/16");
     assert_eq!(learned.down(&link), Some(Cause::Bgp));
-    assert_eq!(tunnels(&learned.in_force(&base, None).0, 0), [false, true]);
+    assert_eq!(tunnels(&learned.in_force(&base, None).0, 0), [true, true]);
     learned.session(&link, Family::V4, &up());
     assert_eq!((learned.down(&link), same(&learned.in_force(&base, None).0, &base)), (None, vec![true]));
     // BFD says that nothing passes, whatever restarts.

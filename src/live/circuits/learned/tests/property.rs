@@ -159,6 +159,7 @@ fn customers_do_not_reach_each_other() {
             apply(&mut alone[who], &link, &what);
             let (model, refused) = together.in_force(&base, Some(&before));
             refusals += refused.len();
+            downs += usize::from(together.down(&link).is_some());
             for (n, customer) in model.customers.iter().enumerate() {
                 let context = format!("seed {seed}, step {step}: {link:?} {what:?}, of {}", NAMES[n]);
                 let (own, _) = alone[n].in_force(&alone_base[n], None);
@@ -170,7 +171,6 @@ fn customers_do_not_reach_each_other() {
                     "{context}"
                 );
                 assert!(public.is_subset(&own_public), "{context}");
-                downs += customer.tunnels.iter().filter(|t| !t.enabled).count();
                 // What is not in force overlaps what another has; that is what the refusal says.
                 for route in own_public.difference(&public) {
                     let prefix = p(route.split(' ').next().unwrap());
@@ -197,6 +197,6 @@ fn customers_do_not_reach_each_other() {
         }
         could_be_said(&before);
     }
-    println!("{refusals} refusals, {downs} tunnels down");
-    assert!(refusals > 1000 && downs > 1000);
+    println!("{refusals} refusals, {downs} times down");
+    assert!(refusals > 1000 && downs > 100);
 }
