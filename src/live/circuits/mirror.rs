@@ -11,19 +11,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use netlink_sys::Socket;
-use netlink_sys::protocols::NETLINK_ROUTE;
 use tracing::warn;
 
 use super::spec::LinkKey;
 use super::told::{Standing, Told};
 use crate::bgp::{Attributes, Family, Policy, Route};
-use crate::live::kernel::Requests;
+use crate::live::kernel::{Requests, Watch};
 use crate::sys::{Wake, index_of, poll, within};
 use crate::types::Prefix;
 
-/// The groups of netlink that are listened to: devices, routes of IPv4 and of IPv6.
-const GROUPS: [u32; 3] = [1, 7, 11];
 /// After something has happened, how long more of it is waited for.
 const TOGETHER: Duration = Duration::from_millis(20);
 /// How often routes are asked for although nothing has happened.
@@ -49,16 +45,10 @@ pub struct Mirror {
 impl Mirror {
     /// Begins to tell the routes of the links of a namespace.
     pub fn start(namespace: &impl AsFd, links: Vec<Mirrored>, told: Arc<Told>) -> io::Result<Mirror> {
-        let (mut asks, events, indices) = within(namespace, || {
-            let mut events = Socket::new(NETLINK_ROUTE)?;
-            events.set_non_blocking(true)?;
-            events.bind_auto()?;
-            for group in GROUPS {
-                events.add_membership(group)?;
-            }
+        let (mut asks, watch, indices) = within(namespace, || {
             let indices =
                 links.iter().map(|link| index_of(&link.device)).collect::<io::Result<Vec<u32>>>()?;
-            Ok((Requests::open()?, events, indices))
+            Ok((Requests::open()?, Watch::open()?, indices))
         })?;
         let wake = Wake::new()?;
         let stop = wake.clone();
@@ -79,12 +69,12 @@ impl Mirror {
                     }
                     Err(_) => {}
                 }
-                let ready = poll(&[stop.as_fd(), events.as_fd()], Some(AGAIN)).unwrap_or(0);
+                let ready = poll(&[stop.as_fd(), watch.as_fd()], Some(AGAIN)).unwrap_or(0);
                 if ready & 1 != 0 {
                     break;
                 }
                 std::thread::sleep(TOGETHER);
-                drain(&events);
+                watch.clear();
             }
             seen.tell(&links, Vec::new(), &told);
         })?;
@@ -97,18 +87,6 @@ impl Drop for Mirror {
         self.wake.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
-        }
-    }
-}
-
-/// Reads away what the kernel has told: that it has is enough. Errors, too, mean that something has happened.
-fn drain(events: &Socket) {
-    let mut buffer = Vec::with_capacity(1 << 16);
-    for _ in 0..1024 {
-        buffer.clear();
-        match events.recv_from(&mut buffer, 0) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            _ => {}
         }
     }
 }
