@@ -52,9 +52,8 @@ struct Given {
 struct Making<'a> {
     base: &'a Customer,
     links: Vec<(Place, &'a LinkKey, &'a OfLink)>,
-    /// Links that are down.
-    off: BTreeSet<Place>,
-    /// Links that carry one family and not this one (true: IPv4), whose routes lead elsewhere.
+    /// Links with a family (true: IPv4) that they do not carry: its routes lead elsewhere. Their tunnels stay: BFD and BGP of
+    /// both ends come by them, and what the customer still sends by them is no worse for that.
     lacking: BTreeSet<(Place, bool)>,
     /// The routes of the configuration, if some are other ones in force.
     fixed: Option<Vec<LearnedRoute>>,
@@ -71,18 +70,15 @@ impl<'a> Making<'a> {
         let mut making = Making {
             base,
             links: links.iter().filter_map(placed).collect(),
-            off: BTreeSet::new(),
             lacking: BTreeSet::new(),
             fixed: None,
             learned: Vec::new(),
             refused: Vec::new(),
         };
         for &(place, _, of) in &making.links {
-            if of.down().is_some() {
-                making.off.insert(place);
-                continue;
-            }
-            let lacking = of.causes().into_iter().zip([true, false]).filter(|(cause, _)| cause.is_some());
+            let all = of.down().is_some();
+            let lacking = of.causes().into_iter().zip([true, false]);
+            let lacking = lacking.filter(|(cause, _)| all || cause.is_some());
             making.lacking.extend(lacking.map(|(_, ipv4)| (place, ipv4)));
         }
         making.fixed = making.fixed();
