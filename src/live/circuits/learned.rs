@@ -272,6 +272,11 @@ impl Learned {
         });
     }
 
+    /// There is no session: the link carries as if there had never been one, also routes that the kernel has.
+    pub fn no_session(&mut self, link: &LinkKey, family: Family) {
+        self.set_bgp(link, family, Bgp::Never);
+    }
+
     /// Forgets a session: it is no longer configured, or another one. The link carries as if there had never been one.
     pub fn forget(&mut self, link: &LinkKey, family: Family) {
         self.change(link, |of| {
@@ -293,6 +298,9 @@ impl Learned {
                 let ends = on.and_then(|s| s.ends.get(n).copied().flatten());
                 if ends.is_none() || spec.is_none_or(|s| s.bgp.is_none() && s.kernel.is_none()) {
                     self.forget(&key, family);
+                }
+                if spec.is_none_or(|s| s.bgp.is_none()) {
+                    self.no_session(&key, family);
                 }
                 if ends.is_none() {
                     self.bfd(&key, family, Bfd::Unused);

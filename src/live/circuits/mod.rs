@@ -19,7 +19,7 @@ pub mod status;
 pub mod told;
 mod wanted;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
@@ -73,6 +73,8 @@ struct Open {
 #[derive(Default)]
 struct Kept {
     learned: Learned,
+    /// Links that have BGP: of others it does not matter that a session of theirs has ended.
+    sessions: BTreeSet<LinkKey>,
     /// Routes that are learned and not in force; said once for as long as they are the same.
     refused: Vec<Refused>,
 }
@@ -135,7 +137,12 @@ impl Circuits {
         running.bgp.want(wanted.clone());
         running.bfd.want(wanted);
         sentences.extend(mirror(running, &links, &self.told));
-        lock(&self.kept).learned.retain(&links);
+        {
+            let kept = &mut *lock(&self.kept);
+            kept.learned.retain(&links);
+            let with_bgp = links.iter().filter(|spec| spec.enabled && spec.bgp.is_some());
+            kept.sessions = with_bgp.map(|spec| spec.key.clone()).collect();
+        }
         let mut open = lock(&self.open);
         let end = |spec: &LinkSpec| {
             let tun = running.devices.get(&spec.key).ok()?.tun.try_clone().ok()?;
@@ -173,14 +180,16 @@ impl Circuits {
             let urgent = all.iter().any(|news| {
                 news.held_down == Some(true) || news.session.is_some_and(|standing| standing != Standing::Up)
             });
-            let learned = &mut lock(&self.kept).learned;
+            let Kept { learned, sessions, .. } = &mut *lock(&self.kept);
             for News { key, family, session, learned: routes, withdrawn, held_down } in &all {
                 // In this order: a session that has gone takes its routes along.
                 if let Some(down) = held_down {
                     learned.bfd(key, *family, if *down { learned::Bfd::Down } else { learned::Bfd::Up });
                 }
-                if let Some(standing) = session {
-                    learned.standing(key, *family, *standing);
+                match session {
+                    Some(standing) if sessions.contains(key) => learned.standing(key, *family, *standing),
+                    Some(_) => learned.no_session(key, *family),
+                    None => {}
                 }
                 learned.routes(key, *family, routes, withdrawn);
             }
@@ -194,7 +203,7 @@ impl Circuits {
 
     /// The configuration in force: this one, with what was learned. `before` is in force now.
     pub fn in_force(&self, base: &Model, before: &Model) -> Model {
-        let Kept { learned, refused } = &mut *lock(&self.kept);
+        let Kept { learned, refused, .. } = &mut *lock(&self.kept);
         let (model, not_taken) = learned.in_force(base, Some(before));
         not_taken.iter().filter(|one| !refused.contains(one)).for_each(|one| info!("{one}"));
         *refused = not_taken;
