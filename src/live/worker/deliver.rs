@@ -181,6 +181,11 @@ impl Worker {
                 continue;
             };
             let Some(remote) = end.remote else { continue };
+            // At the start ports open later than links; whoever has sent it sends again.
+            let number = self.news.from_program.get(usize::from(end.port)).copied().unwrap_or(u16::MAX);
+            if self.ports.get(usize::from(number)).is_none_or(Option::is_none) {
+                continue;
+            }
             let sending = emit::Sending { port: end.port, tunnel: Some((tunnel, remote)), inner_mac: [0; 6] };
             results.output.send_as_it_is(program, sending, &packet.bytes);
         }
