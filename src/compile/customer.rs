@@ -54,6 +54,18 @@ fn way_name(customer: &Customer, to: TunnelTo) -> String {
     }
 }
 
+/// The number of a circuit's link, of one of its peerings or of all.
+fn link_number(
+    customer: u32,
+    circuit: &Circuit,
+    peering: Option<&String>,
+    link: Link,
+    names: &mut Names,
+) -> u32 {
+    let shared = peering.map(|_| link_number(customer, circuit, None, link, names));
+    names.link(LinkName { customer, circuit: circuit.name.clone(), peering: peering.cloned(), link, shared })
+}
+
 fn link_names(customer: &Customer, circuit: usize, peering: usize) -> (&str, &str) {
     let circuit = customer.circuits.get(circuit);
     let peering = circuit.and_then(|c| c.peerings.get(peering)).map_or("", |p| &p.name);
@@ -133,10 +145,7 @@ impl<'a> Work<'a> {
         let TunnelTo::Link { circuit, peering, link } = to else { return None };
         let circuit = self.customer.circuits.get(circuit)?;
         let peering = circuit.peerings.get(peering)?;
-        let mut number = |peering: Option<&String>, link| {
-            let (customer, circuit, peering) = (self.id, circuit.name.clone(), peering.cloned());
-            names.link(LinkName { customer, circuit, peering, link })
-        };
+        let mut number = |peering, link| link_number(self.id, circuit, peering, link, names);
         let ends = |prefixes: &[Option<Prefix>; 2]| {
             let prefix = prefixes.get(link as usize).copied().flatten()?;
             Some((prefix.first_usable(), prefix.second_usable()))
@@ -152,10 +161,8 @@ impl<'a> Work<'a> {
 
     /// The bandwidths of its circuits and, 0, of those that it had before, each with the number of the link.
     pub fn bandwidths(&self, before: Option<&Customer>, names: &mut Names) -> Vec<(u32, u32)> {
-        let mut number = |circuit: &Circuit, peering: Option<&String>, link| {
-            let (customer, circuit, peering) = (self.id, circuit.name.clone(), peering.cloned());
-            names.link(LinkName { customer, circuit, peering, link })
-        };
+        let mut number =
+            |circuit: &Circuit, peering, link| link_number(self.id, circuit, peering, link, names);
         let mut all = Vec::new();
         let gone = before.into_iter().flat_map(|c| &c.circuits).map(|c| (c, 0));
         let there = self.customer.circuits.iter().map(|c| (c, c.bandwidth_mbps.unwrap_or(0)));

@@ -41,6 +41,8 @@ pub struct LinkName {
     pub peering: Option<String>,
     /// Which link.
     pub link: Link,
+    /// Of a peering's, the number of that of all of them: the two share a bandwidth.
+    pub shared: Option<u32>,
 }
 
 /// What makes a tunnel this tunnel.
@@ -159,6 +161,11 @@ impl Names {
     /// The number of a circuit's link.
     pub fn link(&mut self, link: LinkName) -> u32 {
         self.links.number(&link, |l| *l == link, || link.clone())
+    }
+
+    /// The name of a circuit's link.
+    pub fn link_name(&self, number: u32) -> Option<&LinkName> {
+        self.links.get(number)
     }
 
     /// The links, by number.

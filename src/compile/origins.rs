@@ -8,7 +8,7 @@
 
 use std::net::IpAddr;
 
-use super::program::{CircuitLink, Program, Reaches};
+use super::program::{Program, Reaches};
 use crate::model::Role;
 use crate::sys::prefetch_index;
 
@@ -74,7 +74,8 @@ pub struct Origin {
     pub scope: u32,
     /// The tunnel's number, or [`PLAIN`].
     pub tunnel: u32,
-    /// On the fabric, the host's place in its VNet's list; of plain packets, the VNet.
+    /// On the fabric, the host's place in its VNet's list; of plain packets, the VNet; of a circuit link, what
+    /// says that a packet came by it ([`CircuitLink::inwards`](super::program::CircuitLink::inwards)).
     pub host: u32,
     customer: u32,
 }
@@ -126,9 +127,16 @@ impl Origin {
         self.scope & OUTSIDE != 0
     }
 
-    /// The circuit link that packets come by, if they do.
-    pub fn link_of<'p>(&self, program: &'p Program) -> Option<&'p CircuitLink> {
-        program.tunnels.get(self.tunnel as usize)?.link.as_deref()
+    /// What says by which circuit link packets come; 0: by none.
+    #[inline(always)]
+    pub fn link(&self) -> u32 {
+        Origin::link_of(self.scope, self.host)
+    }
+
+    /// The same from two of its fields, without a branch.
+    #[inline(always)]
+    pub fn link_of(scope: u32, host: u32) -> u32 {
+        if scope & OF_LINK != 0 { host } else { 0 }
     }
 
     /// The outer source; of plain packets no address.
@@ -270,8 +278,9 @@ fn every(program: &Program, mut tell: impl FnMut(Origin)) {
                 hosts.enumerate().for_each(|(host, remote)| add(*remote, host, vnet));
             }
             Reaches::Internet { .. } | Reaches::Site { .. } => {
-                let scope = OUTSIDE | end.id | if end.link.is_some() { OF_LINK } else { 0 };
-                end.remote.into_iter().for_each(|remote| add(remote, 0, scope));
+                let (link, of_link) = end.link.as_ref().map_or((0, 0), |link| (link.inwards(), OF_LINK));
+                let scope = OUTSIDE | of_link | end.id;
+                end.remote.into_iter().for_each(|remote| add(remote, link as usize, scope));
             }
         }
     }

@@ -151,6 +151,31 @@ pub struct CircuitLink {
     pub ends: [Option<(IpAddr, IpAddr)>; 2],
 }
 
+/// A direction of a circuit link in one number, of which two can be told together: how a packet passes links is what it
+/// came by or what it leaves by; more than either if it does both; 0 if it passes none.
+impl CircuitLink {
+    const FROM: u32 = 1 << 30;
+    const TO: u32 = 1 << 31;
+    /// The least that says that a packet comes by a link and leaves by one.
+    pub const BOTH: u32 = Self::FROM | Self::TO;
+
+    /// Packets come by it.
+    pub fn inwards(&self) -> u32 {
+        Self::FROM | 2 * (self.meter + 1)
+    }
+
+    /// Packets leave by it.
+    pub fn outwards(&self) -> u32 {
+        Self::TO | 2 * (self.meter + 1) + 1
+    }
+
+    /// What of such a number, unless it says both, is the place of a counter: two for each link, and one for none.
+    #[inline(always)]
+    pub fn counter(passed: u32) -> u32 {
+        passed & !Self::BOTH
+    }
+}
+
 /// A prefix that a customer has announced on Microsoft or public peering.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicPrefix {

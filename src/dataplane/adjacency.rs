@@ -34,7 +34,7 @@ pub struct Adjacency {
     length: u8,
     /// Where the second of the two pieces begins in which it is copied.
     second: u8,
-    /// One more than the number of its tunnel if that is a link of a circuit, else 0.
+    /// To which circuit link it leads ([`CircuitLink::outwards`]); 0: to none.
     link: u32,
 }
 
@@ -68,10 +68,12 @@ impl Adjacency {
             sum = u32::from(checksum::fold(checksum::add(0, &template[OUTER..OUTER + 20])));
             sum += (written.len() - OUTER) as u32;
         }
+        // So that what is left of it begins among the first 32.
+        debug_assert!(written.len() < TEMPLATE);
         let length = written.len() as u8;
-        let link = sending.tunnel.filter(|(tunnel, _)| program.tunnels[*tunnel as usize].link.is_some());
+        let link = sending.tunnel.and_then(|(tunnel, _)| program.tunnels[tunnel as usize].link.as_deref());
         Some(Adjacency {
-            link: link.map_or(0, |(tunnel, _)| tunnel + 1),
+            link: link.map_or(0, CircuitLink::outwards),
             template,
             sum,
             room: sending.room(program),
@@ -81,16 +83,10 @@ impl Adjacency {
         })
     }
 
-    /// Not 0 if it leads to a circuit by a link.
+    /// What says to which circuit link it leads ([`CircuitLink::outwards`]); 0: to none.
     #[inline(always)]
     pub fn link(&self) -> u32 {
         self.link
-    }
-
-    /// The circuit link that it leads to, if it does.
-    #[inline(always)]
-    pub fn link_of<'p>(&self, program: &'p Program) -> Option<&'p CircuitLink> {
-        program.tunnels.get(self.link.checked_sub(1)? as usize)?.link.as_deref()
     }
 
     /// True if a packet of this length fits.
@@ -112,13 +108,11 @@ impl Adjacency {
         let from = packet.from as usize;
         if total <= SMALL
             && let Some(from) = bytes.get(from..from + SMALL).and_then(|from| from.first_chunk::<SMALL>())
-            && let Some(room) = out.room::<{ TEMPLATE + SMALL }>()
+            && let Some(room) = out.room::<{ 2 * SMALL }>()
         {
             self.head(room, packet);
             // What is too much of the head the packet overwrites.
-            if let Some(to) =
-                room.get_mut(length.min(TEMPLATE)..).and_then(|to| to.first_chunk_mut::<SMALL>())
-            {
+            if let Some(to) = room.get_mut(length % SMALL..).and_then(|to| to.first_chunk_mut::<SMALL>()) {
                 *to = *from;
                 rewrite(to, packet);
             }
@@ -156,7 +150,7 @@ impl Adjacency {
         // Its halves added, with what runs over.
         let sum = !(sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16;
         // In two pieces, each within a cache line if the packet begins one.
-        let second = usize::from(self.second) % (TEMPLATE - 15);
+        let second = usize::from(self.second) % 32;
         let (from, to) = (&self.template[second..second + 16], &mut bytes[second..second + 16]);
         to.copy_from_slice(from);
         bytes[..32].copy_from_slice(&self.template[..32]);

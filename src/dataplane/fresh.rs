@@ -201,7 +201,7 @@ fn sent<'p, W: Wide>(wide: W, context: Context<'p>, q: &Question<'p>) -> Option<
             Reaches::Hosts { .. } => return None,
             Reaches::Site { entry } => {
                 // What is limited is charged in the order of packets.
-                if origin.link_of(program).is_some_and(|link| context.policers.limit(link)) {
+                if context.policers.bucket_of(program, origin.link()).is_some() {
                     return None;
                 }
                 let entry = program.entries.get(entry as usize)?;
@@ -335,8 +335,8 @@ impl<'p> Case<'p> {
         if !adjacency.carries(packet.leaving()) {
             return None;
         }
-        if adjacency.link() != 0
-            && adjacency.link_of(program).is_some_and(|link| context.policers.limit(link))
+        if adjacency.link() >= context.policers.least()
+            && context.policers.bucket_of(program, adjacency.link()).is_some()
         {
             return None;
         }

@@ -12,8 +12,8 @@ use super::state::{ErrorsOf, Received, Shard};
 use super::trace::Trace;
 use super::usual::{self, Leaving, Listens};
 use super::vector::{VECTOR, Vector};
+use crate::compile::Program;
 use crate::compile::origins::OriginKey;
-use crate::compile::{CircuitLink, Program};
 use crate::packet::{Egress, FlowState, Generated, NextHopType, Outcome, Reason, Verdict};
 use crate::sys::{self, Wide, Work};
 use crate::types::{Nanos, Prefix};
@@ -36,20 +36,21 @@ pub struct Input {
 
 /// What became of a packet, in short.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Brief {
-    /// How it ended.
-    pub verdict: Verdict,
-    /// What the flow records said.
-    pub flow: FlowState,
-    /// How many records it opened.
-    pub opened: u8,
     /// The frames it caused, as indices into [`Output::frames`].
     pub frames: (u32, u32),
-    facts: Facts,
     /// Index into the outcomes of a packet that went step by step; else the route as [`pack_route`] packs it.
     told: u32,
     /// The rule of a packet that did not go step by step; [`NO_RULE`]: none.
     rule: u32,
+    facts: Facts,
+    /// What the flow records said.
+    pub flow: FlowState,
+    /// How many records it opened.
+    pub opened: u8,
+    /// How it ended.
+    pub verdict: Verdict,
 }
 
 /// Where the rest of what is known of a packet stands.
@@ -181,7 +182,7 @@ pub fn process(
     inputs: &[Input],
     results: &mut Results,
 ) {
-    shard.keep_ways(context.program);
+    shard.keep_ways(context.program, inputs.len());
     shard.listens.clear();
     shard.listens.extend(context.program.ports.iter().map(Listens::new));
     sys::widest(Batch { context, received, shard, bytes, inputs, results });
@@ -226,115 +227,59 @@ impl Work for Batch<'_, '_> {
     }
 }
 
-/// If a packet was sent by its way.
-enum Sent {
-    No,
-    Plain,
-    /// It passed a circuit link, or found it full.
-    ByLink,
-}
-
 impl<'p> Batch<'_, 'p> {
     /// The last stage, in packet order.
     #[inline(always)]
     fn decide<W: Wide>(&mut self, wide: W, inputs: &[Input], vector: &Vector, waiting: &mut Waiting<'p>) {
         waiting.clear();
-        let (mut lane, mut by_link) = (0, false);
-        loop {
-            // Most pass no link; behind one that does, the next does, too.
-            if !by_link {
-                lane = self.send_some(inputs, vector, lane);
-            }
-            if lane >= VECTOR {
-                return;
-            }
-            let Some(input) = inputs.get(lane) else { return };
-            if !vector.has_way(lane) {
-                break;
-            }
-            match self.send::<true>(vector, lane, input.now) {
-                Sent::No => break,
-                sent => by_link = matches!(sent, Sent::ByLink),
-            }
-            lane += 1;
-        }
-        // Those that are behind this one find records that may be others than they were.
+        let least = self.context.policers.least();
         let mut changed = false;
-        for lane in lane..VECTOR {
-            let Some(input) = inputs.get(lane) else { return };
-            if changed && self.send_changed(vector, lane, input.now) {
+        for lane in 0..VECTOR {
+            let Some(input) = inputs.get(lane) else { break };
+            if vector.has_way(lane) && self.send(vector, lane, input.now, changed, least) {
                 continue;
             }
             let batch = &mut *self;
             if !vector.is_usual(lane) || !wide.run(Fresh { batch, waiting, inputs, vector, lane }) {
                 self.step_by_step(vector, lane, input);
             }
+            // Records of those behind it may be others now.
             changed = true;
         }
     }
 
-    /// Sends a packet if it has a way that its record keeps still; false if it has none, or does not fit.
+    /// Sends a packet by the way that its record keeps, unless a circuit link has no room for it; false if it does not fit,
+    /// or if the record has `changed` and keeps none any more.
     #[inline(always)]
-    fn send_changed(&mut self, vector: &Vector, lane: usize, now: Nanos) -> bool {
-        let (slot, _) = vector.record(lane);
-        vector.has_way(lane)
-            && vector.holds(lane, self.shard.flows.record(slot), now)
-            && (matches!(self.send::<false>(vector, lane, now), Sent::Plain)
-                || self.send_by_link(vector, lane, now))
-    }
-
-    #[inline(never)]
-    fn send_by_link(&mut self, vector: &Vector, lane: usize, now: Nanos) -> bool {
-        matches!(self.send::<true>(vector, lane, now), Sent::ByLink)
-    }
-
-    /// Sends packets from this one on by the ways that their records keep, up to the first that has none or passes a circuit
-    /// link: nothing that a record says changes by that. The lane of that one.
-    #[inline(always)]
-    fn send_some(&mut self, inputs: &[Input], vector: &Vector, from: usize) -> usize {
-        for lane in from..VECTOR {
-            let Some(input) = inputs.get(lane) else { return VECTOR };
-            if !vector.has_way(lane) || !matches!(self.send::<false>(vector, lane, input.now), Sent::Plain) {
-                return lane;
-            }
-        }
-        VECTOR
-    }
-
-    /// Sends a packet by the way that its record keeps, if it fits. One that comes from or goes to a circuit by a link is
-    /// counted, and its bandwidth limited; without `LINKS`, such a packet is not sent.
-    #[inline(always)]
-    fn send<const LINKS: bool>(&mut self, vector: &Vector, lane: usize, now: Nanos) -> Sent {
+    fn send(&mut self, vector: &Vector, lane: usize, now: Nanos, changed: bool, least: u32) -> bool {
         let Batch { context, shard, results, bytes, .. } = self;
         let (slot, reversed) = vector.record(lane);
         let record = shard.flows.record_mut(slot);
-        let (packet, way) = (vector.leaving(lane), *record.way(reversed));
-        let Some(adjacency) = shard.adjacencies.get(way.adjacency) else { return Sent::No };
-        if !adjacency.has_room(packet.total()) {
-            return Sent::No;
+        if changed && !vector.holds(lane, record, now) {
+            return false;
         }
-        // A reversed record is not linked.
-        let rule = record.way_rule();
-        let by_link = vector.link(lane) | adjacency.link() != 0;
-        if by_link {
-            if !LINKS {
-                return Sent::No;
-            }
-            let from = match vector.link(lane) {
-                0 => None,
-                _ => vector.origin_of(context.program, lane).link_of(context.program),
-            };
-            let links = [(Toward::In, from), (Toward::Out, adjacency.link_of(context.program))];
-            let full = pass(context, links, &mut shard.meters, results, packet.total(), now);
+        let (total, way) = (vector.leaving(lane).total(), *record.way(reversed));
+        let Some(adjacency) = shard.adjacencies.get(way.adjacency) else { return false };
+        if !adjacency.has_room(total) {
+            return false;
+        }
+        let (from, to) = (vector.link(lane), adjacency.link());
+        if from | to >= least {
+            let full = pass(context, [from, to], &mut shard.meters, results, total, now);
             if let Some(full) = full {
+                let rule = record.way_rule();
                 self.over_rate(vector, lane, way.route, (full == Toward::Out).then_some(rule));
-                return Sent::ByLink;
+                return true;
             }
+        } else {
+            shard.meters.count(from | to, total);
         }
         record.touch(now);
-        results.sent(adjacency, bytes, packet, FlowState::Established, 0, rule, way.route);
-        shard.flows.charge_way(slot, reversed, packet.total(), now);
-        if by_link { Sent::ByLink } else { Sent::Plain }
+        // A reversed record is not linked.
+        let rule = record.way_rule();
+        results.sent(adjacency, bytes, vector.leaving(lane), FlowState::Established, 0, rule, way.route);
+        shard.flows.charge_way(slot, reversed, total, now);
+        true
     }
 }
 
@@ -356,26 +301,27 @@ impl Batch<'_, '_> {
     }
 }
 
-/// Counts a packet at the circuit links that it passes; the direction in which its bandwidth is used up, if it is.
-#[inline(always)]
+/// Takes what a packet needs from the buckets of the circuit links that it passes, inwards and outwards, and counts it
+/// there; the direction in which its bandwidth is used up, if it is. Apart from what is done where nothing is limited.
+#[cold]
+#[inline(never)]
 fn pass(
     context: &Context<'_>,
-    links: [(Toward, Option<&CircuitLink>); 2],
+    links: [u32; 2],
     meters: &mut Meters,
     results: &mut Results,
     total: u32,
     now: Nanos,
 ) -> Option<Toward> {
-    for (toward, link) in links {
-        let Some(link) = link else { continue };
-        if context.policers.limit(link) {
-            results.output.packet = results.done.len() as u32;
-            if !charge(*context, link, toward, total, now, &mut results.output) {
-                meters.refuse(link, toward);
-                return Some(toward);
-            }
+    results.output.packet = results.done.len() as u32;
+    for (toward, link) in [Toward::In, Toward::Out].into_iter().zip(links) {
+        if let Some(bucket) = context.policers.bucket_of(context.program, link)
+            && !charge(*context, bucket, toward, total, now, &mut results.output)
+        {
+            meters.refuse(link, toward);
+            return Some(toward);
         }
-        meters.count(link, toward, 1, total);
+        meters.count(link, total);
     }
     None
 }
@@ -438,11 +384,7 @@ impl Work for Fresh<'_, '_, '_> {
         let Some(settled) = fresh::settle(wide, context, shard, asked, place, &question) else {
             return false;
         };
-        if vector.link(lane) != 0
-            && let Some(link) = question.origin.link_of(program)
-        {
-            shard.meters.count(link, Toward::In, 1, total);
-        }
+        shard.meters.count(question.origin.link(), total);
         let leaves = match settled {
             Settled::Leaves(leaves) => leaves,
             Settled::Ended(outcome) => {
@@ -452,11 +394,7 @@ impl Work for Fresh<'_, '_, '_> {
         };
         let Some(adjacency) = shard.adjacencies.get(leaves.adjacency) else { return false };
         let Leaves { flow, opened, rule, route, .. } = leaves;
-        if adjacency.link() != 0
-            && let Some(link) = adjacency.link_of(program)
-        {
-            shard.meters.count(link, Toward::Out, 1, total);
-        }
+        shard.meters.count(adjacency.link(), total);
         results.sent(adjacency, bytes, question.packet.leaving(), flow, opened, rule, route);
         true
     }

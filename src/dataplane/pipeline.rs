@@ -191,13 +191,13 @@ enum Beside<'p> {
 #[inline(never)]
 pub(super) fn charge(
     context: Context<'_>,
-    link: &CircuitLink,
+    bucket: u32,
     toward: Toward,
     bytes: u32,
     now: Nanos,
     out: &mut Output,
 ) -> bool {
-    let charge = Charge { packet: out.packet, bucket: link.bucket, toward, bytes };
+    let charge = Charge { packet: out.packet, bucket, toward, bytes };
     if context.defers {
         out.charges.push(charge);
         return true;
@@ -265,11 +265,11 @@ impl<'p> Walk<'p, '_> {
         let Some(link) = end.link.as_deref() else { return Ok(Beside::No) };
         self.outcome.customer = Some(end.customer);
         let bytes = inner.total;
-        if !charge(self.context(), link, Toward::In, bytes, self.now, out) {
-            shard.meters.refuse(link, Toward::In);
+        if !charge(self.context(), link.bucket, Toward::In, bytes, self.now, out) {
+            shard.meters.refuse(link.inwards(), Toward::In);
             return Err(Reason::OverRate);
         }
-        shard.meters.count(link, Toward::In, 1, bytes);
+        shard.meters.count(link.inwards(), bytes);
         let ours = link.ends[usize::from(inner.source.is_ipv6())];
         if ours == Some((inner.source, inner.destination)) {
             self.trace.note(6, "source", || "the customer's end of this link, to ours".to_owned());
@@ -319,8 +319,8 @@ impl<'p> Walk<'p, '_> {
         }
         if let Some(link) = self.link_of(sending) {
             let (bytes, _) = Output::sent(inner, self.packet, room);
-            if !charge(self.context(), link, Toward::Out, bytes, self.now, out) {
-                shard.meters.refuse(link, Toward::Out);
+            if !charge(self.context(), link.bucket, Toward::Out, bytes, self.now, out) {
+                shard.meters.refuse(link.outwards(), Toward::Out);
                 return Err(Reason::OverRate.into());
             }
         }
@@ -659,7 +659,7 @@ impl<'p> Walk<'p, '_> {
         let pieces = out.frames.len() - first;
         if let Some(link) = self.link_of(sending) {
             let (bytes, packets) = Output::sent(&self.arrival.inner, self.packet, room);
-            shard.meters.count(link, Toward::Out, packets, bytes);
+            shard.meters.count_sent(link, packets, bytes);
         }
         self.trace.keep(|facts| facts.tunnel = sending.tunnel.map(|(t, _)| t));
         self.trace.note(13, "egress", || {

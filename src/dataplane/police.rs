@@ -109,20 +109,24 @@ fn clock(now: Nanos, rate: u32) -> u64 {
 }
 
 /// No buckets: nothing is limited.
-pub(super) static NONE: Policers = Policers { buckets: Vec::new() };
+pub(super) static NONE: Policers = Policers { buckets: Vec::new(), least: CircuitLink::BOTH };
 
 /// The buckets of all circuit links of a program.
 #[derive(Debug, Default)]
 pub struct Policers {
     /// By the number of the link: inwards and outwards.
     buckets: Vec<Option<Arc<[Bucket; 2]>>>,
+    /// See [`Policers::least`].
+    least: u32,
 }
 
 impl Policers {
     /// Those of a program, full.
     pub fn new(program: &Program) -> Policers {
         let full = |rate: &u32| (*rate > 0).then(|| Arc::new([Bucket::full(*rate), Bucket::full(*rate)]));
-        Policers { buckets: program.bandwidths.iter().map(full).collect() }
+        let buckets: Vec<_> = program.bandwidths.iter().map(full).collect();
+        let least = if buckets.iter().any(Option::is_some) { 1 } else { CircuitLink::BOTH };
+        Policers { buckets, least }
     }
 
     /// Those of the program that comes into force behind `before` at `now`: a link whose bandwidth is another keeps what is
@@ -152,10 +156,20 @@ impl Policers {
         self.buckets.get(number as usize)?.as_ref().map(|both| &both[toward as usize])
     }
 
-    /// True if there is a bucket for a circuit link, which packets are taken out of.
+    /// Packets that pass circuit links like this ([`CircuitLink`]) or more need be looked at: if anything is limited, those
+    /// that pass one, else only those that pass two. The others need only be counted. One branch, which goes the same way
+    /// wherever nothing is limited.
     #[inline(always)]
-    pub fn limit(&self, link: &CircuitLink) -> bool {
-        self.buckets.get(link.bucket as usize).is_some_and(Option::is_some)
+    pub fn least(&self) -> u32 {
+        self.least
+    }
+
+    /// The number of the bucket that packets which pass this link are taken out of, if they are.
+    #[inline]
+    pub fn bucket_of(&self, program: &Program, passed: u32) -> Option<u32> {
+        let meter = (CircuitLink::counter(passed) / 2).checked_sub(1)?;
+        let bucket = program.names.link_name(meter)?.shared?;
+        self.buckets.get(bucket as usize)?.is_some().then_some(bucket)
     }
 
     /// Takes what a packet needs; false if the bucket does not hold it.
@@ -228,42 +242,83 @@ pub fn readings(names: &Names, sums: &[Meter]) -> Vec<MeterReading> {
     names.links().zip(sums).filter_map(reading).collect()
 }
 
-/// The meters of one worker, by [`CircuitLink::meter`].
+/// The meters of one worker.
 #[derive(Debug, Default)]
 pub struct Meters {
+    /// What came since it was last added to the meters, by [`CircuitLink::counter`]: packets above bytes. What passes no
+    /// link is counted, too, so that nobody need ask.
+    lately: Vec<u64>,
+    /// How many packets may have come since then.
+    since: usize,
+    /// By [`CircuitLink::meter`].
     meters: Vec<Meter>,
 }
 
+/// One packet, above the bytes of those that were counted lately.
+const PACKET: u64 = 1 << BYTES;
+const BYTES: u32 = 40;
+/// So many packets of 64 KiB are added to the meters at the latest.
+const LATELY: usize = 1 << 23;
+const _: () = assert!(LATELY < 1 << (64 - BYTES) && (LATELY as u64) << 16 < PACKET);
+
 impl Meters {
-    /// Makes room for all links of a program.
+    /// Makes room for all links of a program, and for so many packets.
     #[inline]
-    pub fn grow(&mut self, program: &Program) {
+    pub fn grow(&mut self, program: &Program, packets: usize) {
         let count = program.names.link_count();
-        if self.meters.len() < count {
+        if self.lately.len() < 2 * (count + 1) {
             self.meters.resize(count, Meter::default());
+            self.lately.resize(2 * (count + 1), 0);
+        }
+        self.since += packets;
+        if self.since > LATELY {
+            self.add_up();
+            self.since = packets;
         }
     }
 
-    /// Counts packets of a link, with their bytes together.
+    /// Counts a packet that passes links like this ([`CircuitLink`]), of which it does not come by one and leave by another.
     #[inline(always)]
-    pub fn count(&mut self, link: &CircuitLink, toward: Toward, packets: u32, bytes: u32) {
+    pub fn count(&mut self, passed: u32, bytes: u32) {
+        if let Some(lately) = self.lately.get_mut(CircuitLink::counter(passed) as usize) {
+            *lately += PACKET | u64::from(bytes);
+        }
+    }
+
+    /// Counts the fragments of a packet that leave by a link, with their bytes together.
+    pub fn count_sent(&mut self, link: &CircuitLink, packets: u32, bytes: u32) {
         if let Some(meter) = self.meters.get_mut(link.meter as usize) {
-            meter.packets[toward as usize] += u64::from(packets);
-            meter.bytes[toward as usize] += u64::from(bytes);
+            meter.packets[Toward::Out as usize] += u64::from(packets);
+            meter.bytes[Toward::Out as usize] += u64::from(bytes);
         }
     }
 
     /// Counts a packet that the bucket of a link held too little for.
     #[cold]
-    pub fn refuse(&mut self, link: &CircuitLink, toward: Toward) {
-        if let Some(meter) = self.meters.get_mut(link.meter as usize) {
+    pub fn refuse(&mut self, passed: u32, toward: Toward) {
+        let meter = (CircuitLink::counter(passed) / 2).checked_sub(1);
+        if let Some(meter) = meter.and_then(|meter| self.meters.get_mut(meter as usize)) {
             meter.over[toward as usize] += 1;
         }
     }
 
     /// What was counted, by [`CircuitLink::meter`].
-    pub fn all(&self) -> &[Meter] {
+    pub fn all(&mut self) -> &[Meter] {
+        self.add_up();
         &self.meters
+    }
+
+    #[cold]
+    fn add_up(&mut self) {
+        self.since = 0;
+        let both = self.lately.iter_mut().skip(2).map(std::mem::take);
+        for (n, lately) in both.enumerate() {
+            if let Some(meter) = self.meters.get_mut(n / 2) {
+                meter.packets[n % 2] += lately >> BYTES;
+                meter.bytes[n % 2] += lately & (PACKET - 1);
+            }
+        }
+        self.lately.iter_mut().take(2).for_each(|lately| *lately = 0);
     }
 }
 

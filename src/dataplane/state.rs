@@ -101,8 +101,8 @@ impl Shard {
     /// Forgets all ways when the program numbers origins anew or the numbers of adjacencies run out, so that a number
     /// never means two things.
     #[inline]
-    pub(super) fn keep_ways(&mut self, program: &Program) {
-        self.meters.grow(program);
+    pub(super) fn keep_ways(&mut self, program: &Program, packets: usize) {
+        self.meters.grow(program, packets);
         if self.epoch != program.origins.epoch || self.adjacencies.is_full() {
             self.epoch = program.origins.epoch;
             self.flows.forget_ways();

@@ -51,6 +51,8 @@ pub struct Vector {
     origin: Column,
     /// What its flow is hashed with.
     scope: Column,
+    /// The circuit link that it came by, as [`Origin::link`] has it.
+    link: Column,
     /// The hash of its flow, and where that stands in the index.
     hash: Column,
     bucket: Column,
@@ -87,6 +89,7 @@ impl Vector {
         place: EMPTY,
         origin: EMPTY,
         scope: EMPTY,
+        link: EMPTY,
         hash: EMPTY,
         bucket: EMPTY,
         slot: EMPTY,
@@ -143,10 +146,10 @@ impl Vector {
         OriginKey::of(self.key.0[lane], self.remote.0[lane], self.port.0[lane])
     }
 
-    /// Not 0 if the packet came by a link of a circuit.
+    /// The circuit link that the packet came by, as [`Origin::link`] has it; 0: by none.
     #[inline(always)]
     pub fn link(&self, lane: usize) -> u32 {
-        self.scope.0[lane % VECTOR] & Origin::OF_LINK
+        self.link.0[lane % VECTOR]
     }
 
     /// The hash of a packet's flow, as its sender's record has it.
@@ -164,7 +167,12 @@ impl Vector {
     /// The slot of that record, and if it is that of the packet's receiver.
     #[inline(always)]
     pub fn record(&self, lane: usize) -> (u32, bool) {
-        (self.slot.0[lane % VECTOR], self.reversed.0[lane % VECTOR] != 0)
+        (self.slot.0[lane % VECTOR], self.is_reversed(lane))
+    }
+
+    #[inline(always)]
+    fn is_reversed(&self, lane: usize) -> bool {
+        self.reversed.0[lane % VECTOR] != 0
     }
 
     /// True if the record keeps the way of packets from where this one comes, and is its own and live.
@@ -172,7 +180,7 @@ impl Vector {
     pub fn holds(&self, lane: usize, record: &Record, now: Nanos) -> bool {
         let lane = lane % VECTOR;
         let kind = Kind { mask: self.mask.0[lane], wanted: self.wanted.0[lane] };
-        record.way(self.reversed.0[lane] != 0).arrival == self.origin.0[lane]
+        record.way(self.is_reversed(lane)).arrival == self.origin.0[lane]
             && record.is_live_ipv4(self.addresses[lane], self.own_ports.0[lane], kind)
             && record.fresh(now)
     }
@@ -287,11 +295,13 @@ impl Vector {
             let origin = program.origins.at(self.place.0[lane], self.key(lane));
             self.origin.0[lane] = origin.number;
             self.scope.0[lane] = origin.scope;
+            self.link.0[lane] = origin.host;
         }
         let hasher = flows.hasher();
         for lane in 0..VECTOR {
             let (source, destination) = (self.source.0[lane], self.destination.0[lane]);
             let (scope, ports, third) = (self.scope.0[lane], self.ports.0[lane], self.third.0[lane]);
+            self.link.0[lane] = Origin::link_of(scope, self.link.0[lane]);
             let protocol = third >> 16 & 0xff;
             self.hash.0[lane] = hasher.hash_ipv4(scope, source, destination, ports, protocol as u8);
             let reversed = scope & Origin::OUTSIDE != 0;
@@ -360,7 +370,7 @@ impl Vector {
             }
             let record = flows.record(self.slot.0[lane]);
             if self.holds(lane, record, input.now) {
-                adjacencies.prefetch(record.way(self.reversed.0[lane] != 0).adjacency);
+                adjacencies.prefetch(record.way(self.is_reversed(lane)).adjacency);
             } else {
                 self.quick.0[lane] = 0;
             }

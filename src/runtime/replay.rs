@@ -256,7 +256,7 @@ impl Replay {
     pub fn meters(&mut self) -> Vec<MeterReading> {
         let mut sums = vec![Meter::default(); self.names.link_count()];
         for worker in &mut self.workers {
-            let shard = worker.lend();
+            let mut shard = worker.lend();
             sums.iter_mut().zip(shard.meters.all()).for_each(|(sum, meter)| sum.add(meter));
             worker.keep(shard);
         }
