@@ -151,8 +151,8 @@ pub struct CircuitLink {
     pub ends: [Option<(IpAddr, IpAddr)>; 2],
 }
 
-/// A direction of a circuit link in one number, of which two can be told together: how a packet passes links is what it
-/// came by or what it leaves by; more than either if it does both; 0 if it passes none.
+/// How a packet passes circuit links, as one number: the link that it comes by, with one bit, or the link that it leaves by,
+/// with another; 0 if it passes none. Of one that does both, the two numbers together have both bits, and say no more.
 impl CircuitLink {
     const FROM: u32 = 1 << 30;
     const TO: u32 = 1 << 31;
@@ -161,12 +161,12 @@ impl CircuitLink {
 
     /// Packets come by it.
     pub fn inwards(&self) -> u32 {
-        Self::FROM | 2 * (self.meter + 1)
+        Self::FROM | (2 * (self.meter + 1))
     }
 
     /// Packets leave by it.
     pub fn outwards(&self) -> u32 {
-        Self::TO | 2 * (self.meter + 1) + 1
+        Self::TO | (2 * (self.meter + 1) + 1)
     }
 
     /// What of such a number, unless it says both, is the place of a counter: two for each link, and one for none.

@@ -257,18 +257,18 @@ pub struct Meters {
 /// One packet, above the bytes of those that were counted lately.
 const PACKET: u64 = 1 << BYTES;
 const BYTES: u32 = 40;
-/// So many packets of 64 KiB are added to the meters at the latest.
-const LATELY: usize = 1 << 23;
-const _: () = assert!(LATELY < 1 << (64 - BYTES) && (LATELY as u64) << 16 < PACKET);
+/// So many packets of 64 KiB, each of which none of the counters counts more than twice, are added to the meters at the
+/// latest.
+const LATELY: usize = 1 << 22;
+const _: () = assert!(2 * LATELY < 1 << (64 - BYTES) && (2 * LATELY as u64) << 16 < PACKET);
 
 impl Meters {
-    /// Makes room for all links of a program, and for so many packets.
+    /// Makes room for so many links, and for so many packets.
     #[inline]
-    pub fn grow(&mut self, program: &Program, packets: usize) {
-        let count = program.names.link_count();
-        if self.lately.len() < 2 * (count + 1) {
-            self.meters.resize(count, Meter::default());
-            self.lately.resize(2 * (count + 1), 0);
+    pub fn grow(&mut self, links: usize, packets: usize) {
+        if self.meters.len() < links || self.lately.is_empty() {
+            self.meters.resize(links, Meter::default());
+            self.lately.resize(2 * (links + 1), 0);
         }
         self.since += packets;
         if self.since > LATELY {
@@ -352,6 +352,34 @@ mod tests {
                 assert!(!bucket.take(1, rate, later));
             }
         }
+    }
+
+    #[test]
+    fn what_is_counted_lately_is_added_to_the_meters_before_it_runs_over() {
+        let link = |meter| CircuitLink {
+            kind: crate::model::PeeringKind::Private,
+            bucket: 0,
+            meter,
+            peering: 0,
+            ends: [None; 2],
+        };
+        let mut meters = Meters::default();
+        let rounds = 3 * LATELY / 512;
+        for _ in 0..rounds {
+            meters.grow(2, 512);
+            for _ in 0..256 {
+                meters.count(0, 65_535);
+                meters.count(link(0).inwards(), 65_535);
+                meters.count(link(1).outwards(), 1500);
+            }
+        }
+        let packets = 256 * rounds as u64;
+        let first = Meter { packets: [packets, 0], bytes: [65_535 * packets, 0], ..Meter::default() };
+        let second = Meter { packets: [0, packets], bytes: [0, 1500 * packets], ..Meter::default() };
+        assert_eq!(meters.all(), [first, second]);
+        assert_eq!(meters.all(), [first, second], "once");
+        let both = link(0).inwards() | link(0).outwards();
+        assert!(both >= CircuitLink::BOTH && link(1).outwards() < CircuitLink::BOTH);
     }
 
     /// Against the same in plain numbers.

@@ -102,7 +102,7 @@ impl Shard {
     /// never means two things.
     #[inline]
     pub(super) fn keep_ways(&mut self, program: &Program, packets: usize) {
-        self.meters.grow(program, packets);
+        self.meters.grow(program.names.link_count(), packets);
         if self.epoch != program.origins.epoch || self.adjacencies.is_full() {
             self.epoch = program.origins.epoch;
             self.flows.forget_ways();
