@@ -105,3 +105,8 @@ fn circuits_hold_their_bandwidth_and_count_what_they_carry() {
 fn routers_and_links_come_and_go() {
     run("bgp.sh");
 }
+
+#[test]
+fn routers_of_other_makes_and_wrong_ones() {
+    run("bgp_peers.sh");
+}
