@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A BGP speaker that says what it is told, faults too, and prints what comes back.
 
-usage: bgp_peer.py LOCAL REMOTE ASN KEY STEP...
+usage: bgp_peer.py LOCAL[,LOCAL...] REMOTE[,REMOTE...] ASN KEY STEP...      KEY of TCP-MD5 or ''; each step in all sessions
 
 Steps: announce=PREFIX[,ATTRIBUTE...]   an UPDATE; each ATTRIBUTE, as hexadecimal octets, is added or replaces the usual one
        of its type; withdraw=PREFIX; many=COUNT and none=COUNT   announce and withdraw so many prefixes of 24 bits from
@@ -69,62 +69,78 @@ def read(connection, amount):
     return got
 
 
-def listen(connection, opened):
-    try:
-        while True:
-            length, kind = struct.unpack(">HB", read(connection, 19)[16:])
-            body = read(connection, length - 19)
-            if kind == 1:
-                print("open", struct.unpack(">H", body[1:3])[0], flush=True)
-                opened.set()
-            elif kind == 3:
-                print("notification", body[0], body[1], flush=True)
-    except OSError:
-        print("closed", flush=True)
-        opened.set()
+class Session:
+    """One connection, whose OPENs have been exchanged."""
+
+    def __init__(self, local, remote, asn, key):
+        self.local, self.asn = local, asn
+        self.lock = threading.Lock()
+        self.opened = threading.Event()
+        connection = self.connection = socket.socket()
+        if key:
+            address = struct.pack("=HH4s", socket.AF_INET, 0, socket.inet_aton(remote)).ljust(128, b"\0")
+            secret = struct.pack("=BBHI80s", 0, 0, len(key), 0, key.encode())
+            connection.setsockopt(socket.IPPROTO_TCP, TCP_MD5SIG, address + secret)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        connection.bind((local, 0))
+        connection.settimeout(10)
+        connection.connect((remote, 179))
+        connection.settimeout(None)
+        options = b"\x02\x06\x41\x04" + struct.pack(">I", asn) + b"\x02\x06\x01\x04\x00\x01\x00\x01"
+        body = struct.pack(">BHH4sB", 4, min(asn, 23456), 90, socket.inet_aton(local), len(options)) + options
+        self.send(message(1, body))
+        threading.Thread(target=self.listen, daemon=True).start()
+        self.opened.wait(10)
+        self.send(message(4))
+
+    def send(self, octets):
+        with self.lock:
+            self.connection.sendall(octets)
+
+    def listen(self):
+        try:
+            while True:
+                length, kind = struct.unpack(">HB", read(self.connection, 19)[16:])
+                body = read(self.connection, length - 19)
+                if kind == 1:
+                    print("open", struct.unpack(">H", body[1:3])[0], flush=True)
+                    self.opened.set()
+                elif kind == 3:
+                    print("notification", body[0], body[1], flush=True)
+                elif kind == 4 and self.opened.is_set():
+                    self.send(message(4))
+        except OSError:
+            print("closed", flush=True)
+            self.opened.set()
 
 
 def main():
-    local, remote, asn, key, *steps = sys.argv[1:]
-    asn = int(asn)
-    connection = socket.socket()
-    address = struct.pack("=HH4s", socket.AF_INET, 0, socket.inet_aton(remote)).ljust(128, b"\0")
-    secret = struct.pack("=BBHI80s", 0, 0, len(key), 0, key.encode())
-    connection.setsockopt(socket.IPPROTO_TCP, TCP_MD5SIG, address + secret)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    connection.bind((local, 0))
-    connection.settimeout(10)
-    connection.connect((remote, 179))
-    connection.settimeout(None)
-    four = b"\x02\x06\x41\x04" + struct.pack(">I", asn)
-    unicast = b"\x02\x06\x01\x04\x00\x01\x00\x01"
-    options = four + unicast
-    body = struct.pack(">BHH4sB", 4, min(asn, 23456), 90, socket.inet_aton(local), len(options)) + options
-    connection.sendall(message(1, body))
-    opened = threading.Event()
-    threading.Thread(target=listen, args=(connection, opened), daemon=True).start()
-    opened.wait(10)
-    connection.sendall(message(4))
+    locals_, remotes, asn, key, *steps = sys.argv[1:]
+    pairs = zip(locals_.split(","), remotes.split(","))
+    sessions = [Session(local, remote, int(asn), key) for local, remote in pairs]
     time.sleep(0.3)
     for step in steps:
         what, _, value = step.partition("=")
+        octets = lambda session: b""
+        if what == "announce":
+            octets = lambda session: announce(value, session.asn, session.local)
+        elif what == "withdraw":
+            octets = lambda session: update(prefix(value), [], b"")
+        elif what in ("many", "none"):
+            print(what, time.time(), flush=True)
+            octets = lambda session: b"".join(several(int(value), session.asn, session.local, what == "many"))
+        elif what == "raw":
+            octets = lambda session: bytes.fromhex(value)
+        elif what == "until":
+            while not os.path.exists(value):
+                time.sleep(0.05)
+        elif what == "wait":
+            time.sleep(float(value))
+        elif what == "say":
+            print(value, flush=True)
         try:
-            if what == "announce":
-                connection.sendall(announce(value, asn, local))
-            elif what == "withdraw":
-                connection.sendall(update(prefix(value), [], b""))
-            elif what in ("many", "none"):
-                print(what, time.time(), flush=True)
-                connection.sendall(b"".join(several(int(value), asn, local, what == "many")))
-            elif what == "until":
-                while not os.path.exists(value):
-                    time.sleep(0.05)
-            elif what == "raw":
-                connection.sendall(bytes.fromhex(value))
-            elif what == "wait":
-                time.sleep(float(value))
-            elif what == "say":
-                print(value, flush=True)
+            for session in sessions:
+                session.send(octets(session))
         except OSError:
             print("closed", flush=True)
             return

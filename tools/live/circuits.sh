@@ -10,7 +10,7 @@
 # A host of a VNet: its packets go by a TUN device in GRE.
 vm() { # NAME UNDERLAY-ADDRESS KEY
     ip -n "$RUN-$1" addr add "$2/24" dev u0
-    start "$1" tools/live/gre.py gre0 "$2" 198.51.100.2 "$3"
+    start "$1" tools/live/gre.py "$2" 198.51.100.2 gre0 "$3"
     wait_for 5 ip -n "$RUN-$1" link show gre0 || return 1
     ip -n "$RUN-$1" addr add 10.1.0.4/32 dev gre0
     ip -n "$RUN-$1" link set gre0 mtu 1400 up
@@ -21,8 +21,8 @@ vm() { # NAME UNDERLAY-ADDRESS KEY
 site() { # NAME LAST-BYTE PRIMARY-KEY SECONDARY-KEY
     local name=$1 n
     for n in 1 2; do ip -n "$RUN-$name" addr add "100.64.$n.$2/24" dev u$n; done
-    start "$name" tools/live/gre.py link1 "100.64.1.$2" 100.64.1.1 "$3"
-    start "$name" tools/live/gre.py link2 "100.64.2.$2" 100.64.2.1 "$4"
+    start "$name" tools/live/gre.py "100.64.1.$2" 100.64.1.1 link1 "$3"
+    start "$name" tools/live/gre.py "100.64.2.$2" 100.64.2.1 link2 "$4"
     for n in link1 link2; do wait_for 5 ip -n "$RUN-$name" link show $n || return 1; done
     ip -n "$RUN-$name" addr add 192.168.255.1/30 dev link1
     ip -n "$RUN-$name" addr add 192.168.255.5/30 dev link2
