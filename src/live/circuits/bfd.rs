@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!  orders ─► thread ─► link: Session, and a socket to receive and one to send ─► told ─► BGP, who makes routes of it
-//!              ▲  └─► thread that opens sockets in namespaces, which may take its time
+//!              ▲  ├─► thread that opens sockets in namespaces, which may take its time
+//!              │  └─► thread that writes the log, which may, too
 //!              └── epoll, timers
 //! ```
 //!
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tracing::{debug, error};
 
-use self::link::{Link, Request, Round, Sockets};
+use self::link::{Line, Link, Request, Round, Sockets};
 use super::spec::LinkKey;
 use super::status::BfdStatus;
 use super::told::Told;
@@ -48,6 +49,9 @@ const ANSWER: Duration = Duration::from_secs(2);
 
 /// How often in a round it is asked who has received something, before silence is judged.
 const LOOKS: usize = 16;
+
+/// Lines of the log that wait to be written at most.
+const LINES: usize = 1024;
 
 /// What the thread is told.
 enum Order {
@@ -75,7 +79,8 @@ impl Bfd {
         let (orders, receiver) = unbounded();
         let bell = Wake::new()?;
         let (requests, requested) = unbounded::<Request>();
-        let mut links = AllLinks::new(told, receiver, requests, bell.clone())?;
+        let (log, lines) = bounded::<Line>(LINES);
+        let mut links = AllLinks::new(told, receiver, requests, log, bell.clone())?;
         let (opened, ring) = (orders.clone(), bell.clone());
         let open = move || {
             for request in requested {
@@ -85,6 +90,8 @@ impl Bfd {
             }
         };
         thread::Builder::new().name("bfd-sockets".to_owned()).spawn(open)?;
+        let write = move || lines.iter().for_each(|line| line.write());
+        thread::Builder::new().name("bfd-log".to_owned()).spawn(write)?;
         let thread = thread::Builder::new().name("bfd".to_owned()).spawn(move || links.run())?;
         Ok(Bfd { thread, orders, bell })
     }
@@ -162,6 +169,7 @@ struct AllLinks {
     told: Arc<Told>,
     orders: Receiver<Order>,
     requests: Sender<Request>,
+    log: Sender<Line>,
     bell: Wake,
     dice: Dice,
     began: Instant,
@@ -181,6 +189,7 @@ impl AllLinks {
         told: Arc<Told>,
         orders: Receiver<Order>,
         requests: Sender<Request>,
+        log: Sender<Line>,
         bell: Wake,
     ) -> io::Result<AllLinks> {
         let epoll = Epoll::new()?;
@@ -192,6 +201,7 @@ impl AllLinks {
             told,
             orders,
             requests,
+            log,
             bell,
             dice,
             began: Instant::now(),
@@ -261,6 +271,7 @@ impl AllLinks {
             epoll: &self.epoll,
             told: &self.told,
             requests: &self.requests,
+            log: &self.log,
             dice: &mut self.dice,
         };
         work(link, &mut round);
