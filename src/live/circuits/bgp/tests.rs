@@ -430,6 +430,40 @@ fn only_the_peer_is_taken_and_not_without_end() {
 }
 
 #[test]
+fn what_has_come_while_the_thread_did_not_run_is_no_silence() {
+    let Some(namespace) = namespace(1) else { return };
+    let (_orders, receiver) = unbounded();
+    let mut speakers = Speakers::new(Told::new().unwrap().0, receiver).unwrap();
+    let only = LinkSpec { ends: [spec(0, true).ends[0], None], ..spec(0, true) };
+    speakers.want(vec![(only, Some(namespace))]);
+    let is_up = |speakers: &Speakers| {
+        speakers.speakers.values().all(|speaker| speaker.status(0).state == State::Established)
+    };
+    let peer = thread::spawn(|| Fake::establish(0, 3, None));
+    let mut ready = Vec::new();
+    while !is_up(&speakers) {
+        speakers.round(&mut ready);
+    }
+    let mut peer = peer.join().unwrap();
+    // More than is told at once has something, too.
+    let others: Vec<Wake> = (0..300).map(|_| Wake::new().unwrap()).collect();
+    for (n, other) in others.iter().enumerate() {
+        let key = (n as u64 + 1000) << 32;
+        speakers.epoll.add(other, key, Interest { read: true, write: false }).unwrap();
+        other.wake();
+    }
+    thread::sleep(Duration::from_secs(1));
+    peer.0.write_all(&keepalive()).unwrap();
+    thread::sleep(Duration::from_millis(2500));
+    speakers.round(&mut ready);
+    assert!(is_up(&speakers));
+    // Silence is.
+    thread::sleep(Duration::from_millis(3500));
+    speakers.round(&mut ready);
+    assert!(!is_up(&speakers));
+}
+
+#[test]
 fn routes_of_a_peer_that_restarts_are_kept_for_a_while() {
     let Some(namespace) = namespace(1) else { return };
     let mut ours = Side::start(&namespace);
