@@ -10,7 +10,7 @@
 //!
 //! A peer that never speaks BFD is none that is down. A session that was up and is not any more holds its link down, until it
 //! is up again or the peer turns it off, or has been silent for so long that it counts as one that does not speak BFD any
-//! more; then BGP alone says how the link is.
+//! more; then BGP says how the link is, once it is up.
 
 mod link;
 #[cfg(test)]

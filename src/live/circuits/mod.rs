@@ -178,13 +178,13 @@ impl Circuits {
         loop {
             let all = self.told.take();
             let urgent = all.iter().any(|news| {
-                news.held_down == Some(true) || news.session.is_some_and(|standing| standing != Standing::Up)
+                news.bfd == Some(told::Bfd::Down) || news.session.is_some_and(|standing| standing != Standing::Up)
             });
             let Kept { learned, sessions, .. } = &mut *lock(&self.kept);
-            for News { key, family, session, learned: routes, withdrawn, held_down } in &all {
+            for News { key, family, session, learned: routes, withdrawn, bfd } in &all {
                 // In this order: a session that has gone takes its routes along.
-                if let Some(down) = held_down {
-                    learned.bfd(key, *family, if *down { learned::Bfd::Down } else { learned::Bfd::Up });
+                if let Some(bfd) = bfd {
+                    learned.bfd(key, *family, *bfd);
                 }
                 match session {
                     Some(standing) if sessions.contains(key) => learned.standing(key, *family, *standing),

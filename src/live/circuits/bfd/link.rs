@@ -13,7 +13,7 @@ use tracing::info;
 use super::super::budget::{Budget, Lines};
 use super::super::spec::LinkKey;
 use super::super::status::BfdStatus;
-use super::super::told::Told;
+use super::super::told::{Bfd, Told};
 use super::super::wanted::{Key, Wanted};
 use super::{Dice, PORT};
 use crate::bfd::{Change, Config, DETECTION_EXPIRED, SIGNALED_DOWN, Session, State, TURNED_OFF};
@@ -28,7 +28,8 @@ const EVERY: Nanos = SECOND / 160;
 const AGAIN: u64 = 8;
 
 /// A peer that has been silent for so long counts as one that does not speak BFD: it may have been taken away without a
-/// word. No link is up for that: its BGP session has ended, and nobody who is not heard begins another.
+/// word. No link is up for that: its BGP session has ended, and nobody who is not heard begins another; where there has
+/// never been one, the link stays down.
 const FORGOTTEN: Nanos = 10 * SECOND;
 
 /// The wait before sockets are tried again, which doubles up to the other.
@@ -118,8 +119,8 @@ pub(super) struct Link {
     /// It has been Up since it began, or since the peer turned it on again. Before that it says nothing of the link: many
     /// peers begin with BFD when BGP is up, which must not go down for that.
     was_up: bool,
-    /// It holds the link down.
-    holds: bool,
+    /// What it has told of the link.
+    says: Bfd,
     /// It is turned off, and goes then.
     leaves_at: Option<Nanos>,
     since: Nanos,
@@ -153,7 +154,7 @@ impl Link {
             rests: false,
             heard_at: 0,
             was_up: false,
-            holds: false,
+            says: Bfd::Unused,
             leaves_at: None,
             since: now,
             downs: 0,
@@ -295,15 +296,27 @@ impl Link {
         if self.session.remote().0 == State::AdminDown {
             self.was_up = false;
         }
-        let holds = self.was_up && self.session.holds_down();
-        if holds != self.holds {
-            self.holds = holds;
-            round.told.hold_down(&self.key, holds);
+        let says = self.verdict();
+        if says != self.says {
+            self.says = says;
+            round.told.say(&self.key, says);
+        }
+    }
+
+    /// What it has to say of the link now.
+    fn verdict(&self) -> Bfd {
+        let is_off = [self.session.state(), self.session.remote().0].contains(&State::AdminDown);
+        match self.says {
+            _ if self.was_up && self.session.holds_down() => Bfd::Down,
+            _ if self.session.state() == State::Up => Bfd::Up,
+            // It was Down and is forgotten: no word that the peer is alive.
+            Bfd::Down | Bfd::Silent if !is_off => Bfd::Silent,
+            _ => Bfd::Unused,
         }
     }
 
     fn forgets_at(&self) -> Option<Nanos> {
-        self.holds.then(|| self.heard_at.saturating_add(FORGOTTEN))
+        (self.says == Bfd::Down).then(|| self.heard_at.saturating_add(FORGOTTEN))
     }
 
     fn note(&mut self, change: Change, round: &Round<'_>) {
@@ -357,3 +370,6 @@ impl Link {
 fn reading() -> Interest {
     Interest { read: true, write: false }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 
 use super::super::spec::{BgpSpec, Ends, LinkSpec};
-use super::super::told::Standing;
+use super::super::told::{self, Standing};
 use super::*;
 use crate::bgp::advertise::{Adverts, Saying};
 use crate::bgp::message::{Open, keepalive};
@@ -271,7 +271,7 @@ fn bfd_takes_a_session_down_and_lets_it_up_again() {
     ours.until(0, Family::V4, UP(3));
     ours.until(0, Family::V6, UP(1));
     let before = Instant::now();
-    ours.told.hold_down(&(key(0), Family::V4), true);
+    ours.told.say(&(key(0), Family::V4), told::Bfd::Down);
     ours.until(0, Family::V4, DOWN);
     theirs.until(0, Family::V4, DOWN);
     assert!(before.elapsed() < Duration::from_secs(5));
@@ -283,7 +283,7 @@ fn bfd_takes_a_session_down_and_lets_it_up_again() {
     thread::sleep(Duration::from_millis(500));
     ours.take();
     assert_eq!((ours.stands(0, Family::V4), ours.stands(0, Family::V6)), (DOWN, UP(1)));
-    ours.told.hold_down(&(key(0), Family::V4), false);
+    ours.told.say(&(key(0), Family::V4), told::Bfd::Up);
     ours.until(0, Family::V4, UP(3));
 }
 

@@ -60,7 +60,7 @@ fn happens(random: &mut Random) -> (LinkKey, Happens) {
             let stale = random.below(2);
             Happens::Session(family, ended(random.below(3) > 0, stale))
         }
-        10 => Happens::Bfd(family, random.pick(&[Bfd::Unused, Bfd::Up, Bfd::Down])),
+        10 => Happens::Bfd(family, random.pick(&[Bfd::Unused, Bfd::Up, Bfd::Down, Bfd::Silent])),
         _ => Happens::Forget(family),
     };
     (link, happens)
