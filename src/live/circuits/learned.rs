@@ -24,7 +24,7 @@ use crate::model::{Customer, Model};
 use crate::types::Prefix;
 
 /// Both families, in the order of everything that is kept by family.
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// Where a BGP session stands, as far as its link is concerned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -290,10 +290,12 @@ impl Learned {
                 if ends.is_none() || spec.is_none_or(|s| s.bgp.is_none() && s.kernel.is_none()) {
                     self.forget(&key, family);
                 }
-                if spec.is_none_or(|s| s.bgp.is_none()) {
+                let has_bgp = spec.is_some_and(|s| s.bgp.is_some());
+                if !has_bgp {
                     self.no_session(&key, family);
                 }
-                if ends.is_none() {
+                // Without BGP there is no BFD either.
+                if ends.is_none() || !has_bgp {
                     self.bfd(&key, family, Bfd::Unused);
                 }
             }

@@ -11,6 +11,7 @@ pub mod bgp;
 mod budget;
 mod device;
 pub mod ends;
+mod kept;
 pub mod learned;
 mod mirror;
 mod reader;
@@ -19,7 +20,7 @@ pub mod status;
 pub mod told;
 mod wanted;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
@@ -33,12 +34,12 @@ use self::bfd::Bfd;
 use self::bgp::Bgp;
 use self::device::Devices;
 use self::ends::{End, FromLink, LinkEnds};
-use self::learned::{Learned, Refused};
+use self::kept::{Kept, Taken};
 use self::mirror::{Mirror, Mirrored};
 use self::reader::Reader;
 use self::spec::{LinkKey, LinkSpec};
 use self::status::{LinkStatus, SessionRoutes};
-use self::told::{News, Standing, Told};
+use self::told::Told;
 use super::worker::lock;
 use crate::bgp::Family;
 use crate::compile::Program;
@@ -67,16 +68,6 @@ struct Running {
 struct Open {
     ends: BTreeMap<LinkKey, Arc<End>>,
     reader: Option<Reader>,
-}
-
-/// What is kept of routes and states.
-#[derive(Default)]
-struct Kept {
-    learned: Learned,
-    /// Links that have BGP: of others it does not matter that a session of theirs has ended.
-    sessions: BTreeSet<LinkKey>,
-    /// Routes that are learned and not in force; said once for as long as they are the same.
-    refused: Vec<Refused>,
 }
 
 /// The control side of all links.
@@ -134,15 +125,10 @@ impl Circuits {
         };
         let ours = links.iter().filter(|spec| spec.kernel.is_none());
         let wanted: Vec<_> = ours.map(|spec| (spec.clone(), place(spec))).collect();
+        lock(&self.kept).follow(&links, &self.told);
         running.bgp.want(wanted.clone());
         running.bfd.want(wanted);
         sentences.extend(mirror(running, &links, &self.told));
-        {
-            let kept = &mut *lock(&self.kept);
-            kept.learned.retain(&links);
-            let with_bgp = links.iter().filter(|spec| spec.enabled && spec.bgp.is_some());
-            kept.sessions = with_bgp.map(|spec| spec.key.clone()).collect();
-        }
         let mut open = lock(&self.open);
         let end = |spec: &LinkSpec| {
             let tun = running.devices.get(&spec.key).ok()?.tun.try_clone().ok()?;
@@ -176,25 +162,12 @@ impl Circuits {
         let before = lock(&self.kept).learned.version();
         let mut waited = false;
         loop {
-            let all = self.told.take();
-            let urgent = all.iter().any(|news| {
-                news.bfd == Some(told::Bfd::Down) || news.session.is_some_and(|standing| standing != Standing::Up)
-            });
-            let Kept { learned, sessions, .. } = &mut *lock(&self.kept);
-            for News { key, family, session, learned: routes, withdrawn, bfd } in &all {
-                // In this order: a session that has gone takes its routes along.
-                if let Some(bfd) = bfd {
-                    learned.bfd(key, *family, *bfd);
-                }
-                match session {
-                    Some(standing) if sessions.contains(key) => learned.standing(key, *family, *standing),
-                    Some(_) => learned.no_session(key, *family),
-                    None => {}
-                }
-                learned.routes(key, *family, routes, withdrawn);
-            }
-            if urgent || waited || all.is_empty() {
-                return learned.version() != before;
+            let (Taken { any, urgent }, version) = {
+                let kept = &mut *lock(&self.kept);
+                (kept.take(&self.told), kept.learned.version())
+            };
+            if urgent || waited || !any {
+                return version != before;
             }
             waited = true;
             std::thread::sleep(TOGETHER);

@@ -136,6 +136,21 @@ impl Told {
         news.into_values().collect()
     }
 
+    /// Who takes has forgotten what was taken of this family of a link: all that there is of it is new.
+    pub(super) fn tell_again(&self, key: &Key) {
+        if let Some(said) = lock(&self.links).get_mut(key) {
+            said.taken = Bfd::Unused;
+        }
+        if let Some(Session { taken, pending, .. }) = lock(&self.sessions).get_mut(key) {
+            let (_, routes) = std::mem::take(taken);
+            for (prefix, attributes) in routes {
+                pending.entry(prefix).or_insert(Some(attributes));
+            }
+            pending.retain(|_, attributes| attributes.is_some());
+        }
+        self.ring();
+    }
+
     /// How many prefixes wait to be taken.
     pub fn waiting(&self) -> usize {
         lock(&self.sessions).values().map(|session| session.pending.len()).sum()

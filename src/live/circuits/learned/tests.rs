@@ -532,6 +532,7 @@ fn what_is_no_longer_asked_for_is_forgotten() {
     );
 }
 
+mod kept;
 mod property;
 
 #[test]
