@@ -142,13 +142,8 @@ impl Circuits {
 
     fn start(&self) -> io::Result<Running> {
         lock(&self.open).reader = Some(Reader::start(self.worker.clone(), self.packets.clone())?);
-        Ok(Running {
-            devices: Devices::new(),
-            bgp: Bgp::start(self.told.clone())?,
-            bfd: Bfd::start(self.told.clone())?,
-            mirrors: BTreeMap::new(),
-            links: Vec::new(),
-        })
+        let (bgp, bfd) = both(Bgp::start(self.told.clone())?, Bfd::start(self.told.clone()))?;
+        Ok(Running { devices: Devices::new(), bgp, bfd, mirrors: BTreeMap::new(), links: Vec::new() })
     }
 
     /// Something comes out of here when there is something to [learn](Self::learn).
@@ -284,6 +279,17 @@ impl Circuits {
     }
 }
 
+/// Both threads or none: the next thread of BGP would share its bell with one that is left.
+fn both(bgp: Bgp, bfd: io::Result<Bfd>) -> io::Result<(Bgp, Bfd)> {
+    match bfd {
+        Ok(bfd) => Ok((bgp, bfd)),
+        Err(e) => {
+            bgp.stop();
+            Err(e)
+        }
+    }
+}
+
 /// Follows the routes of the kernel where the configuration says so; sentences say what cannot be.
 fn mirror(running: &mut Running, links: &[LinkSpec], told: &Arc<Told>) -> Vec<String> {
     let mut wanted: BTreeMap<String, Vec<Mirrored>> = BTreeMap::new();
@@ -312,4 +318,18 @@ fn mirror(running: &mut Running, links: &[LinkSpec], told: &Arc<Told>) -> Vec<St
         }
     }
     sentences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bgp_does_not_stay_without_bfd() {
+        let told = Told::new().unwrap().0;
+        let failed = both(Bgp::start(told.clone()).unwrap(), Err(io::Error::other("no thread")));
+        assert_eq!(failed.err().map(|e| e.to_string()).as_deref(), Some("no thread"));
+        // The thread has one of its own while it runs.
+        assert_eq!(Arc::strong_count(&told), 1);
+    }
 }
