@@ -109,7 +109,10 @@ pub struct Appliance {
     workers: Vec<Hand>,
     kernel: Kernel,
     devices_changed: Receiver<()>,
-    /// Held for as long as a reload takes, so that there is one at a time; before `control`, if both are.
+    /// Held for as long as a reload takes, so that there is one at a time; before the others.
+    reloading: Mutex<()>,
+    /// Held while something is put in force; before `control`, if both are. Nothing is read meanwhile: a link that is down
+    /// does not wait for slow files.
     names: Mutex<Names>,
     /// The files that were read last, for good or for nothing.
     files: Mutex<Files>,
@@ -276,6 +279,7 @@ impl Appliance {
             workers,
             kernel,
             devices_changed,
+            reloading: Mutex::new(()),
             names: Mutex::new(names),
             files: Mutex::new(files),
             control: Mutex::new(control),
@@ -451,8 +455,8 @@ impl Handle for Appliance {
     }
 
     fn reload(&self) -> Result<Reloaded, Vec<String>> {
-        let mut names = lock(&self.names);
-        let result = self.try_reload(&mut names);
+        let _only = lock(&self.reloading);
+        let result = self.try_reload();
         {
             let reloads = &mut lock(&self.control).reloads;
             *(if result.is_ok() { &mut reloads.0 } else { &mut reloads.1 }) += 1;

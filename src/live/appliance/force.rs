@@ -33,14 +33,14 @@ pub(super) fn follow_circuits_of(appliance: &Arc<Appliance>) -> io::Result<()> {
 impl Appliance {
     /// Reads, compiles and puts in force. Everybody else goes on meanwhile: `control` is taken to look, to swap, and to
     /// let ports follow.
-    pub(super) fn try_reload(&self, names: &mut Names) -> Result<Reloaded, Vec<String>> {
+    pub(super) fn try_reload(&self) -> Result<Reloaded, Vec<String>> {
         let begin = Instant::now();
         let faults = |faults: Vec<model::Fault>| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
         let mut files = Files::default();
         let base = model::load_files(&self.settings.configuration, &mut files);
         *lock(&self.files) = files;
         let base = base.map_err(faults)?;
-        // Only who has the names changes this.
+        // Only a reload makes this another one.
         let before = lock(&self.control).base.clone();
         model::may_follow(&before, &base)?;
         // A device that the port has already may be away; one that a change names is more likely misspelt.
@@ -54,7 +54,7 @@ impl Appliance {
             warnings += 1;
         }
         let ports = base.ports.clone();
-        let generation = self.put_in_force(names, Arc::new(base));
+        let generation = self.put_in_force(&mut lock(&self.names), Arc::new(base));
         let mut control = lock(&self.control);
         control.ports.want(&ports);
         self.follow_ports(&mut control);
@@ -66,6 +66,7 @@ impl Appliance {
     /// To be called when circuits have learned something, or lost it: puts that in force.
     pub(super) fn follow_circuits(&self) {
         let mut names = lock(&self.names);
+        // Not before: a reload may have put another one in force meanwhile.
         let base = lock(&self.control).base.clone();
         self.put_in_force(&mut names, base);
     }
