@@ -302,8 +302,21 @@ impl Appliance {
     /// # Errors
     /// One has ended on its own: what it says.
     pub fn look_after(&self) -> Result<(), String> {
-        let mut control = lock(&self.control);
-        self.follow_ports(&mut control);
+        self.look_after_workers(&mut lock(&self.control))?;
+        // Without `control`: nobody who asks waits for these.
+        if let Some(name) = self.circuits.ended() {
+            return Err(format!("the thread '{name}' stopped: circuits are not followed"));
+        }
+        match self.kernel.ended() {
+            Some(name) => {
+                Err(format!("the thread '{name}' stopped: devices and neighbours are not followed"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn look_after_workers(&self, control: &mut Control) -> Result<(), String> {
+        self.follow_ports(control);
         control.former.retain(|program| Arc::strong_count(program) > 1);
         for (number, thread) in control.threads.iter_mut().enumerate() {
             let Some(ended) = thread.take_if(|t| t.is_finished()) else { continue };
@@ -316,15 +329,7 @@ impl Appliance {
             };
             return Err(format!("worker {number} stopped: {why}"));
         }
-        if let Some(name) = self.circuits.ended() {
-            return Err(format!("the thread '{name}' stopped: circuits are not followed"));
-        }
-        match self.kernel.ended() {
-            Some(name) => {
-                Err(format!("the thread '{name}' stopped: devices and neighbours are not followed"))
-            }
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// The files that the configuration was read from last, also if that was refused.

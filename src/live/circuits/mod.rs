@@ -22,9 +22,9 @@ mod wanted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use tracing::{info, warn};
@@ -51,6 +51,9 @@ const TOGETHER: Duration = Duration::from_millis(20);
 
 /// How long devices stay once sessions have ended.
 const LAST: Duration = Duration::from_millis(50);
+
+/// How long somebody who asks waits.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// What there is once a configuration has had a link.
 struct Running {
@@ -230,45 +233,46 @@ impl Circuits {
 
     /// What is known of all links; what a link has carried is left to others.
     pub fn status(&self) -> Vec<LinkStatus> {
-        let running = lock(&self.running);
-        let Some(running) = running.as_ref() else { return Vec::new() };
-        let mut bgp: BTreeMap<LinkKey, Vec<_>> = BTreeMap::new();
-        for (key, status) in running.bgp.status().unwrap_or_default() {
-            bgp.entry(key).or_default().push(status);
-        }
-        let mut bfd: BTreeMap<LinkKey, Vec<_>> = BTreeMap::new();
-        for (key, status) in running.bfd.status().unwrap_or_default() {
-            bfd.entry(key).or_default().push(status);
-        }
-        let kept = lock(&self.kept);
-        let status = |spec: &LinkSpec| {
-            let device = running.devices.get(&spec.key);
-            let down = match kept.learned.down(&spec.key) {
-                _ if !spec.enabled => Some("it is turned off".to_owned()),
-                cause => cause.map(|cause| cause.to_string()),
-            };
-            LinkStatus {
+        let (mut links, bgp, bfd) = {
+            let running = lock(&self.running);
+            let Some(running) = running.as_ref() else { return Vec::new() };
+            let status = |spec: &LinkSpec| LinkStatus {
                 key: spec.key.clone(),
                 kind: spec.kind,
-                down,
-                device: match device {
+                down: (!spec.enabled).then(|| "it is turned off".to_owned()),
+                device: match running.devices.get(&spec.key) {
                     Ok(device) => Ok((device.namespace.name(), device.name.to_owned())),
                     Err(why) => Err(why.to_owned()),
                 },
-                bgp: bgp.remove(&spec.key).unwrap_or_default(),
-                bfd: bfd.remove(&spec.key).unwrap_or_default(),
+                bgp: Vec::new(),
+                bfd: Vec::new(),
                 // What it has carried the workers know.
                 bandwidth_mbps: None,
                 meter: Meter::default(),
                 over_rate: [0, 0],
-            }
+            };
+            let links: Vec<LinkStatus> = running.links.iter().map(status).collect();
+            (links, running.bgp.ask_status(), running.bfd.ask_status())
         };
-        running.links.iter().map(status).collect()
+        // With nothing locked, for the two may have much to do.
+        let until = Instant::now() + ANSWER;
+        let mut bgp = by_link(bgp.recv_deadline(until).unwrap_or_default());
+        let mut bfd = by_link(bfd.recv_deadline(until).unwrap_or_default());
+        let kept = lock(&self.kept);
+        for link in &mut links {
+            let cause = || kept.learned.down(&link.key).map(|cause| cause.to_string());
+            link.down = link.down.take().or_else(cause);
+            link.bgp = bgp.remove(&link.key).unwrap_or_default();
+            link.bfd = bfd.remove(&link.key).unwrap_or_default();
+        }
+        links
     }
 
     /// What the session of a link has heard and said, of one family; `None` if there is no such link or nobody answers.
     pub fn routes(&self, key: &LinkKey, family: Family) -> Option<SessionRoutes> {
-        let mut routes = lock(&self.running).as_ref()?.bgp.routes(key, Some(family))?;
+        let routes = lock(&self.running).as_ref()?.bgp.ask_routes(key, Some(family));
+        // With nothing locked, for it may have much to do.
+        let mut routes = routes.recv_timeout(ANSWER).ok()?;
         for refused in lock(&self.kept).refused.iter().filter(|refused| refused.link == *key) {
             for route in &mut routes.received {
                 if refused.prefixes.binary_search(&route.prefix).is_ok() {
@@ -284,13 +288,18 @@ impl Circuits {
         *lock(&self.follower) = Some(follower);
     }
 
-    /// The threads that have ended although they should not.
+    /// A thread that has ended although it should not. Never waits: while links are changed, the threads are theirs who
+    /// changes them.
     pub fn ended(&self) -> Option<&'static str> {
         if lock(&self.follower).as_ref().is_some_and(JoinHandle::is_finished) {
             return Some("circuits");
         }
         let reader = lock(&self.open).reader.as_ref().is_some_and(Reader::is_finished);
-        let running = lock(&self.running);
+        let running = match self.running.try_lock() {
+            Ok(running) => running,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
         let running = running.as_ref()?;
         let threads =
             [(running.bgp.is_finished(), "bgp"), (running.bfd.is_finished(), "bfd"), (reader, "links")];
@@ -309,6 +318,14 @@ impl Circuits {
         std::thread::sleep(LAST);
         drop(devices);
     }
+}
+
+fn by_link<T>(all: Vec<(LinkKey, T)>) -> BTreeMap<LinkKey, Vec<T>> {
+    let mut links: BTreeMap<LinkKey, Vec<T>> = BTreeMap::new();
+    for (key, one) in all {
+        links.entry(key).or_default().push(one);
+    }
+    links
 }
 
 /// Follows the routes of the kernel where the configuration says so; sentences say what cannot be.
@@ -340,3 +357,6 @@ fn mirror(running: &mut Running, links: &[LinkSpec], told: &Arc<Told>) -> Vec<St
     }
     sentences
 }
+
+#[cfg(test)]
+mod tests;
