@@ -98,7 +98,7 @@ struct Control {
     failed: Vec<String>,
     reloads: (u64, u64),
     threads: Threads,
-    /// No port is opened any more.
+    /// No port is opened any more, and nothing else put in force.
     stopped: bool,
 }
 
@@ -350,10 +350,11 @@ impl Appliance {
 
     /// Has the workers take what was received, send what is to be sent, and end; true if all did in time.
     pub fn stop(&self) -> bool {
+        // What is in force stays: sessions that end take no routes along while packets are still on their way.
+        lock(&self.control).stopped = true;
         // Peers are told while packets still leave.
         self.circuits.stop();
         let mut control = lock(&self.control);
-        control.stopped = true;
         self.tell_all(|| Order::Stop);
         let until = Instant::now() + STOP;
         let mut all = true;

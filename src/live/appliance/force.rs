@@ -54,7 +54,9 @@ impl Appliance {
             warnings += 1;
         }
         let ports = base.ports.clone();
-        let generation = self.put_in_force(&mut lock(&self.names), Arc::new(base));
+        let Some(generation) = self.put_in_force(&mut lock(&self.names), Arc::new(base)) else {
+            return Err(vec!["the appliance stops".to_owned()]);
+        };
         let mut control = lock(&self.control);
         control.ports.want(&ports);
         self.follow_ports(&mut control);
@@ -71,12 +73,15 @@ impl Appliance {
         self.put_in_force(&mut names, base);
     }
 
-    /// Puts a configuration in force with what circuits have learned; the generation that is in force. Ports stay as they
-    /// are.
-    fn put_in_force(&self, names: &mut Names, base: Arc<Model>) -> u32 {
+    /// Puts a configuration in force with what circuits have learned; the generation that is in force, or none if the
+    /// appliance stops. Ports stay as they are.
+    fn put_in_force(&self, names: &mut Names, base: Arc<Model>) -> Option<u32> {
         // Only who has the names changes these.
         let (before, mut occupancy, old) = {
             let control = lock(&self.control);
+            if control.stopped {
+                return None;
+            }
             (control.model.clone(), control.occupancy.clone(), control.program.clone())
         };
         let model = self.circuits.in_force(&base, &before);
@@ -108,6 +113,6 @@ impl Appliance {
         if late > 0 {
             warn!("{late} workers have not put the configuration in force in {} s", IN_FORCE.as_secs());
         }
-        generation
+        Some(generation)
     }
 }

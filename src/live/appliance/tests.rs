@@ -115,3 +115,16 @@ fn a_worker_that_panics_is_told_of_and_the_others_end_in_time() {
     assert!(found.flows.is_empty() && !found.complete);
     assert!(appliance.stop());
 }
+
+#[test]
+fn nothing_is_put_in_force_once_it_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.yaml");
+    fs::write(&config, "apiVersion: clearway/v1\nports: {}\ncustomers: []\n").unwrap();
+    let appliance = appliance(config);
+    assert_eq!(appliance.reload().map(|r| r.generation), Ok(2));
+    assert!(appliance.stop());
+    appliance.follow_circuits();
+    assert_eq!(appliance.reload(), Err(vec!["the appliance stops".to_owned()]));
+    assert_eq!(appliance.snapshot().generation, 2);
+}

@@ -22,6 +22,7 @@ mod wanted;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -91,6 +92,8 @@ pub struct Circuits {
     kept: Mutex<Kept>,
     open: Mutex<Open>,
     running: Mutex<Option<Running>>,
+    /// There is nothing any more, whatever a change that is on its way still wants.
+    stopped: AtomicBool,
     /// Who puts in force what is learned.
     follower: Mutex<Option<JoinHandle<()>>>,
 }
@@ -108,6 +111,7 @@ impl Circuits {
             kept: Mutex::default(),
             open: Mutex::default(),
             running: Mutex::default(),
+            stopped: AtomicBool::new(false),
             follower: Mutex::default(),
         };
         Ok((circuits, from_links))
@@ -118,6 +122,9 @@ impl Circuits {
     pub fn follow(&self, base: &Model) -> Vec<String> {
         let links = spec::specs(base);
         let mut running = lock(&self.running);
+        if self.stopped.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
         if running.is_none() {
             if links.is_empty() {
                 return Vec::new();
@@ -306,8 +313,10 @@ impl Circuits {
         threads.into_iter().find(|(ended, _)| *ended).map(|(_, name)| name)
     }
 
-    /// Ends all sessions, and takes the devices away.
+    /// Ends all sessions, and takes the devices away; for good.
     pub fn stop(&self) {
+        // A change that comes by the lock later sees it, one that came earlier is undone below.
+        self.stopped.store(true, Ordering::Relaxed);
         let Some(Running { bgp, bfd, devices, .. }) = lock(&self.running).take() else { return };
         // A peer that is told goes elsewhere at once.
         let ended = bgp.stop();

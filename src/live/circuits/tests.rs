@@ -1,6 +1,31 @@
 //! The control side of links as a whole, without devices.
 
 use super::*;
+use crate::model;
+use crate::sys::own_names;
+
+/// A customer with a circuit that has one link.
+const ONE_LINK: &str = "
+apiVersion: clearway/v1
+ports:
+  fabric: {role: fabric, address: 198.51.100.2}
+  edge: {role: edge, address: 192.0.2.1, mtu: 1600}
+customers:
+  - name: contoso
+    virtualNetworks:
+      - name: hub
+        addressSpace: {addressPrefixes: [10.1.0.0/16]}
+        subnets: [{name: GatewaySubnet, addressPrefix: 10.1.255.0/27}]
+    expressRouteCircuits:
+      - name: er
+        peerings:
+          - {name: AzurePrivatePeering, peerASN: 65001, primaryPeerAddressPrefix: 192.168.255.0/30}
+    virtualNetworkGateways: [{name: hub-er, gatewayType: ExpressRoute, virtualNetwork: hub}]
+    connections: [{name: c, connectionType: ExpressRoute, virtualNetworkGateway1: hub-er, peer: er}]
+    tunnels:
+      - {vnet: hub, port: fabric, key: 1}
+      - {circuit: er, link: primary, port: edge, remote: 192.0.2.2, key: 1}
+";
 
 fn circuits() -> Arc<Circuits> {
     Arc::new(Circuits::new(Wake::new().unwrap()).unwrap().0)
@@ -14,4 +39,16 @@ fn whoever_looks_after_threads_does_not_wait_for_a_change_of_links() {
     let other = circuits.clone();
     std::thread::spawn(move || looks.send(other.ended()));
     assert_eq!(looked.recv_timeout(Duration::from_secs(10)), Ok(None));
+}
+
+#[test]
+fn a_change_that_comes_after_the_end_starts_nothing() {
+    // If it did, and may, it would be where nobody sees it.
+    own_names();
+    let circuits = circuits();
+    let base = model::from_bytes("config.yaml", ONE_LINK.as_bytes(), None).unwrap();
+    assert_eq!(spec::specs(&base).len(), 1);
+    circuits.stop();
+    assert_eq!(circuits.follow(&base), Vec::<String>::new());
+    assert!(lock(&circuits.running).is_none() && lock(&circuits.open).reader.is_none());
 }
