@@ -190,22 +190,28 @@ impl Circuits {
             let urgent = all.iter().any(|news| {
                 news.held_down == Some(true) || news.session.is_some_and(|standing| standing != Standing::Up)
             });
-            let Kept { learned, sessions, .. } = &mut *lock(&self.kept);
-            for News { key, family, session, learned: routes, withdrawn, held_down } in &all {
-                // In this order: a session that has gone takes its routes along.
-                if let Some(down) = held_down {
-                    learned.bfd(key, *family, if *down { learned::Bfd::Down } else { learned::Bfd::Up });
+            let changed = {
+                let Kept { learned, sessions, .. } = &mut *lock(&self.kept);
+                for News { key, family, session, learned: routes, withdrawn, held_down } in &all {
+                    // In this order: a session that has gone takes its routes along.
+                    if let Some(down) = held_down {
+                        learned.bfd(key, *family, if *down { learned::Bfd::Down } else { learned::Bfd::Up });
+                    }
+                    match session {
+                        Some(standing) if sessions.contains(key) => {
+                            learned.standing(key, *family, *standing);
+                        }
+                        Some(_) => learned.no_session(key, *family),
+                        None => {}
+                    }
+                    learned.routes(key, *family, routes, withdrawn);
                 }
-                match session {
-                    Some(standing) if sessions.contains(key) => learned.standing(key, *family, *standing),
-                    Some(_) => learned.no_session(key, *family),
-                    None => {}
-                }
-                learned.routes(key, *family, routes, withdrawn);
-            }
+                learned.version() != before
+            };
             if urgent || waited || all.is_empty() {
-                return learned.version() != before;
+                return changed;
             }
+            // With nothing locked.
             waited = true;
             std::thread::sleep(TOGETHER);
         }

@@ -1,8 +1,10 @@
 //! The control side of links as a whole, without devices.
 
 use super::*;
-use crate::model;
+use crate::bgp::{Attributes, Route};
+use crate::model::{self, Link};
 use crate::sys::own_names;
+use crate::types::Prefix;
 
 /// A customer with a circuit that has one link.
 const ONE_LINK: &str = "
@@ -51,4 +53,37 @@ fn a_change_that_comes_after_the_end_starts_nothing() {
     circuits.stop();
     assert_eq!(circuits.follow(&base), Vec::<String>::new());
     assert!(lock(&circuits.running).is_none() && lock(&circuits.open).reader.is_none());
+}
+
+#[test]
+fn what_is_known_is_not_locked_while_more_routes_are_waited_for() {
+    let circuits = circuits();
+    let link = LinkKey {
+        customer: "contoso".into(),
+        circuit: "er".into(),
+        peering: "AzurePrivatePeering".into(),
+        link: Link::Primary,
+    };
+    lock(&circuits.kept).sessions.insert(link.clone());
+    let key = (link, Family::V4);
+    let tell = |round: u8, number: u8| {
+        let route =
+            Route { prefix: Prefix::v4(10, round, number, 0, 24), attributes: Arc::new(Attributes::default()) };
+        circuits.told.session(&key, Standing::Up, vec![route], &[]);
+    };
+    // Who comes by the lock meanwhile can tell more, which is learned, too. Not every time: this test may be held up itself.
+    let in_time = |round: u8| {
+        let before = lock(&circuits.kept).learned.version();
+        tell(round, 0);
+        std::thread::scope(|scope| {
+            let learns = scope.spawn(|| circuits.learn());
+            while lock(&circuits.kept).learned.version() == before {
+                std::thread::yield_now();
+            }
+            tell(round, 1);
+            assert!(learns.join().unwrap());
+        });
+        circuits.told.waiting() == 0
+    };
+    assert!((0..50).any(in_time));
 }
