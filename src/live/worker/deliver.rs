@@ -7,12 +7,20 @@ use crate::dataplane::ingress::{Via, ingress};
 use crate::dataplane::{Input, Output, Results};
 use crate::model::Role;
 use crate::packet::{FlowState, Reason, Verdict};
-use crate::types::Nanos;
+use crate::types::{Nanos, SECOND};
 use crate::wire::{be16, ethernet};
 
-/// Packets that the device of a link is given at most between two times that counts are published, which is every 50 ms
-/// under load: 10,000 a second. Beyond, a customer that floods its link costs no more system calls.
+/// For how long what devices of links are given is counted: 50 ms.
+const SPAN: Nanos = SECOND / 20;
+/// Packets that the device of a link is given at most in a span: 10,000 a second. Beyond, a customer that floods its link
+/// costs no more system calls.
 const PUNTS: u16 = 500;
+/// Packets that all devices together are given at most, so that many links that are flooded cost no more than a few: 40,000
+/// a second.
+const ALL_PUNTS: u16 = 2000;
+/// Packets that the device of a link is given whatever the others were: 400 a second, enough for BFD and BGP, so that who
+/// floods some links takes none down.
+const SURE_PUNTS: u16 = 20;
 /// Packets of links that are sent in a round at most.
 const FROM_LINKS: usize = 64;
 
@@ -41,28 +49,37 @@ fn outer_tos(frame: &[u8]) -> u8 {
 pub(super) struct Sending {
     /// The frames of a batch, by class.
     order: [Vec<u32>; CLASSES],
-    /// Packets that the device of each link was given lately, by the link's number.
-    punts: Vec<u16>,
+    punts: Punts,
 }
 
-impl Sending {
-    /// Devices of links may be given packets again.
-    pub fn begin_anew(&mut self) {
-        self.punts.fill(0);
-    }
+/// Packets that devices of links were given in this span.
+#[derive(Default)]
+struct Punts {
+    /// When the span began.
+    since: Nanos,
+    /// By the link's number.
+    given: Vec<u16>,
+    all: u16,
+}
 
+impl Punts {
     /// True if the device of a link may be given one more packet.
-    fn may_punt(&mut self, link: usize) -> bool {
-        if self.punts.len() <= link {
-            self.punts.resize(link + 1, 0);
+    fn may(&mut self, link: usize, now: Nanos) -> bool {
+        if now.saturating_sub(self.since) >= SPAN {
+            self.since = now;
+            self.given.fill(0);
+            self.all = 0;
         }
-        match self.punts.get_mut(link) {
-            Some(given) if *given < PUNTS => {
-                *given += 1;
-                true
-            }
-            _ => false,
+        if self.given.len() <= link {
+            self.given.resize(link + 1, 0);
         }
+        let Some(given) = self.given.get_mut(link) else { return false };
+        let may = *given < SURE_PUNTS || *given < PUNTS && self.all < ALL_PUNTS;
+        if may {
+            *given += 1;
+            self.all = self.all.saturating_add(1);
+        }
+        may
     }
 }
 
@@ -161,7 +178,7 @@ impl Worker {
         let Some(link) = link.map(|link| link.meter as usize) else { return };
         let at = arrival.at as usize;
         let packet = frame.get(at..at + arrival.inner.total as usize).unwrap_or_default();
-        let given = self.sending.may_punt(link) && self.news.links.give(link, packet);
+        let given = self.sending.punts.may(link, input.now) && self.news.links.give(link, packet);
         self.counts.unpunted += u64::from(!given);
     }
 
@@ -235,5 +252,23 @@ mod tests {
         assert_eq!(outer_tos(&frame), 0xb8);
         frame[12..16].copy_from_slice(&[0x86, 0xdd, 0x6b, 0x80]);
         assert_eq!(outer_tos(&frame), 0xb8);
+    }
+
+    #[test]
+    fn who_floods_links_costs_no_more_in_a_span_and_takes_no_other_link_down() {
+        let mut punts = Punts::default();
+        let mut flood = |links: std::ops::Range<usize>, now: Nanos| -> Vec<usize> {
+            links.map(|link| (0..2 * PUNTS).filter(|_| punts.may(link, now)).count()).collect()
+        };
+        let begin = 3 * SECOND;
+        assert_eq!(flood(0..1, begin), [500]);
+        // However often the worker has nothing to do in between.
+        assert_eq!(flood(0..1, begin + SPAN - 1), [0]);
+        assert_eq!(flood(0..1, begin + SPAN), [500]);
+        // Many at once.
+        let given = flood(1..30, begin + SPAN + 1);
+        assert_eq!(given[..3], [500; 3]);
+        assert_eq!(given[3..], [20; 26]);
+        assert_eq!(flood(29..30, begin + 2 * SPAN), [500]);
     }
 }
