@@ -60,6 +60,7 @@ struct Place {
 #[derive(Debug)]
 struct Held {
     name: String,
+    index: u32,
     tun: Tun,
     /// It was not there before, and goes with this.
     made: bool,
@@ -72,6 +73,8 @@ pub struct Device<'a> {
     pub namespace: &'a Namespace,
     /// Its name there.
     pub name: &'a str,
+    /// Its number there: another one if it is made anew.
+    pub index: u32,
     /// Our end of it.
     pub tun: &'a Tun,
 }
@@ -140,8 +143,10 @@ impl Devices {
     pub fn get(&self, link: &LinkKey) -> Result<Device<'_>, &str> {
         let place = self.customers.get(&link.customer);
         let held = place.and_then(|place| Some((&place.namespace, place.devices.get(link)?)));
-        let why = || self.failed.get(link).map_or("it has no device yet", String::as_str);
-        held.map(|(namespace, held)| Device { namespace, name: &held.name, tun: &held.tun }).ok_or_else(why)
+        match held {
+            Some((namespace, Held { name, index, tun, .. })) => Ok(Device { namespace, name, index: *index, tun }),
+            None => Err(self.failed.get(link).map_or("it has no device yet", String::as_str)),
+        }
     }
 
     /// The namespace of a customer.
@@ -279,7 +284,8 @@ impl Held {
         let made = index_of(&name).is_err();
         let tun = Tun::open(&name)
             .map_err(|e| io::Error::new(e.kind(), format!("{name} cannot be had as a TUN device: {e}")))?;
-        Ok(Held { name, tun, made })
+        let index = index_of(&name)?;
+        Ok(Held { name, index, tun, made })
     }
 
     /// Makes the device what its link asks for. What is so already is left alone.

@@ -62,7 +62,7 @@ struct Running {
     bgp: Bgp,
     bfd: Bfd,
     /// Of customers whose routes are the kernel's.
-    mirrors: BTreeMap<String, (Vec<Mirrored>, Mirror)>,
+    mirrors: BTreeMap<String, Mirror>,
     links: Vec<LinkSpec>,
 }
 
@@ -345,29 +345,31 @@ fn by_link<T>(all: Vec<(LinkKey, T)>) -> BTreeMap<LinkKey, Vec<T>> {
 
 /// Follows the routes of the kernel where the configuration says so; sentences say what cannot be.
 fn mirror(running: &mut Running, links: &[LinkSpec], told: &Arc<Told>) -> Vec<String> {
-    let mut wanted: BTreeMap<String, Vec<Mirrored>> = BTreeMap::new();
+    let Running { devices, mirrors, .. } = running;
+    let mut wanted: BTreeMap<&str, Vec<Mirrored>> = BTreeMap::new();
     for spec in links.iter().filter(|spec| spec.enabled) {
-        if let Some(policies) = &spec.kernel
-            && let Ok(device) = running.devices.get(&spec.key)
-        {
-            let (key, device, policies) = (spec.key.clone(), device.name.to_owned(), policies.clone());
-            wanted.entry(spec.key.customer.clone()).or_default().push(Mirrored { key, device, policies });
-        }
+        let (Some([v4, v6]), Ok(device)) = (&spec.kernel, devices.get(&spec.key)) else { continue };
+        let [has_v4, has_v6] = spec.ends.map(|ends| ends.is_some());
+        wanted.entry(&spec.key.customer).or_default().push(Mirrored {
+            key: spec.key.clone(),
+            device: device.name.to_owned(),
+            index: device.index,
+            policies: [has_v4.then(|| v4.clone()), has_v6.then(|| v6.clone())],
+        });
     }
-    running.mirrors.retain(|customer, (links, _)| wanted.get(customer) == Some(links));
+    mirrors.retain(|customer, _| wanted.contains_key(customer.as_str()));
     let mut sentences = Vec::new();
     for (customer, links) in wanted {
-        let Some(first) = links.first().filter(|_| !running.mirrors.contains_key(&customer)) else {
-            continue;
-        };
-        let Ok(device) = running.devices.get(&first.key) else { continue };
-        match Mirror::start(device.namespace, links.clone(), told.clone()) {
-            Ok(mirror) => {
-                running.mirrors.insert(customer, (links, mirror));
+        if !mirrors.contains_key(customer) {
+            let Some(Ok(device)) = links.first().map(|link| devices.get(&link.key)) else { continue };
+            match Mirror::start(device.namespace, told.clone()) {
+                Ok(mirror) => _ = mirrors.insert(customer.to_owned(), mirror),
+                Err(e) => sentences
+                    .push(format!("customer '{customer}': routes of the kernel cannot be followed: {e}")),
             }
-            Err(e) => {
-                sentences.push(format!("customer '{customer}': routes of the kernel cannot be followed: {e}"))
-            }
+        }
+        if let Some(mirror) = mirrors.get(customer) {
+            mirror.want(links);
         }
     }
     sentences

@@ -337,12 +337,14 @@ fn what_fails_says_why_and_hinders_no_other() {
     small.mtu = 1280;
     ip("-n clearway-c link del er3-priv-p");
     ip("-n clearway-c link del er1-priv-p");
-    let end = devices.get(&first.key).unwrap().tun.try_clone().unwrap();
+    let Device { index, tun, .. } = devices.get(&first.key).unwrap();
+    let end = tun.try_clone().unwrap();
     assert!(end.receive(&mut [0; 100]).is_err());
     let followed = devices.follow(&[first.clone(), small.clone(), foreign.clone()]);
     let expected =
         Followed { closed: keys(&[&first]), opened: keys(&[&first, &foreign]), failed: Vec::new() };
     assert_eq!(followed, expected);
+    assert_ne!(devices.get(&first.key).unwrap().index, index);
     assert_eq!(addresses(devices.get(&small.key).unwrap()).len(), 2);
     assert!(answers(devices.get(&first.key).unwrap(), &first, true, 1));
 
