@@ -32,6 +32,7 @@ use tracing::{info, warn};
 
 use self::bfd::Bfd;
 use self::bgp::Bgp;
+use self::budget::Lines;
 use self::device::Devices;
 use self::ends::{End, FromLink, LinkEnds};
 use self::learned::{Learned, Refused};
@@ -46,6 +47,7 @@ use crate::compile::Program;
 use crate::dataplane::Meter;
 use crate::model::Model;
 use crate::sys::Wake;
+use crate::types::Nanos;
 
 /// After routes have changed, how long more of them are waited for: a session that comes up has thousands.
 const TOGETHER: Duration = Duration::from_millis(20);
@@ -81,10 +83,13 @@ struct Kept {
     sessions: BTreeSet<LinkKey>,
     /// Routes that are learned and not in force; said once for as long as they are the same.
     refused: Vec<Refused>,
+    /// Lines in the log about these, by customer.
+    lines: BTreeMap<String, Lines>,
 }
 
 /// The control side of all links.
 pub struct Circuits {
+    began: Instant,
     told: Arc<Told>,
     rings: Receiver<()>,
     worker: Wake,
@@ -104,6 +109,7 @@ impl Circuits {
         let (told, rings) = Told::new()?;
         let (packets, from_links) = reader::packets();
         let circuits = Circuits {
+            began: Instant::now(),
             told,
             rings,
             worker,
@@ -152,6 +158,7 @@ impl Circuits {
             kept.learned.retain(&links);
             let with_bgp = links.iter().filter(|spec| spec.enabled && spec.bgp.is_some());
             kept.sessions = with_bgp.map(|spec| spec.key.clone()).collect();
+            kept.lines.retain(|customer, _| links.iter().any(|spec| spec.key.customer == *customer));
         }
         let mut open = lock(&self.open);
         let end = |spec: &LinkSpec| {
@@ -219,9 +226,15 @@ impl Circuits {
 
     /// The configuration in force: this one, with what was learned. `before` is in force now.
     pub fn in_force(&self, base: &Model, before: &Model) -> Model {
-        let Kept { learned, refused, .. } = &mut *lock(&self.kept);
+        let Kept { learned, refused, lines, .. } = &mut *lock(&self.kept);
         let (model, not_taken) = learned.in_force(base, Some(before));
-        not_taken.iter().filter(|one| !refused.contains(one)).for_each(|one| info!("{one}"));
+        let now = self.began.elapsed().as_nanos() as Nanos;
+        for one in not_taken.iter().filter(|one| !refused.contains(one)) {
+            if let Some(kept_back) = may_say(lines, &one.link.customer, now) {
+                let kept_back = (kept_back > 0).then_some(kept_back);
+                info!(kept_back, "{one}");
+            }
+        }
         *refused = not_taken;
         model
     }
@@ -333,6 +346,15 @@ impl Circuits {
         std::thread::sleep(LAST);
         drop(devices);
     }
+}
+
+/// Whether a line about a customer is to be written, and how many were kept back before it: its routes may change all the
+/// time.
+fn may_say(lines: &mut BTreeMap<String, Lines>, customer: &str, now: Nanos) -> Option<u64> {
+    if !lines.contains_key(customer) {
+        lines.insert(customer.to_owned(), Lines::new());
+    }
+    lines.get_mut(customer)?.may(now)
 }
 
 fn by_link<T>(all: Vec<(LinkKey, T)>) -> BTreeMap<LinkKey, Vec<T>> {

@@ -4,7 +4,7 @@ use super::*;
 use crate::bgp::{Attributes, Route};
 use crate::model::{self, Link};
 use crate::sys::own_names;
-use crate::types::Prefix;
+use crate::types::{Prefix, SECOND};
 
 /// A customer with a circuit that has one link.
 const ONE_LINK: &str = "
@@ -86,4 +86,12 @@ fn what_is_known_is_not_locked_while_more_routes_are_waited_for() {
         circuits.told.waiting() == 0
     };
     assert!((0..50).any(in_time));
+}
+
+#[test]
+fn a_customer_whose_routes_change_all_the_time_fills_no_log_and_hides_no_other() {
+    let mut lines = BTreeMap::new();
+    let mut said = |customer: &str| (0..1000).filter(|n| may_say(&mut lines, customer, n * SECOND / 100).is_some()).count();
+    assert_eq!([said("a"), said("b")], [10, 10]);
+    assert_eq!(may_say(&mut lines, "a", 11 * SECOND), Some(990));
 }
