@@ -39,7 +39,7 @@ use crate::dataplane::{Meter, MeterReading, Occupancy, Policers, readings};
 use crate::model::{Files, Io, Model, Port};
 use crate::observe::meters::{Meters, meters as of_links};
 use crate::sys::xdp::LONGEST;
-use crate::sys::{Wake, cores, pin};
+use crate::sys::{Wake, cores, pin, raise_open_files};
 use crate::types::{Nanos, SECOND};
 
 /// How long others wait for an answer of a worker.
@@ -219,6 +219,10 @@ impl Appliance {
     /// Sentences that say why it cannot run here, and whose fault that is.
     pub fn start(model: Model, settings: Settings) -> Result<Arc<Appliance>, NoStart> {
         let begun = Instant::now();
+        // Each circuit link has some of its own: 1,024, as processes have at first, are for about a hundred links.
+        if let Err(e) = raise_open_files() {
+            warn!("no more files and sockets than before may be open: {e}");
+        }
         let count = settings.workers.clamp(1, 64);
         let wakes: Vec<Wake> = (0..count)
             .map(|_| Wake::new())

@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use tracing::{info, warn};
 
@@ -61,7 +62,7 @@ struct Place {
 struct Held {
     name: String,
     index: u32,
-    tun: Tun,
+    tun: Arc<Tun>,
     /// It was not there before, and goes with this.
     made: bool,
 }
@@ -76,7 +77,7 @@ pub struct Device<'a> {
     /// Its number there: another one if it is made anew.
     pub index: u32,
     /// Our end of it.
-    pub tun: &'a Tun,
+    pub tun: &'a Arc<Tun>,
 }
 
 /// What a change of the configuration has done.
@@ -285,7 +286,7 @@ impl Held {
         let tun = Tun::open(&name)
             .map_err(|e| io::Error::new(e.kind(), format!("{name} cannot be had as a TUN device: {e}")))?;
         let index = index_of(&name)?;
-        Ok(Held { name, index, tun, made })
+        Ok(Held { name, index, tun: Arc::new(tun), made })
     }
 
     /// Makes the device what its link asks for. What is so already is left alone.

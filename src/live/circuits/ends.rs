@@ -19,7 +19,7 @@ pub struct FromLink {
 /// Our end of a link.
 pub struct End {
     /// Its device.
-    pub tun: Tun,
+    pub tun: Arc<Tun>,
     /// The addresses, of IPv4 and of IPv6.
     pub ends: [Option<Ends>; 2],
 }

@@ -21,7 +21,6 @@ mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::thread::JoinHandle;
@@ -144,10 +143,7 @@ impl Circuits {
         let followed = running.devices.follow(&links);
         let mut sentences: Vec<String> =
             followed.failed.into_iter().map(|(key, why)| format!("{key}: {why}")).collect();
-        let place = |spec: &LinkSpec| {
-            let device = running.devices.get(&spec.key).ok()?;
-            device.namespace.as_fd().try_clone_to_owned().ok().map(Arc::new)
-        };
+        let place = |spec: &LinkSpec| Some(running.devices.get(&spec.key).ok()?.namespace.descriptor());
         let ours = links.iter().filter(|spec| spec.kernel.is_none());
         let wanted: Vec<_> = ours.map(|spec| (spec.clone(), place(spec))).collect();
         running.bgp.want(wanted.clone());
@@ -162,7 +158,7 @@ impl Circuits {
         }
         let mut open = lock(&self.open);
         let end = |spec: &LinkSpec| {
-            let tun = running.devices.get(&spec.key).ok()?.tun.try_clone().ok()?;
+            let tun = running.devices.get(&spec.key).ok()?.tun.clone();
             Some((spec.key.clone(), Arc::new(End { tun, ends: spec.ends })))
         };
         open.ends = links.iter().filter(|spec| spec.enabled).filter_map(end).collect();
