@@ -52,6 +52,8 @@ const CLOSING: Duration = Duration::from_millis(200);
 const STILL: Nanos = 10 * SECOND;
 /// How long workers may take to stop.
 const STOP: Duration = Duration::from_secs(2);
+/// How long devices of links are taken away one by one at the end, so that nobody loses patience (systemd after 15 s).
+const CLOSE: Duration = Duration::from_secs(3);
 
 /// How the appliance is to run.
 #[derive(Clone, Debug)]
@@ -356,8 +358,8 @@ impl Appliance {
     pub fn stop(&self) -> bool {
         // What is in force stays: sessions that end take no routes along while packets are still on their way.
         lock(&self.control).stopped = true;
-        // Peers are told while packets still leave.
-        self.circuits.stop();
+        // Peers are told while packets still leave. The devices of links take their time, each of them, and go last.
+        let devices = self.circuits.stop();
         let mut control = lock(&self.control);
         self.tell_all(|| Order::Stop);
         let until = Instant::now() + STOP;
@@ -369,6 +371,8 @@ impl Appliance {
             all &= thread.is_finished() && thread.join().is_ok();
         }
         control.ports.detach();
+        drop(control);
+        devices.close(Instant::now() + CLOSE);
         all
     }
 

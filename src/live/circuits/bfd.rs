@@ -107,9 +107,14 @@ impl Bfd {
         self.thread.is_finished()
     }
 
-    /// Turns all sessions off, which is no failure to their peers; false if that takes too long.
-    pub fn stop(self) -> bool {
+    /// Turns all sessions off, which is no failure to their peers, and does not wait for that.
+    pub fn end(&self) {
         self.order(Order::Stop);
+    }
+
+    /// Turns all sessions off; false if that takes too long.
+    pub fn stop(self) -> bool {
+        self.end();
         let until = Instant::now() + LAST;
         while !self.thread.is_finished() && Instant::now() < until {
             thread::sleep(Duration::from_millis(5));

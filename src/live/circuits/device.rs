@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::{info, warn};
 
@@ -138,6 +139,18 @@ impl Devices {
         }
         self.failed = followed.failed.iter().cloned().collect();
         followed
+    }
+
+    /// Takes all away that there is time for. The rest goes with this process; only the names of namespaces would stay, and
+    /// go in any case.
+    pub fn close(mut self, until: Instant) {
+        for place in std::mem::take(&mut self.customers).into_values() {
+            if Instant::now() < until {
+                place.close(&mut Followed::default());
+            } else {
+                forget(place.namespace);
+            }
+        }
     }
 
     /// The device of a link, or why it has none: a sentence.

@@ -328,19 +328,24 @@ impl Circuits {
         threads.into_iter().find(|(ended, _)| *ended).map(|(_, name)| name)
     }
 
-    /// Ends all sessions, and takes the devices away; for good.
-    pub fn stop(&self) {
+    /// Ends all sessions for good, and says so to their peers. What is said leaves by the devices: they are to be closed once
+    /// it has left.
+    pub fn stop(&self) -> Devices {
         // A change that comes by the lock later sees it, one that came earlier is undone below.
         self.stopped.store(true, Ordering::Relaxed);
-        let Some(Running { bgp, bfd, devices, .. }) = lock(&self.running).take() else { return };
-        // A peer that is told goes elsewhere at once.
+        let Some(Running { bgp, bfd, devices, mirrors, .. }) = lock(&self.running).take() else {
+            return Devices::new();
+        };
+        // A peer that is told goes elsewhere at once. Both are told before either is waited for.
+        bfd.end();
         let ended = bgp.stop();
         if !bfd.stop() || !ended {
             warn!("sessions of circuits have not ended in time");
         }
+        drop(mirrors);
         // What they said last is on its way.
         std::thread::sleep(LAST);
-        drop(devices);
+        devices
     }
 }
 

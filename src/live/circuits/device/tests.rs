@@ -354,3 +354,20 @@ fn what_fails_says_why_and_hinders_no_other() {
     assert_eq!(end.name(), None);
     assert_eq!(devices.follow(std::slice::from_ref(&first)).opened, keys(&[&first]));
 }
+
+#[test]
+fn at_the_end_names_go_also_where_there_is_no_time_for_devices() {
+    if !prepared() {
+        return;
+    }
+    for late in [false, true] {
+        let mut devices = Devices::new();
+        let links = [link("a", "er1"), link("b", "er1")];
+        assert_eq!(devices.follow(&links).opened.len(), 2);
+        let end = devices.get(&links[0].key).unwrap().tun.clone();
+        devices.close(Instant::now() + if late { Duration::ZERO } else { Duration::from_secs(60) });
+        assert!(!is_named("clearway-a") && !is_named("clearway-b"));
+        // It goes with its last end, as at the end of a process.
+        assert_eq!(end.name().is_some(), late);
+    }
+}
