@@ -158,7 +158,9 @@ impl Devices {
         let place = self.customers.get(&link.customer);
         let held = place.and_then(|place| Some((&place.namespace, place.devices.get(link)?)));
         match held {
-            Some((namespace, Held { name, index, tun, .. })) => Ok(Device { namespace, name, index: *index, tun }),
+            Some((namespace, Held { name, index, tun, .. })) => {
+                Ok(Device { namespace, name, index: *index, tun })
+            }
             None => Err(self.failed.get(link).map_or("it has no device yet", String::as_str)),
         }
     }

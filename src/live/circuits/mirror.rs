@@ -58,7 +58,8 @@ impl Mirror {
     /// Begins, without links.
     pub fn start(namespace: &impl AsFd, told: Arc<Told>) -> io::Result<Mirror> {
         let (mut asks, watch) = within(namespace, || Ok((Requests::open()?, Watch::open()?)))?;
-        let state = Arc::new(Mutex::new(State { told, links: Vec::new(), said: BTreeMap::new(), ends: false }));
+        let state =
+            Arc::new(Mutex::new(State { told, links: Vec::new(), said: BTreeMap::new(), ends: false }));
         let wake = Wake::new()?;
         let (ours, woken) = (state.clone(), wake.clone());
         let work = move || {

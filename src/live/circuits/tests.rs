@@ -67,8 +67,10 @@ fn what_is_known_is_not_locked_while_more_routes_are_waited_for() {
     lock(&circuits.kept).sessions.insert(link.clone());
     let key = (link, Family::V4);
     let tell = |round: u8, number: u8| {
-        let route =
-            Route { prefix: Prefix::v4(10, round, number, 0, 24), attributes: Arc::new(Attributes::default()) };
+        let route = Route {
+            prefix: Prefix::v4(10, round, number, 0, 24),
+            attributes: Arc::new(Attributes::default()),
+        };
         circuits.told.session(&key, Standing::Up, vec![route], &[]);
     };
     // Who comes by the lock meanwhile can tell more, which is learned, too. Not every time: this test may be held up itself.
@@ -91,7 +93,9 @@ fn what_is_known_is_not_locked_while_more_routes_are_waited_for() {
 #[test]
 fn a_customer_whose_routes_change_all_the_time_fills_no_log_and_hides_no_other() {
     let mut lines = BTreeMap::new();
-    let mut said = |customer: &str| (0..1000).filter(|n| may_say(&mut lines, customer, n * SECOND / 100).is_some()).count();
+    let mut said = |customer: &str| {
+        (0..1000).filter(|n| may_say(&mut lines, customer, n * SECOND / 100).is_some()).count()
+    };
     assert_eq!([said("a"), said("b")], [10, 10]);
     assert_eq!(may_say(&mut lines, "a", 11 * SECOND), Some(990));
 }

@@ -306,7 +306,10 @@ customers:
         addressSpace: {addressPrefixes: [10.1.0.0/16]}
         subnets: [{name: GatewaySubnet, addressPrefix: 10.1.255.0/27}]
     expressRouteCircuits:
-      - {name: er, peerings: [{name: AzurePrivatePeering, peerASN: 65001}]}
+      - name: er
+        peerings:
+          - {name: AzurePrivatePeering, peerASN: 65001, primaryPeerAddressPrefix: 192.168.255.0/30,
+             secondaryPeerAddressPrefix: 192.168.255.4/30}
     virtualNetworkGateways:
       - {name: hub-er, gatewayType: ExpressRoute, virtualNetwork: hub}
       - {name: hub-vpn, gatewayType: Vpn, virtualNetwork: hub}
@@ -324,7 +327,8 @@ customers:
     fn only_what_leaves_by_a_link_has_a_class() {
         let model = model::from_bytes("config.yaml", LINKS_AND_VPN.as_bytes(), None).unwrap();
         let program = compile(&model, &mut Names::default());
-        let voice = [&[0x45, 46 << 2, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0][..], &[10, 1, 0, 4, 10, 9, 0, 4]].concat();
+        let voice =
+            [&[0x45, 46 << 2, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0][..], &[10, 1, 0, 4, 10, 9, 0, 4]].concat();
         for end in program.tunnels.iter().filter(|end| end.remote.is_some()) {
             let mut output = Output::default();
             let tunnel = Some((end.id, end.remote.unwrap()));
