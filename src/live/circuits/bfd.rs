@@ -44,8 +44,8 @@ const FIRST_SOURCE: u16 = 49_152;
 /// What stands for the bell; no session has so high a number.
 const BELL: u64 = u64::MAX;
 
-/// How long somebody who asks waits.
-const ANSWER: Duration = Duration::from_secs(2);
+/// How long sessions may take to end when the thread does.
+const LAST: Duration = Duration::from_secs(2);
 
 /// How often in a round it is asked who has received something, before silence is judged.
 const LOOKS: usize = 16;
@@ -102,11 +102,11 @@ impl Bfd {
         self.order(Order::Want(links));
     }
 
-    /// How all sessions stand, in the order of the links, IPv4 first; `None` if nobody answers.
-    pub fn status(&self) -> Option<Vec<(LinkKey, BfdStatus)>> {
+    /// Asks how all sessions stand, in the order of the links, IPv4 first; where the answer comes out, if there is one.
+    pub fn ask_status(&self) -> Receiver<Vec<(LinkKey, BfdStatus)>> {
         let (answer, answers) = bounded(1);
         self.order(Order::Status(answer));
-        answers.recv_timeout(ANSWER).ok()
+        answers
     }
 
     /// True if the thread has ended, which it does of itself only when it fails.
@@ -114,10 +114,15 @@ impl Bfd {
         self.thread.is_finished()
     }
 
-    /// Turns all sessions off, which is no failure to their peers; false if that takes too long.
-    pub fn stop(self) -> bool {
+    /// Turns all sessions off, which is no failure to their peers, and does not wait for that.
+    pub fn end(&self) {
         self.order(Order::Stop);
-        let until = Instant::now() + ANSWER;
+    }
+
+    /// Turns all sessions off; false if that takes too long.
+    pub fn stop(self) -> bool {
+        self.end();
+        let until = Instant::now() + LAST;
         while !self.thread.is_finished() && Instant::now() < until {
             thread::sleep(Duration::from_millis(5));
         }

@@ -45,9 +45,6 @@ const BELL: u64 = u64::MAX;
 /// How long sessions may take to end when the thread does.
 const LAST: Duration = Duration::from_secs(2);
 
-/// How long somebody who asks waits.
-const ANSWER: Duration = Duration::from_secs(2);
-
 /// How often it is asked once more who has something, before silence is judged.
 const LOOKS: usize = 16;
 
@@ -89,18 +86,19 @@ impl Bgp {
         self.order(Order::Want(links));
     }
 
-    /// What the sessions of a link have heard and said, of one family or of both; `None` if nobody answers.
-    pub fn routes(&self, key: &LinkKey, family: Option<Family>) -> Option<SessionRoutes> {
+    /// Asks what the sessions of a link have heard and said, of one family or of both; where the answer comes out, if there
+    /// is one.
+    pub fn ask_routes(&self, key: &LinkKey, family: Option<Family>) -> Receiver<SessionRoutes> {
         let (answer, answers) = bounded(1);
         self.order(Order::Routes(key.clone(), family, answer));
-        answers.recv_timeout(ANSWER).ok()
+        answers
     }
 
-    /// How all sessions stand, in the order of the links, IPv4 first; `None` if nobody answers.
-    pub fn status(&self) -> Option<Vec<(LinkKey, BgpStatus)>> {
+    /// Asks how all sessions stand, in the order of the links, IPv4 first; where the answer comes out, if there is one.
+    pub fn ask_status(&self) -> Receiver<Vec<(LinkKey, BgpStatus)>> {
         let (answer, answers) = bounded(1);
         self.order(Order::Status(answer));
-        answers.recv_timeout(ANSWER).ok()
+        answers
     }
 
     /// True if the thread has ended, which it does of itself only when it fails.

@@ -43,7 +43,7 @@ impl Drop for Place {
 /// Our end of a link.
 pub struct End {
     /// Its device.
-    pub tun: Tun,
+    pub tun: Arc<Tun>,
     /// The addresses, of IPv4 and of IPv6.
     pub ends: [Option<Ends>; 2],
 }

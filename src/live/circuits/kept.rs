@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::budget::Lines;
 use super::learned::{FAMILIES, Learned, Refused};
 use super::spec::{LinkKey, LinkSpec};
 use super::told::{Bfd, News, Standing, Told};
@@ -24,6 +25,8 @@ pub(super) struct Kept {
     wanted: BTreeMap<(LinkKey, Family), Source>,
     /// Routes that are learned and not in force; said once for as long as they are the same.
     pub(super) refused: Vec<Refused>,
+    /// Lines in the log about these, by customer.
+    pub(super) lines: BTreeMap<String, Lines>,
 }
 
 /// What came of taking what was told.
@@ -60,6 +63,7 @@ impl Kept {
             told.tell_again(key);
         }
         self.wanted = wanted;
+        self.lines.retain(|customer, _| links.iter().any(|spec| spec.key.customer == *customer));
     }
 
     /// Takes note of what was told since this was last called. Nothing else takes it: with this locked, what is taken is

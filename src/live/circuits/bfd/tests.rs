@@ -186,3 +186,9 @@ fn only_near_packets_of_the_peer_count_and_a_flood_is_cut() {
     }
     println!("{sent} packets in a second");
 }
+
+impl Bfd {
+    fn status(&self) -> Option<Vec<(LinkKey, BfdStatus)>> {
+        self.ask_status().recv_timeout(Duration::from_secs(2)).ok()
+    }
+}

@@ -517,3 +517,13 @@ fn a_hundred_sessions_and_more_come_up() {
     thread::sleep(Duration::from_secs(1));
     println!("up after {took:?}; then {:?} of a second for 240 sessions", cpu_of("bgp") - before);
 }
+
+impl Bgp {
+    fn status(&self) -> Option<Vec<(LinkKey, BgpStatus)>> {
+        self.ask_status().recv_timeout(Duration::from_secs(2)).ok()
+    }
+
+    fn routes(&self, key: &LinkKey, family: Option<Family>) -> Option<SessionRoutes> {
+        self.ask_routes(key, family).recv_timeout(Duration::from_secs(2)).ok()
+    }
+}

@@ -17,7 +17,7 @@ fn device(link: u8) -> Arc<End> {
         local: [10, 99, link, 2].into(),
         prefix: format!("10.99.{link}.0/30").parse().unwrap(),
     };
-    Arc::new(End { tun, ends: [Some(ends), None] })
+    Arc::new(End { tun: Arc::new(tun), ends: [Some(ends), None] })
 }
 
 /// Has the kernel send so many packets by a link.
