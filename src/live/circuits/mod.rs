@@ -20,7 +20,7 @@ pub mod status;
 pub mod told;
 mod wanted;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
@@ -136,9 +136,21 @@ impl Circuits {
         let ours = links.iter().filter(|spec| spec.kernel.is_none());
         let wanted: Vec<_> = ours.map(|spec| (spec.clone(), place(spec))).collect();
         lock(&self.kept).follow(&links, &self.told);
+        // Routes of BGP and of the kernel have the same place: whoever had it takes its own along before the other comes.
+        let before = running.links.iter().filter(|spec| spec.kernel.is_some());
+        let before: BTreeSet<LinkKey> = before.map(|spec| spec.key.clone()).collect();
+        let of_kernel = links.iter().filter(|spec| spec.kernel.is_some());
+        let (stay, come): (Vec<LinkSpec>, Vec<LinkSpec>) =
+            of_kernel.cloned().partition(|spec| before.contains(&spec.key));
+        let mut unfollowed = mirror(running, &stay, &self.told);
         running.bgp.want(wanted.clone());
         running.bfd.want(wanted);
-        sentences.extend(mirror(running, &links, &self.told));
+        if !come.is_empty() {
+            // Who answers has obeyed what came before; who does not in time is not waited for.
+            let _ = running.bgp.ask_status().recv_timeout(ANSWER);
+            unfollowed = mirror(running, &[stay, come].concat(), &self.told);
+        }
+        sentences.extend(unfollowed);
         let mut open = lock(&self.open);
         let end = |spec: &LinkSpec| {
             let tun = running.devices.get(&spec.key).ok()?.tun.clone();
