@@ -156,7 +156,8 @@ impl Session {
     pub fn deadline(&self) -> Option<Nanos> {
         let timers = self.connections.iter().flat_map(|c| [c.hold_at, c.keepalive_at]);
         let dial = match self.dial {
-            Dial::At(at) if self.connections.is_empty() => Some(at),
+            // Nobody is dialled while idle.
+            Dial::At(at) if self.connections.is_empty() => Some(at.max(self.idle_until.unwrap_or(0))),
             Dial::Until(at) => Some(at),
             _ => None,
         };

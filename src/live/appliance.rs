@@ -39,7 +39,7 @@ use crate::dataplane::{Meter, MeterReading, Occupancy, Policers, readings};
 use crate::model::{Files, Io, Model, Port};
 use crate::observe::meters::{Meters, meters as of_links};
 use crate::sys::xdp::LONGEST;
-use crate::sys::{Wake, cores, pin};
+use crate::sys::{Wake, cores, pin, raise_open_files};
 use crate::types::{Nanos, SECOND};
 
 /// How long others wait for an answer of a worker.
@@ -52,6 +52,8 @@ const CLOSING: Duration = Duration::from_millis(200);
 const STILL: Nanos = 10 * SECOND;
 /// How long workers may take to stop.
 const STOP: Duration = Duration::from_secs(2);
+/// How long devices of links are taken away one by one at the end, so that nobody loses patience (systemd after 15 s).
+const CLOSE: Duration = Duration::from_secs(3);
 
 /// How the appliance is to run.
 #[derive(Clone, Debug)]
@@ -98,7 +100,7 @@ struct Control {
     failed: Vec<String>,
     reloads: (u64, u64),
     threads: Threads,
-    /// No port is opened any more.
+    /// No port is opened any more, and nothing else put in force.
     stopped: bool,
 }
 
@@ -109,7 +111,10 @@ pub struct Appliance {
     workers: Vec<Hand>,
     kernel: Kernel,
     devices_changed: Receiver<()>,
-    /// Held for as long as a reload takes, so that there is one at a time; before `control`, if both are.
+    /// Held for as long as a reload takes, so that there is one at a time; before the others.
+    reloading: Mutex<()>,
+    /// Held while something is put in force; before `control`, if both are. Nothing is read meanwhile: a link that is down
+    /// does not wait for slow files.
     names: Mutex<Names>,
     /// The files that were read last, for good or for nothing.
     files: Mutex<Files>,
@@ -216,6 +221,10 @@ impl Appliance {
     /// Sentences that say why it cannot run here, and whose fault that is.
     pub fn start(model: Model, settings: Settings) -> Result<Arc<Appliance>, NoStart> {
         let begun = Instant::now();
+        // Each circuit link has some of its own: 1,024, as processes have at first, are for about a hundred links.
+        if let Err(e) = raise_open_files() {
+            warn!("no more files and sockets than before may be open: {e}");
+        }
         let count = settings.workers.clamp(1, 64);
         let wakes: Vec<Wake> = (0..count)
             .map(|_| Wake::new())
@@ -276,6 +285,7 @@ impl Appliance {
             workers,
             kernel,
             devices_changed,
+            reloading: Mutex::new(()),
             names: Mutex::new(names),
             files: Mutex::new(files),
             control: Mutex::new(control),
@@ -298,8 +308,21 @@ impl Appliance {
     /// # Errors
     /// One has ended on its own: what it says.
     pub fn look_after(&self) -> Result<(), String> {
-        let mut control = lock(&self.control);
-        self.follow_ports(&mut control);
+        self.look_after_workers(&mut lock(&self.control))?;
+        // Without `control`: nobody who asks waits for these.
+        if let Some(name) = self.circuits.ended() {
+            return Err(format!("the thread '{name}' stopped: circuits are not followed"));
+        }
+        match self.kernel.ended() {
+            Some(name) => {
+                Err(format!("the thread '{name}' stopped: devices and neighbours are not followed"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn look_after_workers(&self, control: &mut Control) -> Result<(), String> {
+        self.follow_ports(control);
         control.former.retain(|program| Arc::strong_count(program) > 1);
         for (number, thread) in control.threads.iter_mut().enumerate() {
             let Some(ended) = thread.take_if(|t| t.is_finished()) else { continue };
@@ -312,15 +335,7 @@ impl Appliance {
             };
             return Err(format!("worker {number} stopped: {why}"));
         }
-        if let Some(name) = self.circuits.ended() {
-            return Err(format!("the thread '{name}' stopped: circuits are not followed"));
-        }
-        match self.kernel.ended() {
-            Some(name) => {
-                Err(format!("the thread '{name}' stopped: devices and neighbours are not followed"))
-            }
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// The files that the configuration was read from last, also if that was refused.
@@ -341,10 +356,11 @@ impl Appliance {
 
     /// Has the workers take what was received, send what is to be sent, and end; true if all did in time.
     pub fn stop(&self) -> bool {
-        // Peers are told while packets still leave.
-        self.circuits.stop();
+        // What is in force stays: sessions that end take no routes along while packets are still on their way.
+        lock(&self.control).stopped = true;
+        // Peers are told while packets still leave. The devices of links take their time, each of them, and go last.
+        let devices = self.circuits.stop();
         let mut control = lock(&self.control);
-        control.stopped = true;
         self.tell_all(|| Order::Stop);
         let until = Instant::now() + STOP;
         let mut all = true;
@@ -355,6 +371,8 @@ impl Appliance {
             all &= thread.is_finished() && thread.join().is_ok();
         }
         control.ports.detach();
+        drop(control);
+        devices.close(Instant::now() + CLOSE);
         all
     }
 
@@ -451,8 +469,8 @@ impl Handle for Appliance {
     }
 
     fn reload(&self) -> Result<Reloaded, Vec<String>> {
-        let mut names = lock(&self.names);
-        let result = self.try_reload(&mut names);
+        let _only = lock(&self.reloading);
+        let result = self.try_reload();
         {
             let reloads = &mut lock(&self.control).reloads;
             *(if result.is_ok() { &mut reloads.0 } else { &mut reloads.1 }) += 1;

@@ -593,7 +593,6 @@ impl Worker {
         }
         drop(published);
         self.publish_at = at + PUBLISH;
-        self.sending.begin_anew();
         self.unpublished = self.ports.iter().flatten().any(|port| port.pending() > 0);
     }
 

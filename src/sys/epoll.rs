@@ -58,6 +58,11 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_MOD, fd, key, interest)
     }
 
+    /// Takes a descriptor out of the set, which one has to do if another descriptor of the same file stays open.
+    pub fn remove(&self, fd: &impl AsFd) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, fd, 0, Interest::default())
+    }
+
     fn control(&self, what: libc::c_int, fd: &impl AsFd, key: u64, interest: Interest) -> io::Result<()> {
         let bit = |is_set: bool, bit: libc::c_int| if is_set { bit.cast_unsigned() } else { 0 };
         let events = bit(interest.read, libc::EPOLLIN) | bit(interest.write, libc::EPOLLOUT);
@@ -126,6 +131,11 @@ mod tests {
         epoll.wait(NOW, &mut ready).unwrap();
         assert_eq!(ready, [Ready { key: 9, write: true, ..read }]);
         a.read_exact(&mut [0]).unwrap();
+        epoll.remove(&a).unwrap();
+        assert!(epoll.remove(&a).is_err());
+        epoll.wait(NOW, &mut ready).unwrap();
+        assert_eq!(ready, []);
+        epoll.add(&a, 9, reading).unwrap();
         // The end is told even to who asked for nothing.
         epoll.change(&a, 9, Interest::default()).unwrap();
         drop(b);

@@ -11,6 +11,8 @@ mod epoll;
 #[cfg(target_os = "linux")]
 mod frames;
 mod lanes;
+#[cfg(target_os = "linux")]
+mod limits;
 mod line;
 mod lines;
 #[cfg(target_os = "linux")]
@@ -46,6 +48,8 @@ pub use block::Block;
 pub use epoll::{Epoll, Interest, Ready};
 #[cfg(target_os = "linux")]
 pub use frames::{Frames, Got};
+#[cfg(target_os = "linux")]
+pub use limits::raise_open_files;
 pub use line::Line;
 pub use lines::Lines;
 #[cfg(target_os = "linux")]

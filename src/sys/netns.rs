@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{panic, process, ptr, thread};
 
 /// Where the names are: a namespace of that name is mounted over a file.
@@ -14,7 +15,7 @@ const NAMES: &str = "/run/netns";
 /// A network namespace. It is there at least as long as this is, or a socket or device that was opened within it.
 #[derive(Debug)]
 pub struct Namespace {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     name: String,
     made: bool,
     nameless: Option<String>,
@@ -28,7 +29,7 @@ impl Namespace {
         match File::open(&path) {
             // What is there may be the mere file of a namespace whose mount is gone, or was seen elsewhere only.
             Ok(file) if is_namespace(&file) => {
-                let fd = file.into();
+                let fd = Arc::new(file.into());
                 return Ok(Namespace { fd, name: name.to_owned(), made: false, nameless: None });
             }
             Ok(_) => (),
@@ -40,7 +41,7 @@ impl Namespace {
             _ => told(&e, &format!("the kernel makes no network namespace: {e}")),
         })?;
         let nameless = give_name(&fd, &path).err().map(|e| format!("{} cannot be made: {e}", path.display()));
-        Ok(Namespace { fd, name: name.to_owned(), made: true, nameless })
+        Ok(Namespace { fd: Arc::new(fd), name: name.to_owned(), made: true, nameless })
     }
 
     /// It was not there before, and is to go when it is not needed any more.
@@ -51,6 +52,11 @@ impl Namespace {
     /// From now on it counts as made by us: an earlier run of this program made it and had no time to remove it.
     pub fn claim(&mut self) {
         self.made = true;
+    }
+
+    /// What others open sockets in it with: one for all, so that nobody lacks it where descriptors are scarce.
+    pub fn descriptor(&self) -> Arc<OwnedFd> {
+        self.fd.clone()
     }
 
     /// Why it has no name, if it has none.
@@ -69,7 +75,7 @@ impl Namespace {
     /// Takes its name away if it was made by us and still has it: it goes with the last socket or process in it.
     pub fn remove(self) -> io::Result<()> {
         let path = path_of(&self.name)?;
-        let own = File::from(self.fd).metadata()?;
+        let own = fs::metadata(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))?;
         let named =
             fs::metadata(&path).is_ok_and(|named| (named.dev(), named.ino()) == (own.dev(), own.ino()));
         if !self.made || !named {

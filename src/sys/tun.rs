@@ -100,11 +100,6 @@ impl Tun {
         attach(name, Kind::Tun).map(Tun)
     }
 
-    /// The same end once more. A packet is read from one of them.
-    pub fn try_clone(&self) -> io::Result<Tun> {
-        self.0.try_clone().map(Tun)
-    }
-
     /// The name of the device; none if it is gone.
     pub fn name(&self) -> Option<String> {
         name_of(&self.0)
@@ -138,6 +133,7 @@ impl AsFd for Tun {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
     use super::*;
@@ -163,7 +159,7 @@ pub(crate) mod tests {
             return;
         }
         _ = std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
-        let tun = Tun::open("t0").unwrap();
+        let tun = Arc::new(Tun::open("t0").unwrap());
         assert_eq!(tun.name().as_deref(), Some("t0"));
         set_mtu("t0", 1400).unwrap();
         ip("address add 192.0.2.2/30 dev t0");
@@ -172,7 +168,7 @@ pub(crate) mod tests {
         set_up("t0").unwrap();
         assert!(tun.receive(&mut [0; 100]).unwrap().is_none());
 
-        let other = tun.try_clone().unwrap();
+        let other = tun.clone();
         let sent = std::thread::spawn(move || {
             let sent = other.send(&request) && !other.send(&[]) && !other.send(&[0x70; 20]);
             (sent, other)

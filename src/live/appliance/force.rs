@@ -33,14 +33,14 @@ pub(super) fn follow_circuits_of(appliance: &Arc<Appliance>) -> io::Result<()> {
 impl Appliance {
     /// Reads, compiles and puts in force. Everybody else goes on meanwhile: `control` is taken to look, to swap, and to
     /// let ports follow.
-    pub(super) fn try_reload(&self, names: &mut Names) -> Result<Reloaded, Vec<String>> {
+    pub(super) fn try_reload(&self) -> Result<Reloaded, Vec<String>> {
         let begin = Instant::now();
         let faults = |faults: Vec<model::Fault>| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
         let mut files = Files::default();
         let base = model::load_files(&self.settings.configuration, &mut files);
         *lock(&self.files) = files;
         let base = base.map_err(faults)?;
-        // Only who has the names changes this.
+        // Only a reload makes this another one.
         let before = lock(&self.control).base.clone();
         model::may_follow(&before, &base)?;
         // A device that the port has already may be away; one that a change names is more likely misspelt.
@@ -54,7 +54,9 @@ impl Appliance {
             warnings += 1;
         }
         let ports = base.ports.clone();
-        let generation = self.put_in_force(names, Arc::new(base));
+        let Some(generation) = self.put_in_force(&mut lock(&self.names), Arc::new(base)) else {
+            return Err(vec!["the appliance stops".to_owned()]);
+        };
         let mut control = lock(&self.control);
         control.ports.want(&ports);
         self.follow_ports(&mut control);
@@ -66,16 +68,20 @@ impl Appliance {
     /// To be called when circuits have learned something, or lost it: puts that in force.
     pub(super) fn follow_circuits(&self) {
         let mut names = lock(&self.names);
+        // Not before: a reload may have put another one in force meanwhile.
         let base = lock(&self.control).base.clone();
         self.put_in_force(&mut names, base);
     }
 
-    /// Puts a configuration in force with what circuits have learned; the generation that is in force. Ports stay as they
-    /// are.
-    fn put_in_force(&self, names: &mut Names, base: Arc<Model>) -> u32 {
+    /// Puts a configuration in force with what circuits have learned; the generation that is in force, or none if the
+    /// appliance stops. Ports stay as they are.
+    fn put_in_force(&self, names: &mut Names, base: Arc<Model>) -> Option<u32> {
         // Only who has the names changes these.
         let (before, mut occupancy, old) = {
             let control = lock(&self.control);
+            if control.stopped {
+                return None;
+            }
             (control.model.clone(), control.occupancy.clone(), control.program.clone())
         };
         let model = self.circuits.in_force(&base, &before);
@@ -107,6 +113,6 @@ impl Appliance {
         if late > 0 {
             warn!("{late} workers have not put the configuration in force in {} s", IN_FORCE.as_secs());
         }
-        generation
+        Some(generation)
     }
 }

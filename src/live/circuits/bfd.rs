@@ -3,13 +3,14 @@
 //!
 //! ```text
 //!  orders ─► thread ─► link: Session, and a socket to receive and one to send ─► told ─► BGP, who makes routes of it
-//!              ▲  └─► thread that opens sockets in namespaces, which may take its time
+//!              ▲  ├─► thread that opens sockets in namespaces, which may take its time
+//!              │  └─► thread that writes the log, which may, too
 //!              └── epoll, timers
 //! ```
 //!
 //! A peer that never speaks BFD is none that is down. A session that was up and is not any more holds its link down, until it
 //! is up again or the peer turns it off, or has been silent for so long that it counts as one that does not speak BFD any
-//! more; then BGP alone says how the link is.
+//! more; then BGP says how the link is, once it is up.
 
 mod link;
 #[cfg(test)]
@@ -26,7 +27,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tracing::{debug, error};
 
-use self::link::{Link, Request, Round, Sockets};
+use self::link::{Line, Link, Request, Round, Sockets};
 use super::spec::LinkKey;
 use super::status::BfdStatus;
 use super::told::Told;
@@ -43,11 +44,14 @@ const FIRST_SOURCE: u16 = 49_152;
 /// What stands for the bell; no session has so high a number.
 const BELL: u64 = u64::MAX;
 
-/// How long somebody who asks waits.
-const ANSWER: Duration = Duration::from_secs(2);
+/// How long sessions may take to end when the thread does.
+const LAST: Duration = Duration::from_secs(2);
 
 /// How often in a round it is asked who has received something, before silence is judged.
 const LOOKS: usize = 16;
+
+/// Lines of the log that wait to be written at most.
+const LINES: usize = 1024;
 
 /// What the thread is told.
 enum Order {
@@ -75,7 +79,8 @@ impl Bfd {
         let (orders, receiver) = unbounded();
         let bell = Wake::new()?;
         let (requests, requested) = unbounded::<Request>();
-        let mut links = AllLinks::new(told, receiver, requests, bell.clone())?;
+        let (log, lines) = bounded::<Line>(LINES);
+        let mut links = AllLinks::new(told, receiver, requests, log, bell.clone())?;
         let (opened, ring) = (orders.clone(), bell.clone());
         let open = move || {
             for request in requested {
@@ -85,6 +90,8 @@ impl Bfd {
             }
         };
         thread::Builder::new().name("bfd-sockets".to_owned()).spawn(open)?;
+        let write = move || lines.iter().for_each(|line| line.write());
+        thread::Builder::new().name("bfd-log".to_owned()).spawn(write)?;
         let thread = thread::Builder::new().name("bfd".to_owned()).spawn(move || links.run())?;
         Ok(Bfd { thread, orders, bell })
     }
@@ -95,11 +102,11 @@ impl Bfd {
         self.order(Order::Want(links));
     }
 
-    /// How all sessions stand, in the order of the links, IPv4 first; `None` if nobody answers.
-    pub fn status(&self) -> Option<Vec<(LinkKey, BfdStatus)>> {
+    /// Asks how all sessions stand, in the order of the links, IPv4 first; where the answer comes out, if there is one.
+    pub fn ask_status(&self) -> Receiver<Vec<(LinkKey, BfdStatus)>> {
         let (answer, answers) = bounded(1);
         self.order(Order::Status(answer));
-        answers.recv_timeout(ANSWER).ok()
+        answers
     }
 
     /// True if the thread has ended, which it does of itself only when it fails.
@@ -107,10 +114,15 @@ impl Bfd {
         self.thread.is_finished()
     }
 
-    /// Turns all sessions off, which is no failure to their peers; false if that takes too long.
-    pub fn stop(self) -> bool {
+    /// Turns all sessions off, which is no failure to their peers, and does not wait for that.
+    pub fn end(&self) {
         self.order(Order::Stop);
-        let until = Instant::now() + ANSWER;
+    }
+
+    /// Turns all sessions off; false if that takes too long.
+    pub fn stop(self) -> bool {
+        self.end();
+        let until = Instant::now() + LAST;
         while !self.thread.is_finished() && Instant::now() < until {
             thread::sleep(Duration::from_millis(5));
         }
@@ -162,6 +174,7 @@ struct AllLinks {
     told: Arc<Told>,
     orders: Receiver<Order>,
     requests: Sender<Request>,
+    log: Sender<Line>,
     bell: Wake,
     dice: Dice,
     began: Instant,
@@ -181,6 +194,7 @@ impl AllLinks {
         told: Arc<Told>,
         orders: Receiver<Order>,
         requests: Sender<Request>,
+        log: Sender<Line>,
         bell: Wake,
     ) -> io::Result<AllLinks> {
         let epoll = Epoll::new()?;
@@ -192,6 +206,7 @@ impl AllLinks {
             told,
             orders,
             requests,
+            log,
             bell,
             dice,
             began: Instant::now(),
@@ -261,6 +276,7 @@ impl AllLinks {
             epoll: &self.epoll,
             told: &self.told,
             requests: &self.requests,
+            log: &self.log,
             dice: &mut self.dice,
         };
         work(link, &mut round);

@@ -45,8 +45,8 @@ const BELL: u64 = u64::MAX;
 /// How long sessions may take to end when the thread does.
 const LAST: Duration = Duration::from_secs(2);
 
-/// How long somebody who asks waits.
-const ANSWER: Duration = Duration::from_secs(2);
+/// How often it is asked once more who has something, before silence is judged.
+const LOOKS: usize = 16;
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -86,18 +86,19 @@ impl Bgp {
         self.order(Order::Want(links));
     }
 
-    /// What the sessions of a link have heard and said, of one family or of both; `None` if nobody answers.
-    pub fn routes(&self, key: &LinkKey, family: Option<Family>) -> Option<SessionRoutes> {
+    /// Asks what the sessions of a link have heard and said, of one family or of both; where the answer comes out, if there
+    /// is one.
+    pub fn ask_routes(&self, key: &LinkKey, family: Option<Family>) -> Receiver<SessionRoutes> {
         let (answer, answers) = bounded(1);
         self.order(Order::Routes(key.clone(), family, answer));
-        answers.recv_timeout(ANSWER).ok()
+        answers
     }
 
-    /// How all sessions stand, in the order of the links, IPv4 first; `None` if nobody answers.
-    pub fn status(&self) -> Option<Vec<(LinkKey, BgpStatus)>> {
+    /// Asks how all sessions stand, in the order of the links, IPv4 first; where the answer comes out, if there is one.
+    pub fn ask_status(&self) -> Receiver<Vec<(LinkKey, BgpStatus)>> {
         let (answer, answers) = bounded(1);
         self.order(Order::Status(answer));
-        answers.recv_timeout(ANSWER).ok()
+        answers
     }
 
     /// True if the thread has ended, which it does of itself only when it fails.
@@ -176,15 +177,36 @@ impl Speakers {
     fn run(&mut self) {
         let mut ready = Vec::new();
         while self.ends_at.is_none_or(|at| self.now < at && !self.speakers.is_empty()) {
-            let due = self.timers.first().map(|(at, _)| *at).into_iter().chain(self.ends_at).min();
-            self.look_at_clock();
-            let timeout = due.map(|at| Duration::from_nanos(at.saturating_sub(self.now)));
-            if let Err(e) = self.epoll.wait(timeout, &mut ready) {
-                error!("BGP cannot wait for its connections: {e}");
-                thread::sleep(Duration::from_millis(100));
+            self.round(&mut ready);
+        }
+    }
+
+    fn round(&mut self, ready: &mut Vec<Ready>) {
+        let due = self.timers.first().map(|(at, _)| *at).into_iter().chain(self.ends_at).min();
+        self.look_at_clock();
+        self.wait(due.map(|at| Duration::from_nanos(at.saturating_sub(self.now))), ready);
+        self.look_at_clock();
+        self.heard(ready);
+        // What has come while the thread did not run is no silence, and not all of it is told at once.
+        for _ in 0..LOOKS {
+            if ready.is_empty() || self.timers.first().is_none_or(|(at, _)| *at > self.now) {
+                break;
             }
             self.look_at_clock();
-            self.round(&ready);
+            self.wait(Some(Duration::ZERO), ready);
+            self.heard(ready);
+        }
+        // Each once: one that is due again at once waits for the others.
+        let due: Vec<u32> = self.timers.range(..=(self.now, u32::MAX)).map(|(_, id)| *id).collect();
+        for id in due {
+            self.with(id, |speaker, _, round| speaker.due(round));
+        }
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) {
+        if let Err(e) = self.epoll.wait(timeout, ready) {
+            error!("BGP cannot wait for its connections: {e}");
+            thread::sleep(Duration::from_millis(100));
         }
     }
 
@@ -192,7 +214,7 @@ impl Speakers {
         self.now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
     }
 
-    fn round(&mut self, ready: &[Ready]) {
+    fn heard(&mut self, ready: &[Ready]) {
         if ready.iter().any(|ready| ready.key == BELL) {
             self.told.bgp().clear();
             self.obey_bfd();
@@ -203,11 +225,6 @@ impl Speakers {
         for ready in ready.iter().filter(|ready| ready.key != BELL) {
             let id = (ready.key >> 32) as u32;
             self.with(id, |speaker, buffer, round| speaker.ready(*ready, buffer, round));
-        }
-        // Each once: one that is due again at once waits for the others.
-        let due: Vec<u32> = self.timers.range(..=(self.now, u32::MAX)).map(|(_, id)| *id).collect();
-        for id in due {
-            self.with(id, |speaker, _, round| speaker.due(round));
         }
     }
 

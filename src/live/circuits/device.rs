@@ -12,6 +12,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::{info, warn};
 
@@ -60,7 +62,8 @@ struct Place {
 #[derive(Debug)]
 struct Held {
     name: String,
-    tun: Tun,
+    index: u32,
+    tun: Arc<Tun>,
     /// It was not there before, and goes with this.
     made: bool,
 }
@@ -72,8 +75,10 @@ pub struct Device<'a> {
     pub namespace: &'a Namespace,
     /// Its name there.
     pub name: &'a str,
+    /// Its number there: another one if it is made anew.
+    pub index: u32,
     /// Our end of it.
-    pub tun: &'a Tun,
+    pub tun: &'a Arc<Tun>,
 }
 
 /// What a change of the configuration has done.
@@ -136,12 +141,28 @@ impl Devices {
         followed
     }
 
+    /// Takes all away that there is time for. The rest goes with this process; only the names of namespaces would stay, and
+    /// go in any case.
+    pub fn close(mut self, until: Instant) {
+        for place in std::mem::take(&mut self.customers).into_values() {
+            if Instant::now() < until {
+                place.close(&mut Followed::default());
+            } else {
+                forget(place.namespace);
+            }
+        }
+    }
+
     /// The device of a link, or why it has none: a sentence.
     pub fn get(&self, link: &LinkKey) -> Result<Device<'_>, &str> {
         let place = self.customers.get(&link.customer);
         let held = place.and_then(|place| Some((&place.namespace, place.devices.get(link)?)));
-        let why = || self.failed.get(link).map_or("it has no device yet", String::as_str);
-        held.map(|(namespace, held)| Device { namespace, name: &held.name, tun: &held.tun }).ok_or_else(why)
+        match held {
+            Some((namespace, Held { name, index, tun, .. })) => {
+                Ok(Device { namespace, name, index: *index, tun })
+            }
+            None => Err(self.failed.get(link).map_or("it has no device yet", String::as_str)),
+        }
     }
 
     /// The namespace of a customer.
@@ -279,7 +300,8 @@ impl Held {
         let made = index_of(&name).is_err();
         let tun = Tun::open(&name)
             .map_err(|e| io::Error::new(e.kind(), format!("{name} cannot be had as a TUN device: {e}")))?;
-        Ok(Held { name, tun, made })
+        let index = index_of(&name)?;
+        Ok(Held { name, index, tun: Arc::new(tun), made })
     }
 
     /// Makes the device what its link asks for. What is so already is left alone.

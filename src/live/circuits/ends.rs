@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::spec::Ends;
 use crate::compile::Program;
@@ -14,12 +15,35 @@ pub struct FromLink {
     pub link: u32,
     /// The packet.
     pub bytes: Box<[u8]>,
+    /// What it takes of its link's room while it waits.
+    pub place: Place,
+}
+
+/// A place of those that packets of a link may have at a time, for as long as this lives.
+pub struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// The next one, if fewer than `most` are `taken`.
+    pub fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Place> {
+        // Only one thread takes: in between there can only be fewer.
+        if taken.load(Ordering::Relaxed) >= most {
+            return None;
+        }
+        taken.fetch_add(1, Ordering::Relaxed);
+        Some(Place(taken.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Our end of a link.
 pub struct End {
     /// Its device.
-    pub tun: Tun,
+    pub tun: Arc<Tun>,
     /// The addresses, of IPv4 and of IPv6.
     pub ends: [Option<Ends>; 2],
 }

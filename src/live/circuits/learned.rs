@@ -18,25 +18,13 @@ use std::sync::Arc;
 
 use self::contest::Lost;
 use super::spec::{LinkKey, LinkSpec};
-use super::told::Standing;
+use super::told::{Bfd, Standing};
 use crate::bgp::{Attributes, Event, Family, Route};
 use crate::model::{Customer, Model};
 use crate::types::Prefix;
 
 /// Both families, in the order of everything that is kept by family.
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
-
-/// What BFD says of a link, in one family.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Bfd {
-    /// Nothing: the peer has not spoken it yet, or no longer wants to (AdminDown).
-    #[default]
-    Unused,
-    /// The peer is alive.
-    Up,
-    /// It was, and is not.
-    Down,
-}
+pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// Where a BGP session stands, as far as its link is concerned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,13 +101,16 @@ impl OfLink {
     /// A link stops carrying when its BFD or BGP goes down (contract section 7). The sessions of the families are apart, as
     /// with Azure: one that ends, for example for too many IPv6 prefixes, takes its own family along and not the other,
     /// which has a session that says that it is alive. BFD watches the path below both: a family without BFD of its own
-    /// goes down with the other's. A session that has never been up says nothing.
+    /// goes down with the other's. A session that has never been up says nothing: where BFD has lost the peer and then given
+    /// up on it, there is nobody else to say that the link carries again.
     fn causes(&self) -> [Option<Cause>; 2] {
         let [v4, v6] = &self.families;
         let cause = |own: &OfFamily, other: &OfFamily| match (own.bfd, own.bgp) {
             (Bfd::Down, _) => Some(Cause::Bfd),
             (Bfd::Unused, _) if other.bfd == Bfd::Down => Some(Cause::Bfd),
             (_, Bgp::Down) => Some(Cause::Bgp),
+            (Bfd::Silent, Bgp::Never) => Some(Cause::Bfd),
+            (Bfd::Unused, Bgp::Never) if other.bfd == Bfd::Silent && other.bgp != Bgp::Up => Some(Cause::Bfd),
             _ => None,
         };
         [cause(v4, v6), cause(v6, v4)]
@@ -299,10 +290,12 @@ impl Learned {
                 if ends.is_none() || spec.is_none_or(|s| s.bgp.is_none() && s.kernel.is_none()) {
                     self.forget(&key, family);
                 }
-                if spec.is_none_or(|s| s.bgp.is_none()) {
+                let has_bgp = spec.is_some_and(|s| s.bgp.is_some());
+                if !has_bgp {
                     self.no_session(&key, family);
                 }
-                if ends.is_none() {
+                // Without BGP there is no BFD either.
+                if ends.is_none() || !has_bgp {
                     self.bfd(&key, family, Bfd::Unused);
                 }
             }

@@ -24,6 +24,21 @@ pub enum Standing {
     Up,
 }
 
+/// What BFD says of a link, in one family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bfd {
+    /// Nothing: the peer has not spoken it yet, or no longer wants to (AdminDown).
+    #[default]
+    Unused,
+    /// The peer is alive.
+    Up,
+    /// It was, and is not.
+    Down,
+    /// It was down, and has been silent for so long that it may not speak BFD any more: BGP says how the link is once it
+    /// can, and until then it is down.
+    Silent,
+}
+
 /// What is new of one family of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
@@ -37,8 +52,8 @@ pub struct News {
     pub learned: Vec<Route>,
     /// Routes that are gone, in their order.
     pub withdrawn: Vec<Prefix>,
-    /// BFD holds the link down, or does so no more, if that is another than when this was last taken.
-    pub held_down: Option<bool>,
+    /// What BFD says, if that is another than when this was last taken.
+    pub bfd: Option<Bfd>,
 }
 
 /// A session, as it was last taken and as it is.
@@ -50,11 +65,11 @@ struct Session {
     pending: BTreeMap<Prefix, Option<Arc<Attributes>>>,
 }
 
-/// What is known of a link by BFD, as it was last taken and as it is.
+/// What BFD says of a link, as it was last taken and as it is.
 #[derive(Clone, Copy, Debug, Default)]
-struct Held {
-    taken: bool,
-    is: bool,
+struct Said {
+    taken: Bfd,
+    is: Bfd,
 }
 
 type Key = (LinkKey, Family);
@@ -64,7 +79,7 @@ type Key = (LinkKey, Family);
 pub struct Told {
     sessions: Mutex<BTreeMap<Key, Session>>,
     /// On its own, so that BFD never waits for routes.
-    links: Mutex<BTreeMap<Key, Held>>,
+    links: Mutex<BTreeMap<Key, Said>>,
     bell: Sender<()>,
     /// Wakes the thread of BGP, which obeys BFD.
     bgp: Wake,
@@ -91,14 +106,14 @@ impl Told {
             session: None,
             learned: Vec::new(),
             withdrawn: Vec::new(),
-            held_down: None,
+            bfd: None,
         };
-        lock(&self.links).retain(|key, held| {
-            if held.is != held.taken {
-                held.taken = held.is;
-                news.entry(key.clone()).or_insert_with(|| entry(key)).held_down = Some(held.is);
+        lock(&self.links).retain(|key, said| {
+            if said.is != said.taken {
+                said.taken = said.is;
+                news.entry(key.clone()).or_insert_with(|| entry(key)).bfd = Some(said.is);
             }
-            held.is
+            said.is != Bfd::Unused
         });
         lock(&self.sessions).retain(|key, session| {
             let Session { taken, standing, pending } = session;
@@ -119,6 +134,21 @@ impl Told {
             *standing != Standing::Down || !taken.1.is_empty()
         });
         news.into_values().collect()
+    }
+
+    /// Who takes has forgotten what was taken of this family of a link: all that there is of it is new.
+    pub(super) fn tell_again(&self, key: &Key) {
+        if let Some(said) = lock(&self.links).get_mut(key) {
+            said.taken = Bfd::Unused;
+        }
+        if let Some(Session { taken, pending, .. }) = lock(&self.sessions).get_mut(key) {
+            let (_, routes) = std::mem::take(taken);
+            for (prefix, attributes) in routes {
+                pending.entry(prefix).or_insert(Some(attributes));
+            }
+            pending.retain(|_, attributes| attributes.is_some());
+        }
+        self.ring();
     }
 
     /// How many prefixes wait to be taken.
@@ -143,16 +173,17 @@ impl Told {
         self.ring();
     }
 
-    /// BFD holds this link down, or does so no more.
-    pub(super) fn hold_down(&self, key: &Key, is: bool) {
-        lock(&self.links).entry(key.clone()).or_default().is = is;
+    /// BFD says this of a link now.
+    pub(super) fn say(&self, key: &Key, bfd: Bfd) {
+        lock(&self.links).entry(key.clone()).or_default().is = bfd;
         self.bgp.wake();
         self.ring();
     }
 
-    /// The links that BFD holds down.
+    /// The links that BFD holds down: BGP does not try there.
     pub(super) fn held_down(&self) -> BTreeSet<Key> {
-        lock(&self.links).iter().filter(|(_, held)| held.is).map(|(key, _)| key.clone()).collect()
+        let links = lock(&self.links);
+        links.iter().filter(|(_, said)| said.is == Bfd::Down).map(|(key, _)| key.clone()).collect()
     }
 
     /// What rings when [`Told::held_down`] says something else.
@@ -203,12 +234,12 @@ mod tests {
             session: Some(Standing::Up),
             learned,
             withdrawn: Vec::new(),
-            held_down: None,
+            bfd: None,
         };
         assert_eq!(news, std::slice::from_ref(&expected));
         // There and back again, and more than before.
         told.session(&key(), Standing::Down, Vec::new(), &[prefix(0), prefix(1)]);
-        told.hold_down(&key(), true);
+        told.say(&key(), Bfd::Down);
         told.session(&key(), Standing::Up, routes(0..1, 7), &[]);
         assert_eq!(told.held_down().len(), 1);
         let news = told.take();
@@ -216,15 +247,20 @@ mod tests {
             session: None,
             learned: Vec::new(),
             withdrawn: vec![prefix(1)],
-            held_down: Some(true),
+            bfd: Some(Bfd::Down),
             ..expected
         };
         assert_eq!(news, [expected]);
-        told.hold_down(&key(), false);
-        told.hold_down(&key(), true);
+        told.say(&key(), Bfd::Up);
+        told.say(&key(), Bfd::Down);
         assert!(told.take().is_empty());
+        // BGP is let go by each of the others.
+        for bfd in [Bfd::Silent, Bfd::Up, Bfd::Unused, Bfd::Up] {
+            told.say(&key(), bfd);
+            assert_eq!((told.take()[0].bfd, told.held_down().len()), (Some(bfd), 0));
+        }
         // What is over is forgotten.
-        told.hold_down(&key(), false);
+        told.say(&key(), Bfd::Unused);
         told.session(&key(), Standing::Down, Vec::new(), &[prefix(0)]);
         assert_eq!(told.take().len(), 1);
         assert!(lock(&told.sessions).is_empty() && lock(&told.links).is_empty());

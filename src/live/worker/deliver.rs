@@ -1,18 +1,29 @@
 //! What became of a batch: it is counted, what leaves is sent, and what is for our end of a circuit link is given to the
 //! kernel.
 
+use std::net::IpAddr;
+
 use super::{Shared, Worker, lock};
+use crate::compile::Program;
 use crate::dataplane::emit::{self, Numbered};
 use crate::dataplane::ingress::{Via, ingress};
 use crate::dataplane::{Input, Output, Results};
 use crate::model::Role;
 use crate::packet::{FlowState, Reason, Verdict};
-use crate::types::Nanos;
-use crate::wire::{be16, ethernet};
+use crate::types::{Nanos, SECOND};
+use crate::wire::{be16, be32, ethernet, gre};
 
-/// Packets that the device of a link is given at most between two times that counts are published, which is every 50 ms
-/// under load: 10,000 a second. Beyond, a customer that floods its link costs no more system calls.
+/// For how long what devices of links are given is counted: 50 ms.
+const SPAN: Nanos = SECOND / 20;
+/// Packets that the device of a link is given at most in a span: 10,000 a second. Beyond, a customer that floods its link
+/// costs no more system calls.
 const PUNTS: u16 = 500;
+/// Packets that all devices together are given at most, so that many links that are flooded cost no more than a few: 40,000
+/// a second.
+const ALL_PUNTS: u16 = 2000;
+/// Packets that the device of a link is given whatever the others were: 400 a second, enough for BFD and BGP, so that who
+/// floods some links takes none down.
+const SURE_PUNTS: u16 = 20;
 /// Packets of links that are sent in a round at most.
 const FROM_LINKS: usize = 64;
 
@@ -36,33 +47,68 @@ fn outer_tos(frame: &[u8]) -> u8 {
     }
 }
 
+/// The class of a frame: only what leaves by circuit links has one of its own.
+#[inline]
+fn class_of(program: &Program, output: &Output, frame: u32) -> usize {
+    let Some(frame) = output.frames.get(frame as usize) else { return CLASSES - 1 };
+    let port = program.ports.get(usize::from(frame.port));
+    if port.is_none_or(|port| port.role != Role::Edge) {
+        return CLASSES - 1;
+    }
+    let bytes = output.bytes.get(frame.start as usize..frame.end as usize).unwrap_or_default();
+    let class = class(outer_tos(bytes));
+    if class < CLASSES - 1 && leaves_by_link(program, frame.port, bytes) { class } else { CLASSES - 1 }
+}
+
+/// True if a frame of ours that carries GRE leaves by a circuit link: a VPN connection may leave by the same port. Looked up
+/// only for the few that a class would put first, as they are sent; the path need not know.
+fn leaves_by_link(program: &Program, port: u16, frame: &[u8]) -> bool {
+    let (remote, at) = match be16(frame, 12) {
+        ethernet::IPV4 => (frame.get(30..).and_then(|f| f.first_chunk::<4>()).map(|a| IpAddr::from(*a)), 34),
+        _ => (frame.get(38..).and_then(|f| f.first_chunk::<16>()).map(|a| IpAddr::from(*a)), 54),
+    };
+    let (nvgre, key) = (be16(frame, at + 2) == gre::ETHERNET, be32(frame, at + 4));
+    let sharing = program.by_key.get(&(port, nvgre, if nvgre { key >> 8 } else { key }));
+    let mut ends = sharing.into_iter().flatten().filter_map(|number| program.tunnels.get(*number as usize));
+    ends.any(|end| end.link.is_some() && end.remote == remote)
+}
+
 /// What a worker keeps to send batches by.
 #[derive(Default)]
 pub(super) struct Sending {
     /// The frames of a batch, by class.
     order: [Vec<u32>; CLASSES],
-    /// Packets that the device of each link was given lately, by the link's number.
-    punts: Vec<u16>,
+    punts: Punts,
 }
 
-impl Sending {
-    /// Devices of links may be given packets again.
-    pub fn begin_anew(&mut self) {
-        self.punts.fill(0);
-    }
+/// Packets that devices of links were given in this span.
+#[derive(Default)]
+struct Punts {
+    /// When the span began.
+    since: Nanos,
+    /// By the link's number.
+    given: Vec<u16>,
+    all: u16,
+}
 
+impl Punts {
     /// True if the device of a link may be given one more packet.
-    fn may_punt(&mut self, link: usize) -> bool {
-        if self.punts.len() <= link {
-            self.punts.resize(link + 1, 0);
+    fn may(&mut self, link: usize, now: Nanos) -> bool {
+        if now.saturating_sub(self.since) >= SPAN {
+            self.since = now;
+            self.given.fill(0);
+            self.all = 0;
         }
-        match self.punts.get_mut(link) {
-            Some(given) if *given < PUNTS => {
-                *given += 1;
-                true
-            }
-            _ => false,
+        if self.given.len() <= link {
+            self.given.resize(link + 1, 0);
         }
+        let Some(given) = self.given.get_mut(link) else { return false };
+        let may = *given < SURE_PUNTS || *given < PUNTS && self.all < ALL_PUNTS;
+        if may {
+            *given += 1;
+            self.all = self.all.saturating_add(1);
+        }
+        may
     }
 }
 
@@ -95,7 +141,7 @@ impl Worker {
                 self.counts.generated[*kind as usize % 3] += 1;
             }
             for frame in first..end {
-                let class = self.class_of(&results.output, frame);
+                let class = class_of(&self.news.program, &results.output, frame);
                 if let Some(frames) = order.get_mut(class) {
                     frames.push(frame);
                 }
@@ -104,18 +150,6 @@ impl Worker {
         self.send_frames(&shared, &mut results.output, &order, now);
         order.iter_mut().for_each(Vec::clear);
         self.sending.order = order;
-    }
-
-    /// The class of a frame: only what leaves by circuit links has one of its own.
-    #[inline]
-    fn class_of(&self, output: &Output, frame: u32) -> usize {
-        let program = &self.news.program;
-        let Some(frame) = output.frames.get(frame as usize) else { return CLASSES - 1 };
-        let port = program.ports.get(usize::from(frame.port));
-        if port.is_none_or(|port| port.role != Role::Edge) {
-            return CLASSES - 1;
-        }
-        class(outer_tos(output.bytes.get(frame.start as usize..frame.end as usize).unwrap_or_default()))
     }
 
     /// Sends frames, the first class first.
@@ -161,7 +195,7 @@ impl Worker {
         let Some(link) = link.map(|link| link.meter as usize) else { return };
         let at = arrival.at as usize;
         let packet = frame.get(at..at + arrival.inner.total as usize).unwrap_or_default();
-        let given = self.sending.may_punt(link) && self.news.links.give(link, packet);
+        let given = self.sending.punts.may(link, input.now) && self.news.links.give(link, packet);
         self.counts.unpunted += u64::from(!given);
     }
 
@@ -225,6 +259,9 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compile::compile;
+    use crate::compile::names::Names;
+    use crate::model;
 
     #[test]
     fn voice_comes_before_interactive_before_the_rest() {
@@ -235,5 +272,71 @@ mod tests {
         assert_eq!(outer_tos(&frame), 0xb8);
         frame[12..16].copy_from_slice(&[0x86, 0xdd, 0x6b, 0x80]);
         assert_eq!(outer_tos(&frame), 0xb8);
+    }
+
+    #[test]
+    fn who_floods_links_costs_no_more_in_a_span_and_takes_no_other_link_down() {
+        let mut punts = Punts::default();
+        let mut flood = |links: std::ops::Range<usize>, now: Nanos| -> Vec<usize> {
+            links.map(|link| (0..2 * PUNTS).filter(|_| punts.may(link, now)).count()).collect()
+        };
+        let begin = 3 * SECOND;
+        assert_eq!(flood(0..1, begin), [500]);
+        // However often the worker has nothing to do in between.
+        assert_eq!(flood(0..1, begin + SPAN - 1), [0]);
+        assert_eq!(flood(0..1, begin + SPAN), [500]);
+        // Many at once.
+        let given = flood(1..30, begin + SPAN + 1);
+        assert_eq!(given[..3], [500; 3]);
+        assert_eq!(given[3..], [20; 26]);
+        assert_eq!(flood(29..30, begin + 2 * SPAN), [500]);
+    }
+
+    /// A circuit whose links leave by two ports, and a VPN connection beside one of them.
+    const LINKS_AND_VPN: &str = "
+apiVersion: clearway/v1
+ports:
+  fabric: {role: fabric, address: 198.51.100.2}
+  edge-a: {role: edge, address: 192.0.2.1}
+  edge-b: {role: edge, address: '2001:db8::1'}
+customers:
+  - name: contoso
+    virtualNetworks:
+      - name: hub
+        addressSpace: {addressPrefixes: [10.1.0.0/16]}
+        subnets: [{name: GatewaySubnet, addressPrefix: 10.1.255.0/27}]
+    expressRouteCircuits:
+      - name: er
+        peerings:
+          - {name: AzurePrivatePeering, peerASN: 65001, primaryPeerAddressPrefix: 192.168.255.0/30,
+             secondaryPeerAddressPrefix: 192.168.255.4/30}
+    virtualNetworkGateways:
+      - {name: hub-er, gatewayType: ExpressRoute, virtualNetwork: hub}
+      - {name: hub-vpn, gatewayType: Vpn, virtualNetwork: hub}
+    connections:
+      - {name: c, connectionType: ExpressRoute, virtualNetworkGateway1: hub-er, peer: er}
+      - {name: s2s, connectionType: IPsec, virtualNetworkGateway1: hub-vpn}
+    tunnels:
+      - {vnet: hub, port: fabric, key: 1}
+      - {circuit: er, link: primary, port: edge-a, remote: 192.0.2.2, key: 1, sequence: send}
+      - {circuit: er, link: secondary, port: edge-b, remote: '2001:db8::2', key: 0x2000, encapsulation: nvgre}
+      - {connection: s2s, port: edge-a, remote: 192.0.2.3, key: 1}
+";
+
+    #[test]
+    fn only_what_leaves_by_a_link_has_a_class() {
+        let model = model::from_bytes("config.yaml", LINKS_AND_VPN.as_bytes(), None).unwrap();
+        let program = compile(&model, &mut Names::default());
+        let voice =
+            [&[0x45, 46 << 2, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0][..], &[10, 1, 0, 4, 10, 9, 0, 4]].concat();
+        for end in program.tunnels.iter().filter(|end| end.remote.is_some()) {
+            let mut output = Output::default();
+            let tunnel = Some((end.id, end.remote.unwrap()));
+            let sending = emit::Sending { port: end.port, tunnel, inner_mac: [0; 6] };
+            output.send_as_it_is(&program, sending, &voice);
+            let expected = if end.link.is_some() { 0 } else { CLASSES - 1 };
+            assert_eq!(class_of(&program, &output, 0), expected, "{:?}", end.remote);
+        }
+        assert_eq!(program.tunnels.iter().filter(|end| end.remote.is_some()).count(), 3);
     }
 }

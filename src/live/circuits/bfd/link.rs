@@ -1,7 +1,7 @@
 //! One BFD session with its sockets.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -11,8 +11,9 @@ use crossbeam_channel::Sender;
 use tracing::info;
 
 use super::super::budget::{Budget, Lines};
+use super::super::spec::LinkKey;
 use super::super::status::BfdStatus;
-use super::super::told::Told;
+use super::super::told::{Bfd, Told};
 use super::super::wanted::{Key, Wanted};
 use super::{Dice, PORT};
 use crate::bfd::{Change, Config, DETECTION_EXPIRED, SIGNALED_DOWN, Session, State, TURNED_OFF};
@@ -27,7 +28,8 @@ const EVERY: Nanos = SECOND / 160;
 const AGAIN: u64 = 8;
 
 /// A peer that has been silent for so long counts as one that does not speak BFD: it may have been taken away without a
-/// word. No link is up for that: its BGP session has ended, and nobody who is not heard begins another.
+/// word. No link is up for that: its BGP session has ended, and nobody who is not heard begins another; where there has
+/// never been one, the link stays down.
 const FORGOTTEN: Nanos = 10 * SECOND;
 
 /// The wait before sockets are tried again, which doubles up to the other.
@@ -70,12 +72,30 @@ impl Request {
     }
 }
 
+/// A line of the log about a session.
+pub(super) struct Line {
+    key: LinkKey,
+    peer: IpAddr,
+    kept_back: Option<u64>,
+    sentence: String,
+}
+
+impl Line {
+    /// Writes it, which may take as long as nobody reads it.
+    pub(super) fn write(&self) {
+        let Line { key, peer, kept_back, sentence } = self;
+        let (customer, circuit, peering, link) = (&key.customer, &key.circuit, &key.peering, key.link.name());
+        info!(customer, circuit, peering, link, %peer, kept_back, "{sentence}");
+    }
+}
+
 /// What a session needs of the world while something is done with it.
 pub(super) struct Round<'a> {
     pub(super) now: Nanos,
     pub(super) epoll: &'a Epoll,
     pub(super) told: &'a Told,
     pub(super) requests: &'a Sender<Request>,
+    pub(super) log: &'a Sender<Line>,
     pub(super) dice: &'a mut Dice,
 }
 
@@ -99,8 +119,8 @@ pub(super) struct Link {
     /// It has been Up since it began, or since the peer turned it on again. Before that it says nothing of the link: many
     /// peers begin with BFD when BGP is up, which must not go down for that.
     was_up: bool,
-    /// It holds the link down.
-    holds: bool,
+    /// What it has told of the link.
+    says: Bfd,
     /// It is turned off, and goes then.
     leaves_at: Option<Nanos>,
     since: Nanos,
@@ -134,7 +154,7 @@ impl Link {
             rests: false,
             heard_at: 0,
             was_up: false,
-            holds: false,
+            says: Bfd::Unused,
             leaves_at: None,
             since: now,
             downs: 0,
@@ -180,7 +200,7 @@ impl Link {
             Err(e) => {
                 let why = format!("BFD has no sockets at {}: {e}", self.wanted.ends.local);
                 if self.no_sockets.as_ref() != Some(&why) {
-                    self.say(&why, round.now);
+                    self.say(&why, round);
                 }
                 (self.no_sockets, self.port) = (Some(why), port);
                 let wait = (RETRY << self.failures.min(3)).min(RETRY_MOST);
@@ -204,12 +224,16 @@ impl Link {
             // RFC 5881 section 5: one with another TTL was forwarded.
             let is_near = datagram.ttl == Some(u8::MAX) && datagram.from == self.wanted.ends.peer;
             let Some(bytes) = buffer.get(..datagram.length).filter(|_| is_near) else { continue };
-            if let Ok(change) = self.session.receive(bytes, round.now) {
-                self.heard_at = round.now;
-                change.into_iter().for_each(|change| self.note(change, round.now));
-            }
+            self.hear(bytes, round);
         }
         self.tick(round);
+    }
+
+    fn hear(&mut self, bytes: &[u8], round: &Round<'_>) {
+        if let Ok(change) = self.session.receive(bytes, round.now) {
+            self.heard_at = round.now;
+            change.into_iter().for_each(|change| self.note(change, round));
+        }
     }
 
     /// Time has passed.
@@ -227,10 +251,7 @@ impl Link {
         }
         if self.forgets_at().is_some_and(|at| at <= round.now) {
             let seconds = FORGOTTEN / SECOND;
-            self.say(
-                &format!("BFD: silent for {seconds} s, so the peer may have no BFD any more"),
-                round.now,
-            );
+            self.say(&format!("BFD: silent for {seconds} s, so the peer may have no BFD any more"), round);
             self.session = Session::new(Config::new(round.dice.discriminator()));
             self.was_up = false;
             self.since = round.now;
@@ -270,27 +291,39 @@ impl Link {
             let (packet, change) = self.session.tick(round.now, round.dice.roll());
             // One that cannot be sent is one that is lost on the way.
             packet.into_iter().for_each(|packet| _ = sockets.sender.send(&packet));
-            change.into_iter().for_each(|change| self.note(change, round.now));
+            change.into_iter().for_each(|change| self.note(change, round));
         }
         if self.session.remote().0 == State::AdminDown {
             self.was_up = false;
         }
-        let holds = self.was_up && self.session.holds_down();
-        if holds != self.holds {
-            self.holds = holds;
-            round.told.hold_down(&self.key, holds);
+        let says = self.verdict();
+        if says != self.says {
+            self.says = says;
+            round.told.say(&self.key, says);
+        }
+    }
+
+    /// What it has to say of the link now.
+    fn verdict(&self) -> Bfd {
+        let is_off = [self.session.state(), self.session.remote().0].contains(&State::AdminDown);
+        match self.says {
+            _ if self.was_up && self.session.holds_down() => Bfd::Down,
+            _ if self.session.state() == State::Up => Bfd::Up,
+            // It was Down and is forgotten: no word that the peer is alive.
+            Bfd::Down | Bfd::Silent if !is_off => Bfd::Silent,
+            _ => Bfd::Unused,
         }
     }
 
     fn forgets_at(&self) -> Option<Nanos> {
-        self.holds.then(|| self.heard_at.saturating_add(FORGOTTEN))
+        (self.says == Bfd::Down).then(|| self.heard_at.saturating_add(FORGOTTEN))
     }
 
-    fn note(&mut self, change: Change, now: Nanos) {
-        self.since = now;
+    fn note(&mut self, change: Change, round: &Round<'_>) {
+        self.since = round.now;
         if change.to == State::Up {
             self.was_up = true;
-            self.say("BFD session up", now);
+            self.say("BFD session up", round);
         }
         if change.from == State::Up {
             self.downs += 1;
@@ -301,16 +334,20 @@ impl Link {
                 TURNED_OFF => "turned off",
                 _ => "no reason is said",
             };
-            self.say(&format!("BFD session down: {why}"), now);
+            self.say(&format!("BFD session down: {why}"), round);
         }
     }
 
-    fn say(&mut self, sentence: &str, now: Nanos) {
-        let Some(kept_back) = self.lines.may(now) else { return };
-        let ((key, _), peer) = (&self.key, self.wanted.ends.peer);
-        let (customer, circuit, peering, link) = (&key.customer, &key.circuit, &key.peering, key.link.name());
-        let kept_back = (kept_back > 0).then_some(kept_back);
-        info!(customer, circuit, peering, link, %peer, kept_back, "{sentence}");
+    fn say(&mut self, sentence: &str, round: &Round<'_>) {
+        let Some(kept_back) = self.lines.may(round.now) else { return };
+        let line = Line {
+            key: self.key.0.clone(),
+            peer: self.wanted.ends.peer,
+            kept_back: (kept_back > 0).then_some(kept_back),
+            sentence: sentence.to_owned(),
+        };
+        // If too many wait to be written it is lost: peers are not to wait for that.
+        let _ = round.log.try_send(line);
     }
 
     /// For people.
@@ -333,3 +370,6 @@ impl Link {
 fn reading() -> Interest {
     Interest { read: true, write: false }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 
 use super::super::spec::{BgpSpec, Ends, LinkSpec};
+use super::super::told;
 use super::*;
 use crate::bfd::{Config, NO_DIAGNOSTIC, Packet, Session, State};
 use crate::bgp::{Family, Policy};
@@ -123,7 +124,7 @@ fn both_ends_come_up_and_notice_silence_but_not_what_is_turned_off() {
     let took = before.elapsed();
     println!("silence was noticed after {took:?}");
     assert!(took > Duration::from_millis(500) && took < Duration::from_secs(3), "{took:?}");
-    assert_eq!(told.take().iter().map(|news| news.held_down).collect::<Vec<_>>(), [Some(true); 2]);
+    assert_eq!(told.take().iter().map(|news| news.bfd).collect::<Vec<_>>(), [Some(told::Bfd::Down); 2]);
     until("by both", || of_theirs.held_down().len() == 2);
     connect();
     until("back", || states(&ours) == [State::Up; 2] && told.held_down().is_empty());
@@ -184,4 +185,10 @@ fn only_near_packets_of_the_peer_count_and_a_flood_is_cut() {
         }
     }
     println!("{sent} packets in a second");
+}
+
+impl Bfd {
+    fn status(&self) -> Option<Vec<(LinkKey, BfdStatus)>> {
+        self.ask_status().recv_timeout(Duration::from_secs(2)).ok()
+    }
 }

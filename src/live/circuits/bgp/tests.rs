@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 
 use super::super::spec::{BgpSpec, Ends, LinkSpec};
-use super::super::told::Standing;
+use super::super::told::{self, Standing};
 use super::*;
 use crate::bgp::advertise::{Adverts, Saying};
 use crate::bgp::message::{Open, keepalive};
@@ -271,7 +271,7 @@ fn bfd_takes_a_session_down_and_lets_it_up_again() {
     ours.until(0, Family::V4, UP(3));
     ours.until(0, Family::V6, UP(1));
     let before = Instant::now();
-    ours.told.hold_down(&(key(0), Family::V4), true);
+    ours.told.say(&(key(0), Family::V4), told::Bfd::Down);
     ours.until(0, Family::V4, DOWN);
     theirs.until(0, Family::V4, DOWN);
     assert!(before.elapsed() < Duration::from_secs(5));
@@ -283,7 +283,7 @@ fn bfd_takes_a_session_down_and_lets_it_up_again() {
     thread::sleep(Duration::from_millis(500));
     ours.take();
     assert_eq!((ours.stands(0, Family::V4), ours.stands(0, Family::V6)), (DOWN, UP(1)));
-    ours.told.hold_down(&(key(0), Family::V4), false);
+    ours.told.say(&(key(0), Family::V4), told::Bfd::Up);
     ours.until(0, Family::V4, UP(3));
 }
 
@@ -430,6 +430,40 @@ fn only_the_peer_is_taken_and_not_without_end() {
 }
 
 #[test]
+fn what_has_come_while_the_thread_did_not_run_is_no_silence() {
+    let Some(namespace) = namespace(1) else { return };
+    let (_orders, receiver) = unbounded();
+    let mut speakers = Speakers::new(Told::new().unwrap().0, receiver).unwrap();
+    let only = LinkSpec { ends: [spec(0, true).ends[0], None], ..spec(0, true) };
+    speakers.want(vec![(only, Some(namespace))]);
+    let is_up = |speakers: &Speakers| {
+        speakers.speakers.values().all(|speaker| speaker.status(0).state == State::Established)
+    };
+    let peer = thread::spawn(|| Fake::establish(0, 3, None));
+    let mut ready = Vec::new();
+    while !is_up(&speakers) {
+        speakers.round(&mut ready);
+    }
+    let mut peer = peer.join().unwrap();
+    // More than is told at once has something, too.
+    let others: Vec<Wake> = (0..300).map(|_| Wake::new().unwrap()).collect();
+    for (n, other) in others.iter().enumerate() {
+        let key = (n as u64 + 1000) << 32;
+        speakers.epoll.add(other, key, Interest { read: true, write: false }).unwrap();
+        other.wake();
+    }
+    thread::sleep(Duration::from_secs(1));
+    peer.0.write_all(&keepalive()).unwrap();
+    thread::sleep(Duration::from_millis(2500));
+    speakers.round(&mut ready);
+    assert!(is_up(&speakers));
+    // Silence is.
+    thread::sleep(Duration::from_millis(3500));
+    speakers.round(&mut ready);
+    assert!(!is_up(&speakers));
+}
+
+#[test]
 fn routes_of_a_peer_that_restarts_are_kept_for_a_while() {
     let Some(namespace) = namespace(1) else { return };
     let mut ours = Side::start(&namespace);
@@ -482,4 +516,14 @@ fn a_hundred_sessions_and_more_come_up() {
     let before = cpu_of("bgp");
     thread::sleep(Duration::from_secs(1));
     println!("up after {took:?}; then {:?} of a second for 240 sessions", cpu_of("bgp") - before);
+}
+
+impl Bgp {
+    fn status(&self) -> Option<Vec<(LinkKey, BgpStatus)>> {
+        self.ask_status().recv_timeout(Duration::from_secs(2)).ok()
+    }
+
+    fn routes(&self, key: &LinkKey, family: Option<Family>) -> Option<SessionRoutes> {
+        self.ask_routes(key, family).recv_timeout(Duration::from_secs(2)).ok()
+    }
 }

@@ -191,7 +191,7 @@ fn customers_with_the_same_addresses_are_answered_each_at_home() {
 }
 
 /// Carries packets between two devices until told to stop.
-fn carry(tuns: &[Tun; 2], stop: &AtomicBool) {
+fn carry(tuns: &[Arc<Tun>; 2], stop: &AtomicBool) {
     let mut buffer = vec![0; 1 << 16];
     while !stop.load(Ordering::Relaxed) {
         poll(&[tuns[0].as_fd(), tuns[1].as_fd()], Some(Duration::from_millis(20))).unwrap();
@@ -215,7 +215,7 @@ fn a_connection_outlives_changes_of_the_configuration() {
         (ends.peer, ends.local) = (ends.local, ends.peer);
     }
     assert_eq!(devices.follow(&[us.clone(), router.clone()]).opened.len(), 2);
-    let tuns = [&us, &router].map(|of| devices.get(&of.key).unwrap().tun.try_clone().unwrap());
+    let tuns = [&us, &router].map(|of| devices.get(&of.key).unwrap().tun.clone());
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| carry(&tuns, &stop));
@@ -337,18 +337,37 @@ fn what_fails_says_why_and_hinders_no_other() {
     small.mtu = 1280;
     ip("-n clearway-c link del er3-priv-p");
     ip("-n clearway-c link del er1-priv-p");
-    let end = devices.get(&first.key).unwrap().tun.try_clone().unwrap();
+    let Device { index, tun, .. } = devices.get(&first.key).unwrap();
+    let end = tun.clone();
     assert!(end.receive(&mut [0; 100]).is_err());
     let followed = devices.follow(&[first.clone(), small.clone(), foreign.clone()]);
     let expected =
         Followed { closed: keys(&[&first]), opened: keys(&[&first, &foreign]), failed: Vec::new() };
     assert_eq!(followed, expected);
+    assert_ne!(devices.get(&first.key).unwrap().index, index);
     assert_eq!(addresses(devices.get(&small.key).unwrap()).len(), 2);
     assert!(answers(devices.get(&first.key).unwrap(), &first, true, 1));
 
     // A device goes though somebody still has its end, and another takes its place at once.
-    let end = devices.get(&first.key).unwrap().tun.try_clone().unwrap();
+    let end = devices.get(&first.key).unwrap().tun.clone();
     assert_eq!(devices.follow(&[]).closed.len(), 3);
     assert_eq!(end.name(), None);
     assert_eq!(devices.follow(std::slice::from_ref(&first)).opened, keys(&[&first]));
+}
+
+#[test]
+fn at_the_end_names_go_also_where_there_is_no_time_for_devices() {
+    if !prepared() {
+        return;
+    }
+    for late in [false, true] {
+        let mut devices = Devices::new();
+        let links = [link("a", "er1"), link("b", "er1")];
+        assert_eq!(devices.follow(&links).opened.len(), 2);
+        let end = devices.get(&links[0].key).unwrap().tun.clone();
+        devices.close(Instant::now() + if late { Duration::ZERO } else { Duration::from_secs(60) });
+        assert!(!is_named("clearway-a") && !is_named("clearway-b"));
+        // It goes with its last end, as at the end of a process.
+        assert_eq!(end.name().is_some(), late);
+    }
 }

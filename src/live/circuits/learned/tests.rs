@@ -259,6 +259,53 @@ fn links_go_down_with_what_was_up() {
             None,
             ON,
         ),
+        (
+            "silent BFD, and BGP takes over",
+            &[
+                |l, k| l.session(k, V4, &up()),
+                |l, k| l.bfd(k, V4, Bfd::Down),
+                |l, k| l.session(k, V4, &ended(true, 0)),
+                |l, k| l.bfd(k, V4, Bfd::Silent),
+                |l, k| l.session(k, V4, &up()),
+            ],
+            None,
+            ON,
+        ),
+        (
+            "silent BFD where BGP was up",
+            &[
+                |l, k| l.session(k, V4, &up()),
+                |l, k| l.session(k, V6, &up()),
+                |l, k| l.bfd(k, V4, Bfd::Down),
+                |l, k| l.session(k, V4, &ended(true, 0)),
+                |l, k| l.bfd(k, V4, Bfd::Silent),
+            ],
+            None,
+            [BGP, None],
+        ),
+        (
+            "silent BFD where BGP has never been up",
+            &[|l, k| l.bfd(k, V4, Bfd::Down), |l, k| l.bfd(k, V4, Bfd::Silent)],
+            BFD,
+            [BFD, BFD],
+        ),
+        (
+            "silent BFD, and only one family has BGP to take over",
+            &[
+                |l, k| l.session(k, V4, &up()),
+                |l, k| l.bfd(k, V4, Bfd::Down),
+                |l, k| l.session(k, V4, &ended(true, 0)),
+                |l, k| l.bfd(k, V4, Bfd::Silent),
+            ],
+            BGP,
+            [BGP, BFD],
+        ),
+        (
+            "silent BFD comes back",
+            &[|l, k| l.bfd(k, V4, Bfd::Silent), |l, k| l.bfd(k, V4, Bfd::Up)],
+            None,
+            ON,
+        ),
         ("forgotten", &[|l, k| l.session(k, V4, &ended(true, 0)), |l, k| l.forget(k, V4)], None, ON),
     ];
     let base = base(&[("a", STATIC), ("b", STATIC)]);
@@ -485,6 +532,7 @@ fn what_is_no_longer_asked_for_is_forgotten() {
     );
 }
 
+mod kept;
 mod property;
 
 #[test]

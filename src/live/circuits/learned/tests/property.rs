@@ -4,10 +4,10 @@
 use super::*;
 
 /// A small generator of random numbers (SplitMix64).
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, n: usize) -> usize {
+    pub(super) fn below(&mut self, n: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut x = self.0;
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -15,7 +15,7 @@ impl Random {
         ((x ^ (x >> 31)) % n as u64) as usize
     }
 
-    fn pick<T: Copy>(&mut self, items: &[T]) -> T {
+    pub(super) fn pick<T: Copy>(&mut self, items: &[T]) -> T {
         items[self.below(items.len())]
     }
 }
@@ -60,7 +60,7 @@ fn happens(random: &mut Random) -> (LinkKey, Happens) {
             let stale = random.below(2);
             Happens::Session(family, ended(random.below(3) > 0, stale))
         }
-        10 => Happens::Bfd(family, random.pick(&[Bfd::Unused, Bfd::Up, Bfd::Down])),
+        10 => Happens::Bfd(family, random.pick(&[Bfd::Unused, Bfd::Up, Bfd::Down, Bfd::Silent])),
         _ => Happens::Forget(family),
     };
     (link, happens)
