@@ -74,7 +74,7 @@ fn read(mut bytes: &[u8], seen: &mut Seen) {
         let fault = match kind {
             Kind::Open => Open::decode(body).is_err(),
             Kind::Update => {
-                let mut readings = [Family::Ipv4, Family::Ipv6].into_iter().flat_map(|family| {
+                let mut readings = [Family::V4, Family::V6].into_iter().flat_map(|family| {
                     [false, true].map(|four_octet| update::decode(body, Reading { family, four_octet }))
                 });
                 readings.all(|reading| reading.is_err())
@@ -119,7 +119,8 @@ fn captures_of_bgp_and_bfd_are_read_as_tcpdump_reads_them() {
         files += 1;
         let said = fs::read_to_string(path.with_extension("out")).unwrap_or_default();
         // What tcpdump itself gives up on has no count to compare with.
-        let whole = !said.is_empty() && !["[|", "invalid", "(malformed"].iter().any(|word| said.contains(word));
+        let whole =
+            !said.is_empty() && !["[|", "invalid", "(malformed"].iter().any(|word| said.contains(word));
         if whole {
             for kind in [Kind::Open, Kind::Update, Kind::Notification, Kind::Keepalive, Kind::RouteRefresh] {
                 let count = seen.messages.get(name(kind)).copied().unwrap_or(0);
