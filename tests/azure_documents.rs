@@ -248,8 +248,8 @@ const WORKED_OUT: &str = "holds what Azure worked out (effective routes or rules
 
 #[test]
 fn rest_examples() {
-    let expected = "ExpressRouteCircuit 2, NetworkSecurityGroup 1, RouteTable 1, VirtualNetworkGateway 1, \
-                    expressroutecircuits/authorizations 1, expressroutecircuits/peerings 1, \
+    let expected = "ExpressRouteCircuit 2, NetworkSecurityGroup 1, RouteFilter 1, RouteTable 1, \
+                    VirtualNetworkGateway 1, expressroutecircuits/authorizations 1, expressroutecircuits/peerings 1, \
                     networksecuritygroups/defaultsecurityrules 6, virtualnetworks/subnets/resourcenavigationlinks 1";
     let reasons = [(NOT_KNOWN, 7), (WORKED_OUT, 1), ("is a file of service tags", 1)];
     check_answers("azure/rest-example", expected, &reasons);
@@ -257,8 +257,8 @@ fn rest_examples() {
 
 #[test]
 fn recordings() {
-    let expected = "ApplicationSecurityGroup 9, NetworkInterface 11, NetworkSecurityGroup 40, RouteTable 12, \
-                    VirtualNetwork 14, networksecuritygroups/securityrules 9";
+    let expected = "ApplicationSecurityGroup 9, NetworkInterface 11, NetworkSecurityGroup 40, RouteFilter 7, \
+                    RouteTable 12, VirtualNetwork 14, networksecuritygroups/securityrules 9";
     let reasons = [
         (NOT_KNOWN, 99),
         (WORKED_OUT, 1),

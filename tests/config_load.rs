@@ -198,6 +198,49 @@ fn keeps_the_service_tags_that_are_used() {
 }
 
 #[test]
+fn keeps_the_communities_that_filters_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let filter = |name: &str, community: &str| {
+        format!(
+            "{{\"id\": \"/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/routeFilters/{name}\", \"name\": \"{name}\",
+             \"type\": \"Microsoft.Network/routeFilters\", \"properties\": {{\"rules\": [{{\"name\": \"rule\", \"properties\":
+             {{\"access\": \"Allow\", \"routeFilterRuleType\": \"Community\", \"communities\": [\"{community}\"]}}}}]}}}}"
+        )
+    };
+    // One whole, and one whose rule is a resource of its own.
+    let rule = "{\"resources\": [{\"type\": \"Microsoft.Network/routeFilters\", \"name\": \"other\"},
+        {\"type\": \"Microsoft.Network/routeFilters/routeFilterRules\", \"name\": \"other/rule\",
+         \"properties\": {\"access\": \"Allow\", \"communities\": [\"12076:5030\"]}}]}";
+    fs::write(folder.path().join("a.json"), filter("one", "12076:5010")).unwrap();
+    fs::write(folder.path().join("b.json"), rule).unwrap();
+    let communities = "[{\"bgpCommunities\": [
+        {\"communityValue\": \"12076:5010\", \"communityPrefixes\": [\"13.107.6.0/24\", \"2603:1006::/40\"]},
+        {\"communityValue\": \"12076:5020\", \"communityPrefixes\": [\"13.107.7.0/24\"]}]}]";
+    fs::write(folder.path().join("communities.json"), communities).unwrap();
+    let text = "apiVersion: clearway/v1\nports: {}\ncommunities: communities.json\n\
+                customers: [{name: a, resources: ['?.json']}]";
+    let model = accept("net.yaml", text, Some(folder.path()));
+    let filters = &model.customers[0].route_filters;
+    let named: Vec<_> = filters.iter().map(|f| (f.name.as_str(), f.communities.as_slice())).collect();
+    assert_eq!(named, [("one", &[12076 << 16 | 5010][..]), ("other", &[12076 << 16 | 5030])]);
+    let known: Vec<_> = model.communities.iter().map(|(c, prefixes)| (*c, prefixes.len())).collect();
+    assert_eq!(known, [(12076 << 16 | 5010, 2)]);
+    let warned: Vec<_> =
+        model.warnings.iter().map(|w| (w.file.rsplit('/').next().unwrap(), w.value.as_str())).collect();
+    assert_eq!(warned, [("b.json", "12076:5030")]);
+
+    fs::write(folder.path().join("communities.json"), communities.replace("13.107.7.0", "13.107.7.1"))
+        .unwrap();
+    let faults = model::from_bytes("net.yaml", text.as_bytes(), Some(folder.path())).unwrap_err();
+    assert_eq!(faults.len(), 1, "{}", sentences(&faults));
+    assert!(faults[0].file.ends_with("communities.json") && faults[0].line == 3, "{}", faults[0]);
+    fs::remove_file(folder.path().join("communities.json")).unwrap();
+    let faults = model::from_bytes("net.yaml", text.as_bytes(), Some(folder.path())).unwrap_err();
+    assert_eq!((faults.len(), faults[0].line, faults[0].value.as_str()), (1, 3, "communities.json"));
+    assert!(faults[0].message.starts_with("the file of communities cannot be read"), "{}", faults[0]);
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_one_fault() {
     let faults = model::load(Path::new("no/such/net.yaml")).unwrap_err();
     assert_eq!(faults.len(), 1);

@@ -100,3 +100,13 @@ fn flow_logs_say_what_the_hosts_saw() {
 fn circuits_hold_their_bandwidth_and_count_what_they_carry() {
     run("circuits.sh");
 }
+
+#[test]
+fn routers_and_links_come_and_go() {
+    run("bgp.sh");
+}
+
+#[test]
+fn routers_of_other_makes_and_wrong_ones() {
+    run("bgp_peers.sh");
+}

@@ -26,7 +26,22 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("bfd", &["types"]),
     ("runtime", &["sys", "types", "packet", "wire", "table", "model", "compile", "dataplane"]),
     ("observe", &["types", "packet", "wire", "table", "model", "compile", "dataplane", "runtime"]),
-    ("live", &["sys", "types", "packet", "wire", "table", "model", "compile", "dataplane", "bfd", "observe"]),
+    (
+        "live",
+        &[
+            "sys",
+            "types",
+            "packet",
+            "wire",
+            "table",
+            "bgp",
+            "model",
+            "compile",
+            "dataplane",
+            "bfd",
+            "observe",
+        ],
+    ),
     (
         "cli",
         &[

@@ -36,7 +36,7 @@ pub struct Config {
 pub enum Input<'a> {
     /// The session shall be up. A new one waits for this.
     Start,
-    /// It shall be down until the next [`Input::Start`].
+    /// It shall be down until the next [`Input::Start`]. Waits after errors are over then, but with [`Cease::BfdDown`] go on.
     Stop {
         /// What the peer is told.
         cease: Cease,
@@ -185,4 +185,18 @@ pub enum State {
     OpenConfirm,
     /// Up.
     Established,
+}
+
+impl State {
+    /// Its name, as RFC 4271 writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Idle => "Idle",
+            State::Active => "Active",
+            State::Connect => "Connect",
+            State::OpenSent => "OpenSent",
+            State::OpenConfirm => "OpenConfirm",
+            State::Established => "Established",
+        }
+    }
 }

@@ -108,7 +108,7 @@ impl Policy {
     }
 
     /// Why this prefix is not taken, if so.
-    pub(super) fn refuses(&self, prefix: &Prefix) -> Option<Refusal> {
+    pub fn refuses(&self, prefix: &Prefix) -> Option<Refusal> {
         if is_not_unicast(prefix) {
             return Some(Refusal::NotUnicast);
         }

@@ -156,7 +156,8 @@ impl Session {
     pub fn deadline(&self) -> Option<Nanos> {
         let timers = self.connections.iter().flat_map(|c| [c.hold_at, c.keepalive_at]);
         let dial = match self.dial {
-            Dial::At(at) if self.connections.is_empty() => Some(at),
+            // Nobody is dialled while idle.
+            Dial::At(at) if self.connections.is_empty() => Some(at.max(self.idle_until.unwrap_or(0))),
             Dial::Until(at) => Some(at),
             _ => None,
         };
@@ -182,6 +183,11 @@ impl Session {
     /// Its routes, those that are stale too.
     pub fn routes(&self) -> &BTreeMap<Prefix, Held> {
         self.rib.routes()
+    }
+
+    /// How many of its routes are stale.
+    pub fn stale(&self) -> usize {
+        self.rib.routes().len() - self.rib.fresh()
     }
 
     /// Prefixes that the peer announces but that are not taken; the first thousand.
@@ -267,7 +273,11 @@ impl Session {
             self.fail(number, why.clone(), now, out);
         }
         self.rib.clear();
-        (self.dial, self.idle_until, self.stale_until, self.failures) = (Dial::Never, None, None, 0);
+        (self.dial, self.stale_until) = (Dial::Never, None);
+        // That a link comes and goes does not make up for errors.
+        if cease != Cease::BfdDown {
+            (self.idle_until, self.failures) = (None, 0);
+        }
     }
 
     fn change_policy(&mut self, policy: Policy, now: Nanos, out: &mut Vec<Output>) {

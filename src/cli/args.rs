@@ -1,5 +1,7 @@
 //! What the user typed. Only this, `args/` and `manual` know clap.
 
+#[cfg(target_os = "linux")]
+mod circuits;
 mod flow_logs;
 #[cfg(target_os = "linux")]
 mod running;
@@ -10,6 +12,8 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
+#[cfg(target_os = "linux")]
+pub use circuits::{BgpArgs, BgpCommand, BgpRoutesArgs, CircuitsArgs};
 pub use flow_logs::FlowLogArgs;
 #[cfg(target_os = "linux")]
 pub use running::{CaptureArgs, ControlArgs, CountersArgs, FlowsArgs, MetersArgs, ReloadArgs, TopArgs};
@@ -93,6 +97,14 @@ pub enum Command {
     #[cfg(target_os = "linux")]
     #[command(after_long_help = running::METERS)]
     Meters(MetersArgs),
+    /// Links of circuits of the running appliance: up or down and why, BGP, BFD, rates
+    #[cfg(target_os = "linux")]
+    #[command(after_long_help = circuits::CIRCUITS)]
+    Circuits(CircuitsArgs),
+    /// BGP sessions of circuit links of the running appliance, and their routes
+    #[cfg(target_os = "linux")]
+    #[command(after_long_help = circuits::BGP)]
+    Bgp(BgpArgs),
     /// Packets of the running appliance as they come in, each with its verdict, as pcapng
     #[cfg(target_os = "linux")]
     #[command(after_long_help = running::CAPTURE)]
@@ -194,7 +206,11 @@ Example:
   clearway routes pcaps/hub-and-spoke-firewall/config.yaml --customer contoso --vnet spoke \\
       --subnet web
 
-Exit status: 0 done, 2 no such subnet.";
+With --live the running appliance answers by the configuration in force, with the routes that its
+circuits have learned by BGP.
+  clearway routes --live --customer contoso --vnet spoke --subnet web
+
+Exit status: 0 done, 2 no such subnet, or no appliance runs here.";
 
 const RULES: &str = "\
 The rules of the subnet's network security group, or of both a NIC's and its subnet's in the
@@ -324,8 +340,15 @@ pub struct ExplainArgs {
 /// `routes`.
 #[derive(Debug, Args)]
 pub struct RoutesArgs {
-    /// The configuration, YAML or JSON
-    pub config: PathBuf,
+    /// The configuration, YAML or JSON; none with --live
+    #[arg(required_unless_present = "live", conflicts_with = "live")]
+    pub config: Option<PathBuf>,
+    /// Ask the running appliance: the configuration in force, with the routes that circuits have learned
+    #[arg(long)]
+    pub live: bool,
+    /// Where it listens [default: as `clearway run` does]
+    #[arg(long, value_name = "PATH", requires = "live", conflicts_with = "config")]
+    pub control: Option<PathBuf>,
     /// The customer
     #[arg(long, value_name = "NAME")]
     pub customer: String,

@@ -13,7 +13,7 @@ use super::{Exit, Refused};
 
 const NAME: &str = "clearway";
 
-/// Writes `man1/` with a page for each command, and `completions/` with a file for each shell.
+/// Writes `man1/` with a page for each command and each command of a command, and `completions/` with a file for each shell.
 pub fn run(args: &ManualArgs, _: &mut Terminal) -> Result<Exit, Refused> {
     let folder = &args.folder;
     write(folder).map_err(|e| format!("{}: cannot be written: {e}", folder.display()))?;
@@ -25,16 +25,21 @@ fn write(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(&pages)?;
     let mut all = args::commands().disable_help_subcommand(true);
     all.build();
-    for command in all.get_subcommands().filter(|c| !c.is_hide_set()) {
-        page(command, &pages)?;
-    }
-    page(&all, &pages)?;
+    all_pages(&all, &pages)?;
     let completions = folder.join("completions");
     fs::create_dir_all(&completions)?;
     for shell in [Shell::Bash, Shell::Fish, Shell::Zsh] {
         generate_to(shell, &mut args::commands(), NAME, &completions)?;
     }
     Ok(())
+}
+
+/// The pages of a command and of those below it.
+fn all_pages(command: &clap::Command, folder: &Path) -> io::Result<()> {
+    for below in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+        all_pages(below, folder)?;
+    }
+    page(command, folder)
 }
 
 /// The page of one command.

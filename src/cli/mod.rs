@@ -3,8 +3,12 @@
 mod args;
 mod bench;
 #[cfg(target_os = "linux")]
+mod bgp;
+#[cfg(target_os = "linux")]
 mod capture;
 mod check;
+#[cfg(target_os = "linux")]
+mod circuits;
 mod explain;
 mod manual;
 mod outputs;
@@ -74,6 +78,10 @@ pub fn run() -> ExitCode {
         Command::Flows(args) => running::flows(args, &mut terminal),
         #[cfg(target_os = "linux")]
         Command::Meters(args) => running::meters(args, &mut terminal),
+        #[cfg(target_os = "linux")]
+        Command::Circuits(args) => circuits::run(args, &mut terminal),
+        #[cfg(target_os = "linux")]
+        Command::Bgp(args) => bgp::run(args, &mut terminal),
         #[cfg(target_os = "linux")]
         Command::Capture(args) => capture::run(args, &mut terminal),
         #[cfg(target_os = "linux")]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::running::{endpoint, protocol, title};
-use crate::live::report::{Counters, Port, TopFlow, TopFlows, Vnet, Worker};
+use crate::live::report::{Circuits, Counters, Port, TopFlow, TopFlows, Vnet, Worker};
 
 /// Rows of a table that has the busiest of many.
 const BUSIEST: usize = 10;
@@ -24,12 +24,20 @@ pub struct Rates {
     punted_per_second: f64,
     flows_held: u64,
     flows_opened_per_second: f64,
+    circuit_links: UpAndDown,
+    bgp_sessions: UpAndDown,
     reasons: Vec<ReasonRate>,
     ports: Vec<PortRates>,
     customers: Vec<PartyRates>,
     virtual_networks: Vec<PartyRates>,
     workers: Vec<WorkerRates>,
     top_flows: TopFlows,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+struct UpAndDown {
+    up: usize,
+    down: usize,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -92,8 +100,8 @@ impl Per {
 }
 
 impl Rates {
-    /// What happened between these two readings, and which flows it was.
-    pub fn between(earlier: &Counters, now: &Counters, flows: TopFlows) -> Rates {
+    /// What happened between these two readings, which flows it was, and how circuit links are now.
+    pub fn between(earlier: &Counters, now: &Counters, flows: TopFlows, circuits: &Circuits) -> Rates {
         // By the appliance's own clock, which does not know how long the answer was under way.
         let seconds = now.uptime_seconds - earlier.uptime_seconds;
         let per = Per { seconds: if seconds > 0.001 { seconds } else { f64::INFINITY } };
@@ -111,6 +119,8 @@ impl Rates {
             punted_per_second: per.second(sum(&earlier.punted), sum(&now.punted)),
             flows_held: now.flows.held,
             flows_opened_per_second: per.second(earlier.flows.opened, now.flows.opened),
+            circuit_links: UpAndDown::of(circuits.links.iter().map(|link| link.up)),
+            bgp_sessions: UpAndDown::of(circuits.links.iter().flat_map(|link| &link.bgp).map(|s| s.up)),
             reasons,
             ports: ports(per, earlier, now),
             customers: customers(&vnets),
@@ -128,7 +138,7 @@ impl Rates {
     /// What a page shows, most important first.
     pub fn sections(&self) -> Vec<Section> {
         let row = |name: &str, value: f64| vec![name.to_owned(), short(value)];
-        let counts = Section {
+        let mut counts = Section {
             heads: &["", ">PER SECOND"],
             rows: vec![
                 row("packets", self.packets_per_second),
@@ -139,6 +149,13 @@ impl Rates {
                 vec!["flows held".to_owned(), self.flows_held.to_string()],
             ],
         };
+        for (name, UpAndDown { up, down }) in
+            [("circuit links down", self.circuit_links), ("BGP sessions down", self.bgp_sessions)]
+        {
+            if up + down > 0 {
+                counts.rows.push(vec![name.to_owned(), format!("{down} of {}", up + down)]);
+            }
+        }
         let of_reason = |r: &ReasonRate| vec![r.reason.clone(), short(r.per_second), r.total.to_string()];
         let of_customer = |c: &PartyRates| {
             let rates = [c.forwarded_per_second, c.dropped_per_second, c.opened_per_second];
@@ -180,6 +197,15 @@ impl Rates {
                 rows: self.workers.iter().enumerate().map(of_worker).collect(),
             },
         ]
+    }
+}
+
+impl UpAndDown {
+    fn of(are_up: impl Iterator<Item = bool>) -> UpAndDown {
+        are_up.fold(UpAndDown::default(), |n, up| match up {
+            true => UpAndDown { up: n.up + 1, ..n },
+            false => UpAndDown { down: n.down + 1, ..n },
+        })
     }
 }
 
@@ -307,7 +333,7 @@ fn workers(per: Per, earlier: &Counters, now: &Counters) -> Vec<WorkerRates> {
 }
 
 /// `0`, `0.4`, `12`, `345`, `6.78 k`, `90.1 M`: three digits.
-fn short(value: f64) -> String {
+pub fn short(value: f64) -> String {
     let (value, unit) = match value {
         v if v >= 999.5e6 => (v / 1e9, " G"),
         v if v >= 999.5e3 => (v / 1e6, " M"),
@@ -326,6 +352,7 @@ fn short(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::circuits::tests::three_links;
     use super::*;
     use crate::live::report::Frames;
 
@@ -375,7 +402,7 @@ mod tests {
 
     #[test]
     fn differences_by_the_second() {
-        let rates = Rates::between(&reading(10.0, 1), &reading(12.0, 3), flows());
+        let rates = Rates::between(&reading(10.0, 1), &reading(12.0, 3), flows(), &three_links());
         assert_eq!((rates.packets_per_second, rates.dropped_per_second), (100.0, 15.0));
         let reasons: Vec<_> = rates.reasons.iter().map(|r| (&*r.reason, r.per_second, r.total)).collect();
         assert_eq!(reasons, [("nsg-deny", 15.0, 45), ("not-ip", 5.0, 15)]);
@@ -387,6 +414,8 @@ mod tests {
         assert_eq!(vnets, ["one", "two", "one"]);
         assert_eq!((rates.workers[0].busy, rates.workers[0].packets_per_batch), (0.5, 25.0));
         let sections = rates.sections();
+        let rows: Vec<_> = sections[0].rows.iter().skip(6).map(|row| row.join(": ")).collect();
+        assert_eq!(rows, ["circuit links down: 1 of 3", "BGP sessions down: 2 of 3"]);
         let of_flows = sections.iter().find(|s| s.heads[0] == "FLOWS").unwrap();
         assert_eq!(
             of_flows.rows[0],
@@ -399,8 +428,9 @@ mod tests {
     #[test]
     fn an_appliance_that_began_anew_has_no_negative_rates() {
         for (earlier, now) in [(reading(100.0, 50), reading(1.0, 1)), (reading(5.0, 1), reading(5.0, 2))] {
-            let rates = Rates::between(&earlier, &now, TopFlows::default());
+            let rates = Rates::between(&earlier, &now, TopFlows::default(), &Circuits::default());
             assert_eq!((rates.packets_per_second, rates.workers[0].busy), (0.0, 0.0));
+            assert_eq!(rates.sections()[0].rows.len(), 6);
             assert!(rates.ports[0].in_bits_per_second.abs() < f64::EPSILON);
         }
     }

@@ -157,6 +157,17 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// `3d04h`, `4h12m`, `3m05s`, `7s`: for tables with many columns.
+pub fn brief(seconds: f64) -> String {
+    let whole = seconds as u64;
+    match (whole / 86_400, whole / 3600 % 24, whole / 60 % 60, whole % 60) {
+        (0, 0, 0, s) => format!("{s}s"),
+        (0, 0, min, s) => format!("{min}m{s:02}s"),
+        (0, h, min, _) => format!("{h}h{min:02}m"),
+        (d, h, _, _) => format!("{d}d{h:02}h"),
+    }
+}
+
 fn print_counters(counters: &Counters, terminal: &mut Terminal) {
     terminal.line(title(counters));
     terminal.line("");
@@ -314,5 +325,18 @@ pub fn endpoint(protocol: u8, address: IpAddr, port: u16) -> String {
     match protocol {
         TCP | UDP => SocketAddr::new(address, port).to_string(),
         _ => address.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_for_narrow_columns() {
+        let cases = [(0.4, "0s"), (59.9, "59s"), (185.0, "3m05s"), (15_120.0, "4h12m"), (273_700.0, "3d04h")];
+        for (seconds, text) in cases {
+            assert_eq!(brief(seconds), text);
+        }
     }
 }

@@ -10,9 +10,9 @@ use crate::observe::{find, json};
 
 /// Shows the effective routes of a subnet.
 pub fn routes(args: &RoutesArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
-    let model = load(&args.config, terminal)?;
-    let at = subnet(&model, &args.customer, &args.vnet, &args.subnet)?;
-    let routes = EffectiveRoutes::of(at);
+    let Some(config) = &args.config else { return routes_of_appliance(args, terminal) };
+    let model = load(config, terminal)?;
+    let routes = EffectiveRoutes::of(SubnetAt::find(&model, &args.customer, &args.vnet, &args.subnet)?);
     if args.json {
         terminal.line(json::document(&routes));
     } else {
@@ -21,11 +21,36 @@ pub fn routes(args: &RoutesArgs, terminal: &mut Terminal) -> Result<Exit, Refuse
     Ok(Exit::Done)
 }
 
+#[cfg(target_os = "linux")]
+fn routes_of_appliance(args: &RoutesArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
+    use super::running::{astray, path};
+    use crate::live::control::{Reply, Request, ask};
+
+    let (customer, vnet, subnet) = (args.customer.clone(), args.vnet.clone(), args.subnet.clone());
+    let request = Request::Routes { customer, vnet, subnet, color: terminal.style.on };
+    let Reply::Routes(routes) = ask(&path(args.control.as_ref()), &request)? else {
+        return Err(astray());
+    };
+    if args.json {
+        terminal.line(json::document(&routes.document));
+    } else {
+        terminal.print(routes.text);
+    }
+    Ok(Exit::Done)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn routes_of_appliance(_: &RoutesArgs, _: &mut Terminal) -> Result<Exit, Refused> {
+    Err("clearway runs live on Linux only".into())
+}
+
 /// Shows the effective security rules of a subnet or NIC.
 pub fn rules(args: &RulesArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
     let model = load(&args.config, terminal)?;
     let rules = match (&args.subnet, &args.nic) {
-        (Some(name), _) => EffectiveRules::of(subnet(&model, &args.customer, &args.vnet, name)?, None),
+        (Some(name), _) => {
+            EffectiveRules::of(SubnetAt::find(&model, &args.customer, &args.vnet, name)?, None)
+        }
         (None, nic) => nic_rules(&model, &args.customer, &args.vnet, nic.as_deref().unwrap_or_default())?,
     };
     if args.json {
@@ -34,15 +59,6 @@ pub fn rules(args: &RulesArgs, terminal: &mut Terminal) -> Result<Exit, Refused>
         terminal.print(rules.table(terminal.style));
     }
     Ok(Exit::Done)
-}
-
-fn subnet<'a>(model: &'a Model, customer: &str, vnet: &str, name: &str) -> Result<SubnetAt<'a>, Refused> {
-    let (customer, vnet) = find::customer_and_vnet(model, customer, vnet)?;
-    let subnets = customer.vnets.get(vnet).map_or(&[][..], |v| &v.subnets);
-    let of = format!("of VNet '{}'", find::vnet_name(customer, vnet));
-    let index = find::one("subnet", name, &of, subnets.iter().map(|s| s.name.as_str()))?;
-    let subnet = subnets.get(index).ok_or("the subnet is gone")?;
-    Ok(SubnetAt { model, customer, vnet, subnet })
 }
 
 fn nic_rules<'a>(

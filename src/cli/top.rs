@@ -14,12 +14,13 @@ use ratatui::widgets::{Paragraph, Row, Table};
 use ratatui::{DefaultTerminal, Frame};
 
 use super::args::TopArgs;
+use super::circuits;
 use super::rates::{Rates, Section};
 use super::running::astray;
 use super::terminal::Terminal;
 use super::{Exit, Refused};
 use crate::live::control::{self, Reply, Request};
-use crate::live::report::{Counters, TopFlows};
+use crate::live::report::{Circuits, Counters, TopFlows};
 use crate::observe::{self, json};
 
 /// Blank columns between the left and the right.
@@ -46,8 +47,8 @@ pub fn run(args: &TopArgs, terminal: &mut Terminal) -> Result<Exit, Refused> {
         ended.map_err(|e| format!("the terminal cannot be used: {e}"))?;
         return Ok(Exit::Done);
     }
-    let (now, flows) = next(&path)?;
-    let rates = Rates::between(&first, &now, flows);
+    let Reading { counters, flows, circuits } = next(&path)?;
+    let rates = Rates::between(&first, &counters, flows, &circuits);
     if args.at.json {
         terminal.line(json::document(&rates));
         return Ok(Exit::Done);
@@ -69,17 +70,26 @@ fn read(path: &Path) -> Result<Counters, Refused> {
     }
 }
 
-/// The reading a second later, and the flows in between.
-fn next(path: &Path) -> Result<(Counters, TopFlows), Refused> {
+/// What is read each second.
+struct Reading {
+    counters: Counters,
+    /// The flows since the one before.
+    flows: TopFlows,
+    circuits: Circuits,
+}
+
+/// The reading a second later.
+fn next(path: &Path) -> Result<Reading, Refused> {
     let began = Instant::now();
     let request = Request::TopFlows { seconds: EVERY.as_secs_f64() };
     let Reply::TopFlows(flows) = control::ask_within(path, &request, PATIENCE)? else { return Err(astray()) };
+    let circuits = circuits::read(path, None, None)?;
     thread::sleep(EVERY.saturating_sub(began.elapsed()));
-    Ok((read(path)?, flows))
+    Ok(Reading { counters: read(path)?, flows, circuits })
 }
 
 /// Readings as they come, in a thread of their own: whatever the appliance does, keys are heard.
-fn readings(path: PathBuf) -> Receiver<Result<(Counters, TopFlows), Refused>> {
+fn readings(path: PathBuf) -> Receiver<Result<Reading, Refused>> {
     let (send, receive) = sync_channel(1);
     thread::spawn(move || {
         loop {
@@ -99,7 +109,7 @@ fn readings(path: PathBuf) -> Receiver<Result<(Counters, TopFlows), Refused>> {
 /// A page a second until the user ends it. An appliance that is gone may come back.
 fn watch(path: PathBuf, first: Counters, coloured: bool, screen: &mut DefaultTerminal) -> io::Result<()> {
     let readings = readings(path);
-    let mut rates = Rates::between(&first, &first, TopFlows::default());
+    let mut rates = Rates::between(&first, &first, TopFlows::default(), &Circuits::default());
     let mut earlier = first;
     let mut trouble = "measuring".to_owned();
     loop {
@@ -127,9 +137,9 @@ fn watch(path: PathBuf, first: Counters, coloured: bool, screen: &mut DefaultTer
             }
         };
         match reading {
-            Ok((now, flows)) => {
-                rates = Rates::between(&earlier, &now, flows);
-                earlier = now;
+            Ok(Reading { counters, flows, circuits }) => {
+                rates = Rates::between(&earlier, &counters, flows, &circuits);
+                earlier = counters;
                 trouble.clear();
             }
             Err(Refused(sentences)) => trouble = sentences.join("; "),
@@ -256,7 +266,7 @@ mod tests {
             reason: None,
         };
         let flows = TopFlows { flows: (1..=20).map(flow).collect(), ..TopFlows::default() };
-        Rates::between(&reading(1.0, 0), &reading(2.0, 1234), flows)
+        Rates::between(&reading(1.0, 0), &reading(2.0, 1234), flows, &Circuits::default())
     }
 
     fn drawn(width: u16, height: u16, trouble: &str) -> Vec<String> {

@@ -286,7 +286,7 @@ fn told(program: &Program) -> String {
 type Edit = (&'static str, fn(&mut Customer));
 
 /// Changes of a customer that keep its model valid.
-const EDITS: [Edit; 18] = [
+const EDITS: [Edit; 19] = [
     ("a link goes down or up", |c| c.tunnels[2].enabled ^= true),
     ("another key", |c| c.tunnels[3].key += 0x1000),
     ("the fabric tunnel of the spoke goes down or up", |c| c.tunnels[1].enabled ^= true),
@@ -304,6 +304,10 @@ const EDITS: [Edit; 18] = [
     ("another range of the spoke", |c| {
         let ranges = &mut c.vnets[1].address_space;
         ranges.push(["10.3.0.0/16", "10.4.0.0/16"][ranges.len() % 2].parse().unwrap());
+    }),
+    ("a connection goes down or comes back", |c| {
+        let down = &mut c.connections[0].down;
+        *down = if down.is_some() { None } else { Some("why".to_owned()) };
     }),
     ("a longer path", |c| c.learned_routes.iter_mut().for_each(|r| r.as_path.push(1))),
     ("one more learned route", |c| {
@@ -330,7 +334,7 @@ const EDITS: [Edit; 18] = [
         });
         let site = Some(c.local_network_gateways.len() - 1);
         let to = model::ConnectionTo::Site { local_network_gateway: site, routing_weight: 0 };
-        c.connections.push(model::Connection { name: format!("vpn-{gateway}"), gateway, to });
+        c.connections.push(model::Connection { name: format!("vpn-{gateway}"), gateway, to, down: None });
         let to = model::TunnelTo::Connection(c.connections.len() - 1);
         let key = c.tunnels[3].key + 0x100 * gateway as u32;
         c.tunnels.push(model::Tunnel { to, key, ..c.tunnels[3].clone() });

@@ -147,7 +147,7 @@ impl<'a> Sites<'a> {
     pub fn learned(&self, gateways: &[usize]) -> Learned {
         let mut learned = Vec::new();
         for (index, connection) in self.customer.connections.iter().enumerate() {
-            if gateways.contains(&connection.gateway) {
+            if gateways.contains(&connection.gateway) && connection.down.is_none() {
                 self.learn(index, connection, &mut learned);
             }
         }
@@ -239,15 +239,14 @@ impl<'a> Sites<'a> {
                 continue;
             };
             let home = gateway.vnet;
-            let ranges =
-                |v: usize| customer.vnets.get(v).map_or(&[][..], |v| &v.address_space).iter().copied();
-            site.enter.extend(ranges(home).map(|p| (p, home)));
-            site.inside.extend(ranges(home));
+            site.inside.extend(ranges(customer, home));
             for peer in peers(customer, home) {
-                site.inside.extend(ranges(peer.vnet));
-                if peer.lends_gateways() {
-                    site.enter.extend(ranges(peer.vnet).map(|p| (p, home)));
-                }
+                site.inside.extend(ranges(customer, peer.vnet));
+            }
+            // What is not advertised cannot be entered.
+            if connection.down.is_none() {
+                let members = members(customer, home);
+                site.enter.extend(members.flat_map(|v| ranges(customer, v)).map(|p| (p, home)));
             }
             if let TunnelTo::Connection(_) = to {
                 site.learned.extend(self.site_routes(index, connection).map(|(p, _)| p));
@@ -258,6 +257,27 @@ impl<'a> Sites<'a> {
         }
         site
     }
+}
+
+/// The ranges of a VNet.
+fn ranges(customer: &Customer, vnet: usize) -> impl Iterator<Item = Prefix> + '_ {
+    customer.vnets.get(vnet).map_or(&[][..], |v| &v.address_space).iter().copied()
+}
+
+/// A VNet, and the peers that use its gateways.
+fn members(customer: &Customer, home: usize) -> impl Iterator<Item = usize> + '_ {
+    std::iter::once(home).chain(peers(customer, home).filter(Peer::lends_gateways).map(|p| p.vnet))
+}
+
+/// What the private peering of a circuit leads to, and advertises: the ranges of the VNets whose gateways are connected to
+/// it, and of the peers that use these gateways.
+pub fn spaces(customer: &Customer, circuit: usize) -> BTreeSet<Prefix> {
+    let leads_here = |c: &&Connection| {
+        c.down.is_none() && matches!(c.to, ConnectionTo::Circuit { circuit: of, .. } if of == circuit)
+    };
+    let homes =
+        customer.connections.iter().filter(leads_here).filter_map(|c| customer.gateways.get(c.gateway));
+    homes.flat_map(|g| members(customer, g.vnet)).flat_map(|v| ranges(customer, v)).collect()
 }
 
 /// AS numbers for private use (RFC 6996).

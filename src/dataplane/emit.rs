@@ -36,11 +36,17 @@ impl Sending {
         let port = &program.ports[usize::from(self.port)];
         let Some((tunnel, _)) = self.tunnel else { return port.mtu };
         let tunnel = &program.tunnels[tunnel as usize];
-        let outer = if port.address.is_ipv4() { V4_HEADER } else { V6_HEADER };
-        let gre = if tunnel.sequence == Sequence::Off { 8 } else { 12 };
-        let inner = if tunnel.nvgre { ethernet::HEADER } else { 0 };
-        port.mtu.saturating_sub((outer + gre + inner) as u32)
+        inside(port.mtu, port.address, tunnel.sequence, tunnel.nvgre)
     }
+}
+
+/// The largest packet inside a tunnel of a port with this MTU and address.
+#[inline]
+pub fn inside(mtu: u32, address: IpAddr, sequence: Sequence, nvgre: bool) -> u32 {
+    let outer = if address.is_ipv4() { V4_HEADER } else { V6_HEADER };
+    let gre = if sequence == Sequence::Off { 8 } else { 12 };
+    let inner = if nvgre { ethernet::HEADER } else { 0 };
+    mtu.saturating_sub((outer + gre + inner) as u32)
 }
 
 /// One frame in [`Output::bytes`].
@@ -161,6 +167,19 @@ impl Output {
             return;
         }
         self.fragments(program, sending, inner, packet, tos, ttl, room as usize);
+    }
+
+    /// Sends a packet of our own machine as it is; one that does not fit is not sent.
+    pub fn send_as_it_is(&mut self, program: &Program, sending: Sending, packet: &[u8]) {
+        let ipv4 = packet.first().is_some_and(|first| first >> 4 == 4);
+        let tos = if ipv4 { packet.get(1).copied().unwrap_or(0) } else { (be16(packet, 0) >> 4) as u8 };
+        if let Some(destination) = ip::destination(packet, ipv4)
+            && packet.len() <= sending.room(program) as usize
+        {
+            self.frame(program, sending, destination, ipv4, tos, packet.len(), |bytes| {
+                bytes.extend_from_slice(packet);
+            });
+        }
     }
 
     /// The lengths of the packets that [`Output::send`] sends of one, together, and how many they are.

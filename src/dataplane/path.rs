@@ -317,6 +317,7 @@ fn pass(
         if let Some(bucket) = context.policers.bucket_of(context.program, link)
             && !charge(*context, bucket, toward, total, now, &mut results.output)
         {
+            meters.refuse(link, toward);
             return Some(toward);
         }
         meters.count(link, total);

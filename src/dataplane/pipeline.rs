@@ -236,7 +236,7 @@ impl<'p> Walk<'p, '_> {
         if let Some(endpoint) = way.endpoint {
             plans.destination = self.ask(endpoint, Direction::Inbound, shard, plans)?; // 10
         }
-        let leaving = self.leaving(sender, way.sending, self.arrival.tos, out)?; //     11, 12
+        let leaving = self.leaving(sender, way.sending, self.arrival.tos, shard, out)?; //     11, 12
         let opened = self.commit(vnet, sender, &way, plans, shard)?;
         self.egress(way.sending, leaving, shard, out); //                               13
         if opened == 0 {
@@ -266,6 +266,7 @@ impl<'p> Walk<'p, '_> {
         self.outcome.customer = Some(end.customer);
         let bytes = inner.total;
         if !charge(self.context(), link.bucket, Toward::In, bytes, self.now, out) {
+            shard.meters.refuse(link.inwards(), Toward::In);
             return Err(Reason::OverRate);
         }
         shard.meters.count(link.inwards(), bytes);
@@ -296,6 +297,7 @@ impl<'p> Walk<'p, '_> {
         sender: Sender<'p>,
         sending: Sending,
         tos: u8,
+        shard: &mut Shard,
         out: &mut Output,
     ) -> Result<Leaving, Ended> {
         let inner = &self.arrival.inner;
@@ -318,6 +320,7 @@ impl<'p> Walk<'p, '_> {
         if let Some(link) = self.link_of(sending) {
             let (bytes, _) = Output::sent(inner, self.packet, room);
             if !charge(self.context(), link.bucket, Toward::Out, bytes, self.now, out) {
+                shard.meters.refuse(link.outwards(), Toward::Out);
                 return Err(Reason::OverRate.into());
             }
         }

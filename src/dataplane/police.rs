@@ -202,6 +202,8 @@ pub struct Meter {
     pub packets: [u64; 2],
     /// The bytes of their inner packets.
     pub bytes: [u64; 2],
+    /// Packets that the bucket held too little for, and that it has not carried.
+    pub over: [u64; 2],
 }
 
 impl Meter {
@@ -210,6 +212,7 @@ impl Meter {
         for toward in [Toward::In as usize, Toward::Out as usize] {
             self.packets[toward] += other.packets[toward];
             self.bytes[toward] += other.bytes[toward];
+            self.over[toward] += other.over[toward];
         }
     }
 }
@@ -290,6 +293,15 @@ impl Meters {
         }
     }
 
+    /// Counts a packet that the bucket of a link held too little for.
+    #[cold]
+    pub fn refuse(&mut self, passed: u32, toward: Toward) {
+        let meter = (CircuitLink::counter(passed) / 2).checked_sub(1);
+        if let Some(meter) = meter.and_then(|meter| self.meters.get_mut(meter as usize)) {
+            meter.over[toward as usize] += 1;
+        }
+    }
+
     /// What was counted, by [`CircuitLink::meter`].
     pub fn all(&mut self) -> &[Meter] {
         self.add_up();
@@ -362,8 +374,8 @@ mod tests {
             }
         }
         let packets = 256 * rounds as u64;
-        let first = Meter { packets: [packets, 0], bytes: [65_535 * packets, 0] };
-        let second = Meter { packets: [0, packets], bytes: [0, 1500 * packets] };
+        let first = Meter { packets: [packets, 0], bytes: [65_535 * packets, 0], ..Meter::default() };
+        let second = Meter { packets: [0, packets], bytes: [0, 1500 * packets], ..Meter::default() };
         assert_eq!(meters.all(), [first, second]);
         assert_eq!(meters.all(), [first, second], "once");
         let both = link(0).inwards() | link(0).outwards();

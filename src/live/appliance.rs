@@ -3,6 +3,8 @@
 //! Everything that may wait or fail is done here, beside the workers: reading configurations, compiling, opening devices.
 //! Workers get the results as orders, between two batches.
 
+mod force;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,7 +16,11 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tracing::{error, info, warn};
 
 use super::capture::{self, CaptureWanted, Capturing};
-use super::count::Counts;
+use super::circuits::Circuits;
+use super::circuits::ends::{FromLink, LinkEnds};
+use super::circuits::spec::LinkKey;
+use super::circuits::status::{LinkStatus, SessionRoutes};
+use super::count::{Counts, add_each};
 use super::flow_logs::Listener;
 use super::handle::{FlowsFound, FlowsWanted, Handle, Reloaded, Snapshot};
 use super::handover;
@@ -26,13 +32,14 @@ use super::port::LINK;
 use super::ports::Ports;
 use super::tap::may_be_tap;
 use super::worker::{Beginning, News, Order, Shared, Worker, lock, nanos};
+use crate::bgp::Family;
 use crate::compile::names::Names;
-use crate::compile::{Program, compile, recompile};
-use crate::dataplane::{Occupancy, Policers, change, readings};
-use crate::model::{self, Files, Io, Model, Port};
+use crate::compile::{Program, compile};
+use crate::dataplane::{Meter, MeterReading, Occupancy, Policers, readings};
+use crate::model::{Files, Io, Model, Port};
 use crate::observe::meters::{Meters, meters as of_links};
 use crate::sys::xdp::LONGEST;
-use crate::sys::{Wake, cores, pin};
+use crate::sys::{Wake, cores, pin, raise_open_files};
 use crate::types::{Nanos, SECOND};
 
 /// How long others wait for an answer of a worker.
@@ -45,6 +52,8 @@ const CLOSING: Duration = Duration::from_millis(200);
 const STILL: Nanos = 10 * SECOND;
 /// How long workers may take to stop.
 const STOP: Duration = Duration::from_secs(2);
+/// How long devices of links are taken away one by one at the end, so that nobody loses patience (systemd after 15 s).
+const CLOSE: Duration = Duration::from_secs(3);
 
 /// How the appliance is to run.
 #[derive(Clone, Debug)]
@@ -77,6 +86,9 @@ type Threads = Vec<Option<JoinHandle<()>>>;
 
 /// What only one at a time may change. It is held for moments: nothing is read, compiled or waited for meanwhile.
 struct Control {
+    /// The configuration as it was read.
+    base: Arc<Model>,
+    /// The same with what circuits have learned: what the program was compiled from.
     model: Arc<Model>,
     program: Arc<Program>,
     /// Those before it that a worker may still hold: they are freed here, not there.
@@ -88,7 +100,7 @@ struct Control {
     failed: Vec<String>,
     reloads: (u64, u64),
     threads: Threads,
-    /// No port is opened any more.
+    /// No port is opened any more, and nothing else put in force.
     stopped: bool,
 }
 
@@ -99,11 +111,15 @@ pub struct Appliance {
     workers: Vec<Hand>,
     kernel: Kernel,
     devices_changed: Receiver<()>,
-    /// Held for as long as a reload takes, so that there is one at a time; before `control`, if both are.
+    /// Held for as long as a reload takes, so that there is one at a time; before the others.
+    reloading: Mutex<()>,
+    /// Held while something is put in force; before `control`, if both are. Nothing is read meanwhile: a link that is down
+    /// does not wait for slow files.
     names: Mutex<Names>,
     /// The files that were read last, for good or for nothing.
     files: Mutex<Files>,
     control: Mutex<Control>,
+    circuits: Circuits,
 }
 
 /// Why a device cannot be a port.
@@ -205,6 +221,10 @@ impl Appliance {
     /// Sentences that say why it cannot run here, and whose fault that is.
     pub fn start(model: Model, settings: Settings) -> Result<Arc<Appliance>, NoStart> {
         let begun = Instant::now();
+        // Each circuit link has some of its own: 1,024, as processes have at first, are for about a hundred links.
+        if let Err(e) = raise_open_files() {
+            warn!("no more files and sockets than before may be open: {e}");
+        }
         let count = settings.workers.clamp(1, 64);
         let wakes: Vec<Wake> = (0..count)
             .map(|_| Wake::new())
@@ -234,13 +254,20 @@ impl Appliance {
         let mut ports = Ports::default();
         ports.want(&model.ports);
         let policers = Arc::new(Policers::new(&program));
-        let news = news(&program, &occupancy, &policers, Vec::new(), &ports);
+        let no_circuits = |e| NoStart::Machine(vec![format!("no event descriptor: {e}")]);
+        let Some(first) = wakes.first().cloned() else { return Err(NoStart::Machine(Vec::new())) };
+        let (circuits, from_links) = Circuits::new(first).map_err(no_circuits)?;
+        circuits.follow(&model).iter().for_each(|sentence| warn!("{sentence}"));
+        let links = circuits.ends(&program);
+        let news = news(&program, &occupancy, &policers, &links, Vec::new(), &ports);
 
         let logs = settings.flow_logs.as_ref();
-        let (workers, threads) =
-            start_workers(count, &wakes, &news, &neighbours, logs, begun).map_err(NoStart::Machine)?;
+        let (workers, threads) = start_workers(count, &wakes, &news, &neighbours, logs, from_links, begun)
+            .map_err(NoStart::Machine)?;
+        let model = Arc::new(model);
         let control = Control {
-            model: Arc::new(model),
+            base: model.clone(),
+            model,
             program,
             former: Vec::new(),
             occupancy,
@@ -258,10 +285,14 @@ impl Appliance {
             workers,
             kernel,
             devices_changed,
+            reloading: Mutex::new(()),
             names: Mutex::new(names),
             files: Mutex::new(files),
             control: Mutex::new(control),
+            circuits,
         });
+        let no_thread = |e| NoStart::Machine(vec![format!("the thread of circuits cannot be started: {e}")]);
+        force::follow_circuits_of(&appliance).map_err(no_thread)?;
         let failed = appliance.sync_ports(&mut lock(&appliance.control));
         if failed.is_empty() { Ok(appliance) } else { Err(NoStart::Machine(failed)) }
     }
@@ -277,8 +308,21 @@ impl Appliance {
     /// # Errors
     /// One has ended on its own: what it says.
     pub fn look_after(&self) -> Result<(), String> {
-        let mut control = lock(&self.control);
-        self.follow_ports(&mut control);
+        self.look_after_workers(&mut lock(&self.control))?;
+        // Without `control`: nobody who asks waits for these.
+        if let Some(name) = self.circuits.ended() {
+            return Err(format!("the thread '{name}' stopped: circuits are not followed"));
+        }
+        match self.kernel.ended() {
+            Some(name) => {
+                Err(format!("the thread '{name}' stopped: devices and neighbours are not followed"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn look_after_workers(&self, control: &mut Control) -> Result<(), String> {
+        self.follow_ports(control);
         control.former.retain(|program| Arc::strong_count(program) > 1);
         for (number, thread) in control.threads.iter_mut().enumerate() {
             let Some(ended) = thread.take_if(|t| t.is_finished()) else { continue };
@@ -291,12 +335,7 @@ impl Appliance {
             };
             return Err(format!("worker {number} stopped: {why}"));
         }
-        match self.kernel.ended() {
-            Some(name) => {
-                Err(format!("the thread '{name}' stopped: devices and neighbours are not followed"))
-            }
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// The files that the configuration was read from last, also if that was refused.
@@ -317,8 +356,11 @@ impl Appliance {
 
     /// Has the workers take what was received, send what is to be sent, and end; true if all did in time.
     pub fn stop(&self) -> bool {
+        // What is in force stays: sessions that end take no routes along while packets are still on their way.
+        lock(&self.control).stopped = true;
+        // Peers are told while packets still leave. The devices of links take their time, each of them, and go last.
+        let devices = self.circuits.stop();
         let mut control = lock(&self.control);
-        control.stopped = true;
         self.tell_all(|| Order::Stop);
         let until = Instant::now() + STOP;
         let mut all = true;
@@ -329,6 +371,8 @@ impl Appliance {
             all &= thread.is_finished() && thread.join().is_ok();
         }
         control.ports.detach();
+        drop(control);
+        devices.close(Instant::now() + CLOSE);
         all
     }
 
@@ -365,60 +409,6 @@ impl Appliance {
         let failed = self.sync_ports(control);
         failed.iter().filter(|sentence| !control.failed.contains(sentence)).for_each(|s| warn!("{s}"));
         control.failed = failed;
-    }
-
-    /// Reads, compiles and puts in force. Everybody else goes on meanwhile: `control` is taken to look, to swap, and to
-    /// let ports follow.
-    fn try_reload(&self, names: &mut Names) -> Result<Reloaded, Vec<String>> {
-        let begin = Instant::now();
-        let faults = |faults: Vec<model::Fault>| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let mut files = Files::default();
-        let model = model::load_files(&self.settings.configuration, &mut files);
-        *lock(&self.files) = files;
-        let model = model.map_err(faults)?;
-        model::may_follow(&self.in_force().0, &model)?;
-        // Only reloads change these, and there is no other now.
-        let (before, mut occupancy, old) = {
-            let control = lock(&self.control);
-            (control.model.clone(), control.occupancy.clone(), control.program.clone())
-        };
-        // A device that the port has already may be away; one that a change names is more likely misspelt.
-        let has_it =
-            |port: &Port| before.ports.iter().any(|p| p.name == port.name && p.device == port.device);
-        check_ports(&model, &self.kernel.devices().snapshot().1, has_it).map_err(NoStart::into_sentences)?;
-        let program = Arc::new(recompile(&old, &before, &model, names));
-        let affected = change::affected(&old, &program);
-        if occupancy.is_too_small(&program) {
-            occupancy = Arc::new(occupancy.successor(&program));
-        }
-        let (generation, warnings) = (program.generation, model.warnings.len());
-        let (done, in_force) = bounded(self.workers.len());
-        let ports = model.ports.clone();
-        {
-            let control = &mut *lock(&self.control);
-            // New ports get their numbers. Ports follow the old configuration until every worker has left its program.
-            control.ports.want(&ports);
-            let now = nanos(self.begun.elapsed());
-            let policers = Arc::new(control.policers.successor(&old, &program, now));
-            let mut news = news(&program, &occupancy, &policers, affected, &control.ports);
-            control.policers = policers;
-            news.done = Some(done);
-            control.ports.want(&before.ports);
-            control.former.push(std::mem::replace(&mut control.program, program));
-            control.occupancy = occupancy;
-            control.model = Arc::new(model);
-            self.tell_all(|| Order::Adopt(news.clone()));
-        }
-        let until = Instant::now() + IN_FORCE;
-        let late = self.workers.iter().filter(|_| in_force.recv_deadline(until).is_err()).count();
-        if late > 0 {
-            warn!("{late} workers have not put the configuration in force in {} s", IN_FORCE.as_secs());
-        }
-        let mut control = lock(&self.control);
-        control.ports.want(&ports);
-        self.follow_ports(&mut control);
-        // Ports that cannot be as they are wanted are in the log.
-        Ok(Reloaded { generation, took: begin.elapsed(), warnings: warnings + control.failed.len() })
     }
 }
 
@@ -479,8 +469,8 @@ impl Handle for Appliance {
     }
 
     fn reload(&self) -> Result<Reloaded, Vec<String>> {
-        let mut names = lock(&self.names);
-        let result = self.try_reload(&mut names);
+        let _only = lock(&self.reloading);
+        let result = self.try_reload();
         {
             let reloads = &mut lock(&self.control).reloads;
             *(if result.is_ok() { &mut reloads.0 } else { &mut reloads.1 }) += 1;
@@ -495,6 +485,36 @@ impl Handle for Appliance {
             }
         }
         result
+    }
+
+    fn circuits(&self) -> Vec<LinkStatus> {
+        let mut links = self.circuits.status();
+        let mut sums = Vec::new();
+        for worker in &self.workers {
+            add_each(&mut sums, &lock(&worker.published).meters, Meter::add);
+        }
+        let (model, program) = {
+            let control = lock(&self.control);
+            (control.base.clone(), control.program.clone())
+        };
+        for reading in readings(&program.names, &sums) {
+            let MeterReading { customer, circuit, peering, link, meter } = reading;
+            let key = LinkKey { customer, circuit, peering, link };
+            if let Some(link) = links.iter_mut().find(|link| link.key == key) {
+                (link.meter, link.over_rate) = (meter, meter.over);
+            }
+        }
+        for link in &mut links {
+            let customer = model.customers.iter().find(|c| c.name == link.key.customer);
+            let circuits = customer.map_or(&[][..], |c| &c.circuits);
+            let circuit = circuits.iter().find(|circuit| circuit.name == link.key.circuit);
+            link.bandwidth_mbps = circuit.and_then(|circuit| circuit.bandwidth_mbps);
+        }
+        links
+    }
+
+    fn bgp_routes(&self, link: &LinkKey, family: Family) -> Option<SessionRoutes> {
+        self.circuits.routes(link, family)
     }
 
     fn is_ready(&self) -> bool {
@@ -521,6 +541,7 @@ fn news(
     program: &Arc<Program>,
     occupancy: &Arc<Occupancy>,
     policers: &Arc<Policers>,
+    links: &Arc<LinkEnds>,
     affected: Vec<u32>,
     ports: &Ports,
 ) -> News {
@@ -530,6 +551,7 @@ fn news(
         program: program.clone(),
         occupancy: occupancy.clone(),
         policers: policers.clone(),
+        links: links.clone(),
         affected: affected.into(),
         to_program: ports.names().map(index).collect(),
         from_program: program.ports.iter().map(number).collect(),
@@ -544,6 +566,7 @@ fn start_workers(
     news: &News,
     neighbours: &Arc<Neighbours>,
     flow_logs: Option<&Listener>,
+    from_links: Receiver<FromLink>,
     epoch: Instant,
 ) -> Result<(Vec<Hand>, Threads), Vec<String>> {
     let (shared, hasher, cores) = (Arc::new(Shared::default()), RandomState::new(), cores());
@@ -559,6 +582,7 @@ fn start_workers(
             news: news.clone(),
             neighbours: neighbours.clone(),
             flow_logs: flow_logs.cloned(),
+            from_links: (number == 0).then(|| from_links.clone()),
             shared: shared.clone(),
             published: published.clone(),
             round_at: round_at.clone(),

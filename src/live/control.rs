@@ -4,12 +4,17 @@
 //! {"command": "counters"}                              {"counters": {...}}
 //! {"command": "flows", "vnet": "hub", "limit": 10}     {"flows": {"flows": [...], "more": true, "complete": true}}
 //! {"command": "meters"}                                {"meters": {"contoso": {"er1": {...}}}}
+//! {"command": "circuits", "customer": "contoso"}       {"circuits": {"uptimeSeconds": 7.8, "links": [...]}}
+//! {"command": "bgp", "customer": "contoso", "circuit": "er1", "peering": "private", "link": "primary",
+//!   "which": "refused", "prefix": "10.1.2.3"}          {"bgp": {"sessions": [{"received": [...]}], "complete": true}}
 //! {"command": "reload"}                                {"reload": {"accepted": true, "generation": 2, ...}}
 //! {"command": "ready"}                                 {"ready": true}
 //! {"command": "topflows", "seconds": 1}                {"topflows": {"packets": 90, "sampled": 90, "flows": [...], ...}}
 //! {"command": "explain", "question": {"customer": "contoso", "vnet": "hub", "protocol": 6,
 //!   "from": "10.1.0.4:50000", "to": "10.1.0.5:443", "entry": "fabric"}, "color": false}
 //!                                                      {"explain": {"forwarded": true, "text": "...", "document": {...}}}
+//! {"command": "routes", "customer": "contoso", "vnet": "hub", "subnet": "web"}
+//!                                                      {"routes": {"text": "...", "document": {...}}}
 //! {"command": "capture", "reason": "nsg-deny"}         {"capture": {"ports": [...]}}, then for each packet
 //!                                                      {"packet": {"port": "fabric", "time": ..., "length": ...,
 //!                                                       "frame": "0200...", "verdict": "{...}"}},
@@ -23,6 +28,7 @@
 //! Who may open the socket may ask everything, so only its owner (and root) may.
 
 mod capture;
+mod circuits;
 mod names;
 mod topflows;
 
@@ -43,14 +49,17 @@ use super::handle::{FlowsFound, FlowsWanted, Handle};
 use super::listen::{Pool, Timed};
 use super::process;
 use super::report::{
-    CaptureBegun, CaptureCounts, CapturedPacket, Counters, Explained, Flow, Flows, Reload, TopFlows,
+    BgpRoutes, CaptureBegun, CaptureCounts, CapturedPacket, Circuits, Counters, Explained, Flow, Flows,
+    Reload, Routes, TopFlows,
 };
 use crate::observe::ask::Asked;
 use crate::observe::json;
 use crate::observe::meters::Meters;
+use crate::observe::routes::{EffectiveRoutes, SubnetAt};
 
 pub use capture::CaptureRequest;
 use capture::Captures;
+pub use circuits::{BgpRequest, Which};
 
 /// Connections that are answered at a time. People and scripts are few; `top` asks anew each second.
 const CONNECTIONS: usize = 4;
@@ -93,6 +102,17 @@ pub enum Request {
     },
     /// What circuit links have carried.
     Meters,
+    /// Links of circuits, with their BGP and BFD.
+    Circuits {
+        /// Of this customer only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        customer: Option<String>,
+        /// Of circuits with this name only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        circuit: Option<String>,
+    },
+    /// The routes of a circuit's BGP sessions.
+    Bgp(BgpRequest),
     /// Read the configuration again and put it in force.
     Reload,
     /// Whether every port has its device and a configuration is in force.
@@ -101,6 +121,18 @@ pub enum Request {
     Explain {
         /// The packet.
         question: Asked,
+        /// The text is to have colours.
+        #[serde(default)]
+        color: bool,
+    },
+    /// The effective routes of a subnet, by the configuration in force and what circuits have learned.
+    Routes {
+        /// The customer.
+        customer: String,
+        /// The VNet.
+        vnet: String,
+        /// The subnet.
+        subnet: String,
         /// The text is to have colours.
         #[serde(default)]
         color: bool,
@@ -133,6 +165,10 @@ pub enum Reply {
     Flows(Flows),
     /// To [`Request::Meters`].
     Meters(Meters),
+    /// To [`Request::Circuits`].
+    Circuits(Circuits),
+    /// To [`Request::Bgp`].
+    Bgp(BgpRoutes),
     /// To [`Request::Reload`].
     Reload(Reload),
     /// To [`Request::Ready`].
@@ -141,6 +177,8 @@ pub enum Reply {
     TopFlows(TopFlows),
     /// To [`Request::Explain`].
     Explain(Box<Explained>),
+    /// To [`Request::Routes`].
+    Routes(Routes),
     /// To [`Request::Capture`]: from here on packets are captured.
     Capture(CaptureBegun),
     /// A captured packet.
@@ -332,7 +370,21 @@ fn reply(request: Request, handle: &dyn Handle) -> Reply {
             Reply::Flows(Flows { flows: flows.into_iter().map(Flow::from).collect(), more, complete })
         }
         Request::Meters => Reply::Meters(handle.snapshot().meters),
+        Request::Circuits { customer, circuit } => {
+            let found = circuits::links(customer.as_deref(), circuit.as_deref(), handle);
+            found.map_or_else(Reply::Error, |links| {
+                Reply::Circuits(Circuits::of(&links, handle.snapshot().uptime))
+            })
+        }
+        Request::Bgp(request) => circuits::routes(&request, handle).map_or_else(Reply::Error, Reply::Bgp),
         Request::Reload => Reply::Reload(handle.reload().into()),
+        Request::Routes { customer, vnet, subnet, color } => {
+            let (model, generation) = handle.in_force();
+            match SubnetAt::find(&model, &customer, &vnet, &subnet) {
+                Ok(at) => Reply::Routes(Routes::of(&EffectiveRoutes::of(at), generation, color)),
+                Err(sentence) => Reply::Error(sentence),
+            }
+        }
         Request::Explain { question, color } => match explain(handle, &question, color) {
             Ok(explained) => Reply::Explain(Box::new(explained)),
             Err(sentence) => Reply::Error(sentence),

@@ -33,6 +33,8 @@ pub struct Counts {
     pub handed_over: u64,
     /// Frames for another worker that were dropped because that one was too far behind.
     pub queue_full: u64,
+    /// Packets for our end of a circuit link that the kernel was not given: there is no device, or there were too many.
+    pub unpunted: u64,
     /// By the number of the port, see [`Snapshot::ports`](super::handle::Snapshot::ports).
     pub ports: Vec<PortCounts>,
     /// By the number of the VNet, see [`Snapshot::vnets`](super::handle::Snapshot::vnets).
@@ -108,6 +110,7 @@ impl Counts {
             (&mut self.flows, flows),
             (&mut self.table_bytes, table_bytes),
             (&mut self.batches, &other.batches),
+            (&mut self.unpunted, &other.unpunted),
             (&mut self.busy, &other.busy),
             (&mut self.handed_over, &other.handed_over),
             (&mut self.queue_full, &other.queue_full),
@@ -122,7 +125,7 @@ impl Counts {
     }
 }
 
-fn add_each<T: Clone + Default>(to: &mut Vec<T>, more: &[T], add: impl Fn(&mut T, &T)) {
+pub(super) fn add_each<T: Clone + Default>(to: &mut Vec<T>, more: &[T], add: impl Fn(&mut T, &T)) {
     if to.len() < more.len() {
         to.resize(more.len(), T::default());
     }

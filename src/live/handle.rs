@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::capture::{CaptureWanted, Capturing};
+use super::circuits::spec::LinkKey;
+use super::circuits::status::{LinkStatus, SessionRoutes};
 use super::count::Counts;
 use super::flow_logs::FlowLogFacts;
+use crate::bgp::Family;
 use crate::model::Model;
 use crate::observe::meters::Meters;
 use crate::packet::Direction;
@@ -140,6 +143,14 @@ pub trait Handle: Send + Sync {
     fn capture(&self, wanted: CaptureWanted) -> Capturing;
     /// Reads the configuration again and puts it in force; or says, sentence by sentence, why the old one stays.
     fn reload(&self) -> Result<Reloaded, Vec<String>>;
+    /// The links of circuits that have a tunnel and a link prefix, within 2 s.
+    fn circuits(&self) -> Vec<LinkStatus> {
+        Vec::new()
+    }
+    /// The routes of a BGP session, both ways, within 2 s; none if there is no such session, or it does not answer in time.
+    fn bgp_routes(&self, _link: &LinkKey, _family: Family) -> Option<SessionRoutes> {
+        None
+    }
     /// True once every port has its device and the first program is in force.
     fn is_ready(&self) -> bool;
     /// True if a worker has not come round for ten seconds.

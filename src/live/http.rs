@@ -102,7 +102,7 @@ fn answer(head: &[u8], handle: &dyn Handle) -> (Answer, bool) {
         "/metrics" => Answer {
             status: "200 OK",
             kind: metrics::CONTENT_TYPE,
-            body: metrics::render(&handle.snapshot(), handle.is_ready()),
+            body: metrics::render(&handle.snapshot(), &handle.circuits(), handle.is_ready()),
         },
         "/healthz" if handle.stands_still() => {
             Answer::plain("503 Service Unavailable", "a worker stands still")

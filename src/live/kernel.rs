@@ -6,10 +6,12 @@
 
 mod events;
 mod messages;
+mod own;
 mod requests;
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -23,8 +25,9 @@ use crossbeam_channel::{Receiver, Sender};
 
 use self::events::Events;
 use self::messages::{Event, Link};
-use self::requests::Requests;
+pub(super) use self::requests::Requests;
 use self::resolve::Resolver;
+pub(super) use self::watch::Watch;
 use super::neighbours::{Asked, Neighbours};
 
 /// Events that are taken in one turn.

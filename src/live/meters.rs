@@ -146,7 +146,7 @@ mod tests {
             circuit: "er1".to_owned(),
             peering: "AzurePrivatePeering".to_owned(),
             link: Link::Primary,
-            meter: Meter { packets: [packets, 1], bytes: [100 * packets, 60] },
+            meter: Meter { packets: [packets, 1], bytes: [100 * packets, 60], over: [0, 0] },
         }])
     }
 

@@ -4,24 +4,28 @@
 //! labels are never renamed or reused.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, prometheus_text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use super::circuits::status::{BgpStatus, LinkStatus};
 use super::count::{Counts, PortCounts, VnetCounts};
 use super::flow_logs::{FlowLogFacts, LogFacts};
 use super::handle::{PortFacts, Snapshot};
 use super::process;
+use crate::dataplane::Toward;
 use crate::observe::meters::{Meters, each};
 use crate::packet::{Generated, Reason};
+use crate::{bfd, bgp};
 
 /// The media type of what [`render`] writes.
 pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 
-/// Everything that is counted, as text.
-pub fn render(snapshot: &Snapshot, ready: bool) -> String {
+/// Everything that is counted, and how the links of circuits are, as text.
+pub fn render(snapshot: &Snapshot, links: &[LinkStatus], ready: bool) -> String {
     let mut families = Families::default();
     packets(&snapshot.total, &mut families);
     ports(snapshot, &mut families);
@@ -29,6 +33,9 @@ pub fn render(snapshot: &Snapshot, ready: bool) -> String {
     flows(&snapshot.total, &mut families);
     flow_logs(&snapshot.flow_logs, &mut families);
     circuits(&snapshot.meters, &mut families);
+    circuit_links(links, &mut families);
+    bgp_sessions(links, &mut families);
+    bfd_sessions(links, &mut families);
     workers(&snapshot.workers, &mut families);
     program(snapshot, ready, &mut families);
     let mut registry = Registry::default();
@@ -230,9 +237,115 @@ fn circuits(meters: &Meters, families: &mut Families) {
     }
 }
 
+/// The labels of a link, or of its session of the family of this address.
+fn of_link(link: &LinkStatus, peer: Option<IpAddr>) -> Labels {
+    let key = &link.key;
+    let mut labels = vec![
+        ("customer", key.customer.clone()),
+        ("circuit", key.circuit.clone()),
+        ("peering", key.peering.clone()),
+        ("link", key.link.name().to_owned()),
+    ];
+    labels.extend(peer.map(|p| ("family", if p.is_ipv4() { "ipv4" } else { "ipv6" }.to_owned())));
+    labels
+}
+
+fn circuit_links(links: &[LinkStatus], families: &mut Families) {
+    let help = "1 if a link of a circuit's peering carries traffic.";
+    let up = families.gauge("clearway_circuit_link_up", help);
+    for link in links {
+        up.add_owned(of_link(link, None), Value::Count(link.down.is_none().into()));
+    }
+    let help =
+        "What a link of a circuit may carry each way, over all peerings; not there if it has no limit.";
+    let bandwidth = families.gauge("clearway_circuit_link_bandwidth_bits_per_second", help);
+    for (link, mbps) in links.iter().filter_map(|l| Some((l, l.bandwidth_mbps?))) {
+        bandwidth.add_owned(of_link(link, None), Value::Count(u64::from(mbps) * 1_000_000));
+    }
+    let help = "Packets of a link of a circuit's peering that were dropped as over its bandwidth.";
+    let over_rate = families.counter("clearway_circuit_over_rate_packets", help);
+    for link in links {
+        for (direction, toward) in [("in", Toward::In), ("out", Toward::Out)] {
+            let mut labels = of_link(link, None);
+            labels.push(("direction", direction.to_owned()));
+            over_rate.add_owned(labels, Value::Count(link.over_rate[toward as usize]));
+        }
+    }
+}
+
+/// A metric of BGP sessions: its name, help and value.
+type OfSession = (&'static str, &'static str, fn(&BgpStatus) -> u64);
+
+const OF_BGP: &[OfSession] = &[
+    ("clearway_bgp_session_up", "1 if a BGP session is Established.", |s| {
+        u64::from(s.state == bgp::State::Established)
+    }),
+    (
+        "clearway_bgp_session_state",
+        "The state of a BGP session as bgpPeerState (RFC 4273): 1 Idle, 2 Connect, 3 Active, 4 OpenSent, 5 OpenConfirm, 6 Established.",
+        |s| match s.state {
+            bgp::State::Idle => 1,
+            bgp::State::Connect => 2,
+            bgp::State::Active => 3,
+            bgp::State::OpenSent => 4,
+            bgp::State::OpenConfirm => 5,
+            bgp::State::Established => 6,
+        },
+    ),
+    (
+        "clearway_bgp_prefixes_received",
+        "Prefixes that the peer announces and that are taken, stale ones too.",
+        |s| s.received as u64,
+    ),
+    ("clearway_bgp_prefixes_stale", "Those that the peer, restarting, has not announced again.", |s| {
+        s.stale as u64
+    }),
+    ("clearway_bgp_prefixes_limit", "Prefixes that the peer may announce.", |s| s.limit.into()),
+    ("clearway_bgp_prefixes_refused", "Prefixes that the peer announces and that are not taken.", |s| {
+        s.refused as u64
+    }),
+    ("clearway_bgp_prefixes_advertised", "Prefixes that are advertised to the peer.", |s| {
+        s.advertised as u64
+    }),
+];
+
+fn bgp_sessions(links: &[LinkStatus], families: &mut Families) {
+    let sessions = || links.iter().flat_map(|link| link.bgp.iter().map(move |session| (link, session)));
+    for (name, help, value) in OF_BGP {
+        let family = families.gauge(name, help);
+        for (link, session) in sessions() {
+            family.add_owned(of_link(link, Some(session.peer)), Value::Count(value(session)));
+        }
+    }
+    let help = "How often a BGP session has come up, and gone down again.";
+    let transitions = families.counter("clearway_bgp_transitions", help);
+    for (link, session) in sessions() {
+        for (to, count) in [("up", session.changes.0), ("down", session.changes.1)] {
+            let mut labels = of_link(link, Some(session.peer));
+            labels.push(("to", to.to_owned()));
+            transitions.add_owned(labels, Value::Count(count));
+        }
+    }
+}
+
+fn bfd_sessions(links: &[LinkStatus], families: &mut Families) {
+    let sessions = || links.iter().flat_map(|link| link.bfd.iter().map(move |session| (link, session)));
+    // Only of peers that have spoken BFD, so that those that never do raise no alarm.
+    let help = "1 if a BFD session is Up; not there until the peer has spoken BFD.";
+    let up = families.gauge("clearway_bfd_session_up", help);
+    for (link, session) in sessions().filter(|(_, session)| session.heard) {
+        let is_up = session.state == bfd::State::Up;
+        up.add_owned(of_link(link, Some(session.peer)), Value::Count(is_up.into()));
+    }
+    let downs = families.counter("clearway_bfd_downs", "How often a BFD session has gone down.");
+    for (link, session) in sessions() {
+        downs.add_owned(of_link(link, Some(session.peer)), Value::Count(session.downs));
+    }
+}
+
 fn workers(workers: &[Counts], families: &mut Families) {
     type Count = fn(&Counts) -> Value;
-    let counts: [(&str, &str, Count); 5] = [
+    let counts: [(&str, &str, Count); 6] = [
         ("clearway_worker_packets", "Packets that a worker took through the path.", |w| {
             Value::Count(w.packets)
         }),
@@ -247,6 +360,11 @@ fn workers(workers: &[Counts], families: &mut Families) {
             "clearway_worker_queue_full_frames",
             "Frames for another worker that were lost because that one was too far behind.",
             |w| Value::Count(w.queue_full),
+        ),
+        (
+            "clearway_worker_unpunted_packets",
+            "Packets for our end of a circuit link that the kernel was not given: no device, or too many.",
+            |w| Value::Count(w.unpunted),
         ),
     ];
     for (name, help, count) in counts {
@@ -363,6 +481,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::dataplane::{Meter, MeterReading};
+    use crate::live::fake::links;
     use crate::model::Link;
     use crate::observe::meters::meters;
 
@@ -405,7 +524,7 @@ pub(crate) mod tests {
                 circuit: "er1".into(),
                 peering: "AzurePrivatePeering".into(),
                 link: Link::Secondary,
-                meter: Meter { packets: [11, 12], bytes: [1100, 1300] },
+                meter: Meter { packets: [11, 12], bytes: [1100, 1300], over: [0, 0] },
             }]),
             flow_logs: FlowLogFacts {
                 nsg: LogFacts { records: 4, tuples: 9, unwritten: 2, unknown: 1, ..LogFacts::default() },
@@ -428,7 +547,7 @@ pub(crate) mod tests {
 
     #[test]
     fn packets_are_forwarded_dropped_or_punted() {
-        let text = render(&busy(), true);
+        let text = render(&busy(), &links(), true);
         assert_eq!(sum(&text, "clearway_packets_total"), 100);
         assert_eq!(sum(&text, "clearway_worker_packets_total"), 100);
         let forwarded = value(&text, "clearway_packets_total{verdict=\"forward\"}").unwrap();
@@ -438,7 +557,7 @@ pub(crate) mod tests {
 
     #[test]
     fn every_reason_is_there_before_it_occurs() {
-        let text = render(&Snapshot::default(), false);
+        let text = render(&Snapshot::default(), &[], false);
         for reason in Reason::ALL {
             let metric = if reason.is_punt() { "punts" } else { "drops" };
             let sample = format!("clearway_{metric}_total{{reason=\"{}\"}}", reason.name());
@@ -449,7 +568,7 @@ pub(crate) mod tests {
 
     #[test]
     fn what_is_counted_is_told() {
-        let text = render(&busy(), true);
+        let text = render(&busy(), &links(), true);
         let version = format!("clearway_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
         let circuit = |what: &str, direction: &str| {
             format!(
@@ -491,10 +610,50 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn links_and_sessions_are_told_by_link_and_family() {
+        let text = render(&Snapshot::default(), &links(), true);
+        let of = |metric: &str, link: &str, more: &str| {
+            format!(
+                "clearway_{metric}{{customer=\"contoso\",circuit=\"er1\",peering=\"AzurePrivatePeering\",\
+                 link=\"{link}\"{more}}}"
+            )
+        };
+        let (v4, v6) = (",family=\"ipv4\"", ",family=\"ipv6\"");
+        for (metric, link, more, expected) in [
+            ("circuit_link_up", "primary", "", Some("1")),
+            ("circuit_link_up", "secondary", "", Some("0")),
+            ("circuit_link_bandwidth_bits_per_second", "primary", "", Some("1000000000")),
+            ("circuit_over_rate_packets_total", "primary", ",direction=\"in\"", Some("4821")),
+            ("circuit_over_rate_packets_total", "primary", ",direction=\"out\"", Some("0")),
+            ("bgp_session_up", "primary", v4, Some("1")),
+            ("bgp_session_up", "primary", v6, Some("0")),
+            ("bgp_session_state", "primary", v4, Some("6")),
+            ("bgp_session_state", "primary", v6, Some("2")),
+            ("bgp_session_state", "secondary", v4, Some("1")),
+            ("bgp_prefixes_received", "primary", v4, Some("3")),
+            ("bgp_prefixes_stale", "primary", v4, Some("1")),
+            ("bgp_prefixes_limit", "primary", v6, Some("100")),
+            ("bgp_prefixes_refused", "primary", v4, Some("1")),
+            ("bgp_prefixes_advertised", "primary", v4, Some("2")),
+            ("bgp_transitions_total", "secondary", ",family=\"ipv4\",to=\"up\"", Some("2")),
+            ("bgp_transitions_total", "secondary", ",family=\"ipv4\",to=\"down\"", Some("2")),
+            ("bfd_session_up", "primary", v4, Some("1")),
+            // Its peer does not speak BFD.
+            ("bfd_session_up", "primary", v6, None),
+            ("bfd_session_up", "secondary", v4, Some("0")),
+            ("bfd_downs_total", "primary", v6, Some("0")),
+            ("bfd_downs_total", "secondary", v4, Some("3")),
+        ] {
+            let sample = of(metric, link, more);
+            assert_eq!(value(&text, &sample), expected, "{sample} in\n{text}");
+        }
+    }
+
+    #[test]
     fn a_port_that_is_no_longer_configured_keeps_its_counts_and_raises_no_alarm() {
         let mut snapshot = busy();
         snapshot.ports[1].configured = false;
-        let text = render(&snapshot, true);
+        let text = render(&snapshot, &[], true);
         let labels = "{port=\"edge\",device=\"eth2\"}";
         assert_eq!(value(&text, &format!("clearway_port_up{labels}")), None);
         assert_eq!(value(&text, &format!("clearway_port_receive_frames_total{labels}")), Some("0"));
@@ -502,7 +661,7 @@ pub(crate) mod tests {
 
     #[test]
     fn every_metric_is_described_once_and_every_line_is_of_one() {
-        let text = render(&busy(), true);
+        let text = render(&busy(), &links(), true);
         let mut described = Vec::new();
         for line in text.lines() {
             if let Some(metric) = line.strip_prefix("# TYPE ") {
@@ -522,7 +681,7 @@ pub(crate) mod tests {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/packaging/grafana-dashboard.json");
         let text = std::fs::read_to_string(file).unwrap();
         serde_json::from_str::<serde_json::Value>(&text).unwrap();
-        let written = render(&busy(), true);
+        let written = render(&busy(), &links(), true);
         let names = |text: &str| -> Vec<String> {
             let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
             let ours = words.filter(|w| w.starts_with("clearway_") || w.starts_with("process_"));

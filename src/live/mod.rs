@@ -10,6 +10,7 @@
 
 pub mod appliance;
 pub mod capture;
+pub mod circuits;
 pub mod control;
 pub mod count;
 mod egress;

@@ -1,5 +1,7 @@
 //! What a running appliance says of itself, as JSON documents: what the control socket carries and `--json` prints.
 
+mod circuits;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -9,7 +11,13 @@ use super::count::{Counts, PortCounts, VnetCounts};
 use super::flow_logs::LogFacts;
 use super::handle::{FlowFacts, PortFacts, Reloaded, Snapshot};
 use super::hex;
+use crate::observe::Style;
+use crate::observe::routes::EffectiveRoutes;
 use crate::packet::{Generated, Reason};
+
+pub use circuits::{
+    BfdSession, BgpRoute, BgpRoutes, BgpSession, CircuitLink, Circuits, LinkCounts, LinkDevice, SessionRoutes,
+};
 
 /// Everything that is counted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -184,6 +192,9 @@ pub struct Worker {
     pub handed_over: u64,
     /// Frames for another worker that were lost because that one was too far behind.
     pub queue_full: u64,
+    /// Packets for our end of a circuit link that the kernel was not given: there is no device, or there were too many.
+    #[serde(default)]
+    pub unpunted: u64,
     /// Flow records that it holds.
     pub flows: u64,
 }
@@ -295,6 +306,7 @@ fn worker(counts: &Counts) -> Worker {
         busy_seconds: counts.busy as f64 / 1e9,
         handed_over: counts.handed_over,
         queue_full: counts.queue_full,
+        unpunted: counts.unpunted,
         flows: counts.flows,
     }
 }
@@ -444,6 +456,26 @@ pub struct Explained {
     pub text: String,
     /// The same as `explain --json` prints of a file, with `generation` and `liveFlows`.
     pub document: serde_json::Value,
+}
+
+/// The effective routes of a subnet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Routes {
+    /// For a person.
+    pub text: String,
+    /// The same as `routes --json` prints of a file, with `generation`.
+    pub document: serde_json::Value,
+}
+
+impl Routes {
+    /// The routes of the configuration of this generation, in colours if they are wanted.
+    pub fn of(routes: &EffectiveRoutes<'_>, generation: u32, color: bool) -> Routes {
+        let mut document = serde_json::to_value(routes).unwrap_or_default();
+        if let serde_json::Value::Object(all) = &mut document {
+            all.insert("generation".to_owned(), generation.into());
+        }
+        Routes { text: routes.table(Style { on: color }), document }
+    }
 }
 
 /// A capture has begun.

@@ -5,6 +5,8 @@
 //! sees one program from its first packet to its last. It works as long as there is something, then sleeps until a
 //! device, another worker or an order wakes it.
 
+mod deliver;
+
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,6 +18,7 @@ use crossbeam_channel::{Receiver, Sender};
 use tracing::warn;
 
 use super::capture::{Offered, Tap};
+use super::circuits::ends::{FromLink, LinkEnds};
 use super::count::{Counts, PortCounts, VnetCounts};
 use super::egress::Egress;
 use super::flow_logs::{Listener, Teller};
@@ -30,9 +33,10 @@ use crate::dataplane::{
     Context, Input, Occupancy, Policers, Results, Shard, change, process, sort, spread_of_arrival, worker,
 };
 use crate::model::Sequence;
-use crate::packet::{FlowState, Outcome, Reason, Verdict};
+use crate::packet::{Outcome, Reason};
 use crate::sys::{Frames, MOST_POLLED, Wake, bpf, poll};
 use crate::types::{Nanos, SECOND};
+use deliver::Sending;
 
 /// Frames that are taken from a port in a round at most.
 const BURST: usize = 256;
@@ -53,6 +57,8 @@ pub(super) struct News {
     pub program: Arc<Program>,
     pub occupancy: Arc<Occupancy>,
     pub policers: Arc<Policers>,
+    /// The devices of circuit links.
+    pub links: Arc<LinkEnds>,
     /// VNets as [`change::affected`] says.
     pub affected: Arc<[u32]>,
     /// The index in the program of each port, by its number; `u16::MAX`: it is not configured.
@@ -104,6 +110,8 @@ pub(super) struct Beginning {
     pub news: News,
     pub neighbours: Arc<Neighbours>,
     pub flow_logs: Option<Listener>,
+    /// Packets that the kernel sends by links; one worker has them all.
+    pub from_links: Option<Receiver<FromLink>>,
     pub shared: Arc<Shared>,
     pub published: Arc<Mutex<Counts>>,
     pub round_at: Arc<AtomicU64>,
@@ -129,6 +137,9 @@ pub(super) struct Worker {
     inputs: Vec<Input>,
     sorted: Vec<Vec<Input>>,
     egress: Egress,
+    /// Frames of a batch as they are to be sent, by class, and what each link's device may still be given.
+    sending: Sending,
+    from_links: Option<Receiver<FromLink>>,
     listings: VecDeque<Listing>,
     /// What is told to who writes flow logs, if anybody does.
     teller: Option<Teller>,
@@ -185,6 +196,8 @@ impl Worker {
             frames: Frames::default(),
             inputs: Vec::new(),
             egress: Egress::new(with.neighbours),
+            sending: Sending::default(),
+            from_links: with.from_links,
             listings: VecDeque::new(),
             teller: with.flow_logs.map(Teller::new),
             taps: Vec::new(),
@@ -258,6 +271,7 @@ impl Worker {
         }
         did += self.frames.list.len();
         self.run_received(now);
+        did += self.send_from_links(now);
         self.unpublished |= self.egress.look(&mut self.ports, &mut self.counts.ports, now);
         self.flush();
         did
@@ -408,7 +422,7 @@ impl Worker {
             }
         }
         let mut results = std::mem::take(&mut self.results);
-        self.deliver(&mut results, now);
+        self.deliver(&mut results, bytes, inputs, now);
         self.results = results;
     }
 
@@ -429,87 +443,6 @@ impl Worker {
         let frame = bytes.get(input.start as usize..input.end as usize).unwrap_or_default();
         let Input { original, port, .. } = *input;
         tap.offer(Offered { frame, original, time, port, outcome, program: &self.news.program });
-    }
-
-    /// Counts what became of a batch, and sends its frames.
-    fn deliver(&mut self, results: &mut Results, now: Nanos) {
-        let (mut next_error, mut next_number) = (0, 0);
-        let program = self.news.program.clone();
-        let shared = self.shared.clone();
-        // Numbers leave in their order, whichever worker draws them: nobody draws any before these have left.
-        let mut numbers = (!results.output.numbered.is_empty()).then(|| lock(&shared.sent));
-        for packet in 0..results.done.len() {
-            let Some(brief) = results.done.get(packet).copied() else { break };
-            let opened = brief.flow == FlowState::New;
-            self.count(brief.verdict, results.vnet(packet), opened);
-            self.counts.opened += u64::from(brief.opened);
-            let (first, end) = brief.frames;
-            if first == end {
-                continue;
-            }
-            let mut range = first as usize..end as usize;
-            if let Some((_, kind, of)) = results.errors.get(next_error).filter(|e| e.0 as usize == packet) {
-                next_error += 1;
-                if lock(&shared.rate).allow(*of, now) {
-                    self.counts.generated[*kind as usize % 3] += 1;
-                } else {
-                    self.counts.withheld += 1;
-                    range.end = range.start;
-                }
-            }
-            let output = &mut results.output;
-            while let Some(numbered) = output.numbered.get(next_number).filter(|n| n.frame < end) {
-                next_number += 1;
-                if range.contains(&(numbered.frame as usize))
-                    && let Some(numbers) = &mut numbers
-                {
-                    let at = numbered.at as usize;
-                    let number = numbers.next(numbered.tunnel, numbered.remote);
-                    if let Some(place) = output.bytes.get_mut(at..at + 4) {
-                        place.copy_from_slice(&number.to_be_bytes());
-                    }
-                }
-            }
-            for frame in output.frames.get(range).unwrap_or_default() {
-                let number = self.news.from_program.get(usize::from(frame.port)).copied();
-                let number = usize::from(number.unwrap_or(u16::MAX));
-                let next_hop = program.ports.get(usize::from(frame.port)).and_then(|p| p.next_hop);
-                let bytes = output.bytes.get_mut(frame.start as usize..frame.end as usize);
-                let Some(counts) = self.counts.ports.get_mut(number) else { continue };
-                match (self.ports.get_mut(number), bytes) {
-                    (Some(Some(port)), Some(bytes)) => {
-                        self.egress.send(number, port, next_hop, bytes, counts, now);
-                    }
-                    _ => counts.device_down += 1,
-                }
-            }
-        }
-        if numbers.is_some() && self.others.workers() > 1 {
-            self.flush();
-        }
-    }
-
-    #[inline]
-    fn count(&mut self, verdict: Verdict, vnet: Option<u32>, opened: bool) {
-        let counts = &mut self.counts;
-        counts.packets += 1;
-        let forwarded = match verdict {
-            Verdict::Forward => {
-                counts.forwarded += 1;
-                true
-            }
-            Verdict::Drop(reason) | Verdict::Punt(reason) => {
-                if let Some(count) = counts.reasons.get_mut(reason as usize) {
-                    *count += 1;
-                }
-                false
-            }
-        };
-        if let Some(vnet) = vnet.and_then(|v| counts.vnets.get_mut(v as usize)) {
-            vnet.forwarded += u64::from(forwarded);
-            vnet.dropped += u64::from(!forwarded);
-            vnet.opened += u64::from(opened);
-        }
     }
 
     fn carry_out_orders(&mut self, begin: Instant) {

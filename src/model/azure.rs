@@ -25,6 +25,8 @@ pub enum ResourceKind {
     NetworkInterface,
     /// Microsoft.Network/expressRouteCircuits.
     ExpressRouteCircuit,
+    /// Microsoft.Network/routeFilters.
+    RouteFilter,
     /// Microsoft.Network/virtualNetworkGateways.
     VirtualNetworkGateway,
     /// Microsoft.Network/localNetworkGateways.
@@ -71,6 +73,7 @@ impl ResourceKind {
             "microsoft.network/routetables" => ResourceKind::RouteTable,
             "microsoft.network/networkinterfaces" => ResourceKind::NetworkInterface,
             "microsoft.network/expressroutecircuits" => ResourceKind::ExpressRouteCircuit,
+            "microsoft.network/routefilters" => ResourceKind::RouteFilter,
             "microsoft.network/virtualnetworkgateways" => ResourceKind::VirtualNetworkGateway,
             "microsoft.network/localnetworkgateways" => ResourceKind::LocalNetworkGateway,
             "microsoft.network/connections" => ResourceKind::Connection,

@@ -1,11 +1,13 @@
 //! Reads a whole configuration: the file, the exports and the service tags that it names.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::node::{Mark, Node};
-use super::{Fault, Files, Model, ServiceTags, build, tags, text};
+use super::{Fault, Files, Model, ServiceTags, build, communities, tags, text};
+use crate::types::Prefix;
 
 /// Largest file that is read, in bytes.
 const MAX_FILE: u64 = 256 << 20;
@@ -48,6 +50,20 @@ pub(super) fn read_tags(base: &Path, named: &Node, files: &mut Files) -> Result<
     match read_file(&path) {
         Ok(bytes) => tags::read_service_tags(&path.display().to_string(), &bytes),
         Err(why) => Err(vec![named.fault(format!("the service tag file {why}"))]),
+    }
+}
+
+/// The communities of the file that a configuration names.
+pub(super) fn read_communities(
+    base: &Path,
+    named: &Node,
+    files: &mut Files,
+) -> Result<BTreeMap<u32, Vec<Prefix>>, Vec<Fault>> {
+    let path = base.join(named.as_text().unwrap_or_default());
+    files.name(&path);
+    match read_file(&path) {
+        Ok(bytes) => communities::read_communities(&path.display().to_string(), &bytes),
+        Err(why) => Err(vec![named.fault(format!("the file of communities {why}"))]),
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod azure;
 mod build;
+pub mod communities;
 mod expr;
 pub mod fault;
 mod files;
@@ -11,6 +12,7 @@ mod functions;
 mod json;
 mod load;
 pub mod node;
+mod shared_key;
 pub mod tags;
 pub mod template;
 pub mod text;
@@ -28,6 +30,7 @@ pub use fault::{Fault, Severity};
 pub use files::Files;
 pub use follow::may_follow;
 pub use load::{from_bytes, load, load_files};
+pub use shared_key::SharedKey;
 pub use what_if::{During, LinkEvent, WhatIf};
 
 /// A whole configuration.
@@ -41,6 +44,8 @@ pub struct Model {
     pub customers: Vec<Arc<Customer>>,
     /// The service tags that rules, routes and service endpoints of this configuration use.
     pub tags: ServiceTags,
+    /// The prefixes of the service communities that route filters of this configuration name, as far as they are known.
+    pub communities: BTreeMap<u32, Vec<Prefix>>,
     /// What is accepted but probably not meant; never of [`Severity::Error`].
     pub warnings: Vec<Fault>,
 }
@@ -144,6 +149,8 @@ pub struct Customer {
     pub route_tables: Vec<Arc<RouteTable>>,
     /// Its network interfaces.
     pub nics: Vec<Nic>,
+    /// Its route filters.
+    pub route_filters: Vec<RouteFilter>,
     /// Its circuits.
     pub circuits: Vec<Circuit>,
     /// Its gateways.
@@ -428,14 +435,34 @@ pub struct CircuitPeering {
     pub name: String,
     /// Which domain.
     pub kind: PeeringKind,
+    /// Our AS number; 12076 when unsaid.
+    pub azure_asn: u32,
     /// The customer's AS number.
     pub peer_asn: Option<u32>,
+    /// The key of its BGP sessions, if there is one.
+    pub shared_key: Option<SharedKey>,
     /// The VLAN of the domain.
     pub vlan: Option<u16>,
     /// Link prefixes: primary and secondary.
     pub link_prefixes: [Option<Prefix>; 2],
     /// IPv6 link prefixes: primary and secondary.
     pub link_prefixes_v6: [Option<Prefix>; 2],
+    /// `advertisedPublicPrefixes`, of both families: what Microsoft and public peering may learn.
+    pub advertised_public_prefixes: Vec<Prefix>,
+    /// The route filters that say what is advertised, of IPv4 and of IPv6; without one, nothing.
+    pub route_filters: [Option<usize>; 2],
+    /// `routes: kernel`: routes are mirrored from the kernel, in the namespace of the customer's links, and not learned by
+    /// the BGP speaker that is built in.
+    pub kernel_routes: bool,
+}
+
+/// A route filter: which service prefixes Microsoft and public peering advertise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteFilter {
+    /// Its name.
+    pub name: String,
+    /// The communities that it allows, each once.
+    pub communities: Vec<u32>,
 }
 
 /// `peeringType` of a circuit peering.
@@ -447,6 +474,17 @@ pub enum PeeringKind {
     Microsoft,
     /// AzurePublicPeering.
     Public,
+}
+
+impl PeeringKind {
+    /// `AzurePrivatePeering`, `MicrosoftPeering` or `AzurePublicPeering`.
+    pub fn name(self) -> &'static str {
+        match self {
+            PeeringKind::Private => "AzurePrivatePeering",
+            PeeringKind::Microsoft => "MicrosoftPeering",
+            PeeringKind::Public => "AzurePublicPeering",
+        }
+    }
 }
 
 /// One of the two links of a circuit peering.
@@ -508,6 +546,8 @@ pub struct Connection {
     pub gateway: usize,
     /// What the gateway is connected to.
     pub to: ConnectionTo,
+    /// Why it carries nothing, if so: a sentence without its subject.
+    pub down: Option<String>,
 }
 
 /// The far side of a connection.

@@ -191,7 +191,12 @@ impl Node {
                     out.push_str(if i == 0 { "" } else { ", " });
                     out.extend(entry.key.chars().take(MAX_DESCRIPTION));
                     out.push_str(": ");
-                    entry.value.describe_into(out);
+                    // A secret stays one, also where the map around it is quoted.
+                    if entry.key.eq_ignore_ascii_case("sharedKey") {
+                        out.push_str("...");
+                    } else {
+                        entry.value.describe_into(out);
+                    }
                 }
                 out.push('}');
             }
@@ -266,6 +271,8 @@ mod tests {
         let long = read(&format!("[{}]", "abcdefgh, ".repeat(100_000)));
         assert_eq!(long.describe().chars().count(), MAX_DESCRIPTION);
         assert!(long.describe().ends_with("..."));
+        let secret = read("{peeringType: 7, sharedKey: s3cret, SharedKey: [s3cret], n: 1}");
+        assert_eq!(secret.describe(), "{peeringType: 7, sharedKey: ..., SharedKey: ..., n: 1}");
         let fault = node.entries()[1].value.fault("must be a list");
         assert_eq!(fault.to_string(), "t.yaml:1:27: error: 'true': must be a list");
     }

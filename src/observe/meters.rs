@@ -103,7 +103,7 @@ mod tests {
             circuit: "er1".to_owned(),
             peering: "AzurePrivatePeering".to_owned(),
             link,
-            meter: Meter { packets: [packets, 1], bytes: [packets * 100, 60] },
+            meter: Meter { packets: [packets, 1], bytes: [packets * 100, 60], over: [0, 0] },
         };
         let all = [
             reading("fabrikam", Link::Primary, 7),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Style, Table};
+use super::{Style, Table, find};
 use crate::compile::effective::{self, EffectiveRoute, RouteSource, SubnetRouting};
 use crate::compile::topology::{self, Learned};
 use crate::model::{Customer, GATEWAY_SUBNET, Model, Subnet, TunnelTo};
@@ -25,6 +25,16 @@ pub struct SubnetAt<'a> {
 }
 
 impl<'a> SubnetAt<'a> {
+    /// The subnet of these names; or a sentence that says which there are.
+    pub fn find(model: &'a Model, customer: &str, vnet: &str, name: &str) -> Result<SubnetAt<'a>, String> {
+        let (customer, vnet) = find::customer_and_vnet(model, customer, vnet)?;
+        let subnets = customer.vnets.get(vnet).map_or(&[][..], |v| &v.subnets);
+        let of = format!("of VNet '{}'", find::vnet_name(customer, vnet));
+        let index = find::one("subnet", name, &of, subnets.iter().map(|s| s.name.as_str()))?;
+        let subnet = subnets.get(index).ok_or("the subnet is gone")?;
+        Ok(SubnetAt { model, customer, vnet, subnet })
+    }
+
     /// What the gateways that the VNet uses have learned.
     pub fn learned(&self) -> Learned {
         topology::learned(self.customer, &topology::gateways(self.customer, self.vnet))

@@ -42,7 +42,7 @@ impl Table {
         let mut widths: Vec<usize> = self.heads.iter().map(|h| h.chars().count()).collect();
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {
-                let widest = cell.lines().map(|l| l.chars().count()).max();
+                let widest = cell.lines().map(columns).max();
                 *width = (*width).max(widest.unwrap_or(0));
             }
         }
@@ -52,7 +52,7 @@ impl Table {
     fn line(&self, widths: &[usize], cells: &[&str]) -> String {
         let mut line = " ".repeat(self.indent);
         for ((cell, width), right) in cells.iter().zip(widths).zip(&self.right) {
-            let blank = " ".repeat(width.saturating_sub(cell.chars().count()));
+            let blank = " ".repeat(width.saturating_sub(columns(cell)));
             if *right {
                 line.push_str(&blank);
                 line.push_str(cell);
@@ -65,6 +65,14 @@ impl Table {
         line.truncate(line.trim_end().len());
         line
     }
+}
+
+/// The columns that a line takes: colours take none.
+fn columns(line: &str) -> usize {
+    let mut pieces = line.split("\x1b[");
+    let plain = pieces.next().unwrap_or_default().chars().count();
+    let behind = |piece: &str| piece.split_once('m').map_or(0, |(_, text)| text.chars().count());
+    plain + pieces.map(behind).sum::<usize>()
 }
 
 impl fmt::Display for Table {
@@ -96,5 +104,12 @@ mod tests {
         let expected = " PORT      IN  WHY\n fabric     7  a\n edge    1234  b\n               c\n";
         assert_eq!(table.to_string(), expected);
         assert!(!table.is_empty());
+    }
+
+    #[test]
+    fn colours_take_no_room() {
+        let style = Style { on: true };
+        let line = format!("a {} {}", style.bad("down"), style.good("smörgås"));
+        assert_eq!([columns(&line), columns("plain"), columns("")], [14, 5, 0]);
     }
 }

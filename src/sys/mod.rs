@@ -7,13 +7,19 @@ mod block;
 #[cfg(target_os = "linux")]
 pub mod bpf;
 #[cfg(target_os = "linux")]
+mod epoll;
+#[cfg(target_os = "linux")]
 mod frames;
 mod lanes;
+#[cfg(target_os = "linux")]
+mod limits;
 mod line;
 mod lines;
 #[cfg(target_os = "linux")]
 mod link;
 mod memory;
+#[cfg(target_os = "linux")]
+mod netns;
 #[cfg(target_os = "linux")]
 mod packet;
 #[cfg(target_os = "linux")]
@@ -24,9 +30,13 @@ mod prefetch;
 mod receive;
 mod region;
 #[cfg(target_os = "linux")]
+pub mod socket;
+#[cfg(target_os = "linux")]
 mod tap;
 #[cfg(target_os = "linux")]
 mod thread;
+#[cfg(target_os = "linux")]
+mod tun;
 mod turn;
 mod wide;
 #[cfg(target_os = "linux")]
@@ -35,12 +45,20 @@ pub mod xdp;
 pub use arena::Arena;
 pub use block::Block;
 #[cfg(target_os = "linux")]
+pub use epoll::{Epoll, Interest, Ready};
+#[cfg(target_os = "linux")]
 pub use frames::{Frames, Got};
+#[cfg(target_os = "linux")]
+pub use limits::raise_open_files;
 pub use line::Line;
 pub use lines::Lines;
 #[cfg(target_os = "linux")]
 pub use link::{forbid_merging, index_of, set_mtu, set_up};
 pub use memory::huge_pages_allowed;
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) use netns::tests::own_names;
+#[cfg(target_os = "linux")]
+pub use netns::{Namespace, within};
 #[cfg(target_os = "linux")]
 pub use packet::{
     Filter, Instruction, PacketOptions, PacketSocket, PlainSocket, complete_checksum, set_filter,
@@ -54,7 +72,11 @@ pub use region::Region;
 #[cfg(target_os = "linux")]
 pub use tap::Tap;
 #[cfg(target_os = "linux")]
-pub use thread::{cores, pin};
+pub use thread::{cores, hasten, pin};
+#[cfg(target_os = "linux")]
+pub use tun::Tun;
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) use tun::tests::wait;
 pub use turn::{Blocks, Turned};
 #[cfg(test)]
 pub(crate) use wide::every;

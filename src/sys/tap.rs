@@ -1,14 +1,11 @@
 //! A TAP device: an Ethernet device of the kernel whose cable ends in this process.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::frames::Frames;
-use super::link::request;
-
-const DOOR: &str = "/dev/net/tun";
+use super::tun::{Kind, attach, name_of, send};
 
 /// Our end of a TAP device. What the kernel sends by the device is read here, and what is written here the kernel receives.
 pub struct Tap {
@@ -21,42 +18,7 @@ impl Tap {
     /// Makes a TAP device of this name, which goes when all ends of it are dropped, or takes the end of a persistent one
     /// that is there. Errors are sentences.
     pub fn open(name: &str) -> io::Result<Tap> {
-        let mut request = request(name)?;
-        if name.contains('%') {
-            return Err(io::Error::new(ErrorKind::InvalidInput, "a device's name has no %"));
-        }
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
-        let file = options.open(DOOR).map_err(|e| match e.raw_os_error() {
-            Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => {
-                told(&e, &format!("there is no {DOOR} here; modprobe tun may help"))
-            }
-            _ => told(&e, &format!("{DOOR} cannot be opened: {e}")),
-        })?;
-        request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI) as libc::c_short;
-        // SAFETY: the command reads and writes a request, which lives until the call returns.
-        let done =
-            unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, std::ptr::from_mut(&mut request)) };
-        if done < 0 {
-            let e = io::Error::last_os_error();
-            return Err(match e.raw_os_error() {
-                Some(libc::EBUSY) => {
-                    told(&e, "another program has its other end: a second clearway, or a virtual machine")
-                }
-                Some(libc::EINVAL) => {
-                    told(&e, "there is such a device, and it is no TAP device with one queue")
-                }
-                Some(libc::EPERM) => told(&e, "a TAP device takes CAP_NET_ADMIN"),
-                _ => told(&e, &format!("the kernel makes no TAP device of it: {e}")),
-            });
-        }
-        // Who had it before may have asked for packets that are still to be cut and to get their checksums.
-        // SAFETY: the command takes a number.
-        let done = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETOFFLOAD as _, 0) };
-        if done < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(Tap { file, buffer: Box::default() })
+        Ok(Tap { file: attach(name, Kind::Tap)?, buffer: Box::default() })
     }
 
     /// The same end once more, for frames of up to so many bytes. A frame is read from one of them.
@@ -67,13 +29,7 @@ impl Tap {
 
     /// The name of the device; none if it is gone.
     pub fn name(&self) -> Option<String> {
-        let mut request = request("tap").ok()?;
-        // SAFETY: the command writes a request, which lives until the call returns.
-        let done = unsafe {
-            libc::ioctl(self.file.as_raw_fd(), libc::TUNGETIFF as _, std::ptr::from_mut(&mut request))
-        };
-        let name = request.ifr_name.iter().map(|c| c.cast_unsigned()).take_while(|c| *c != 0);
-        (done >= 0).then(|| String::from_utf8_lossy(&name.collect::<Vec<u8>>()).into_owned())
+        name_of(&self.file)
     }
 
     /// Appends frames that the kernel has sent, at most so many, to those that are there. Never waits. Of a longer frame
@@ -95,13 +51,7 @@ impl Tap {
 
     /// Has the kernel receive a frame; false if it does not take it.
     pub fn send(&mut self, frame: &[u8]) -> bool {
-        loop {
-            match self.file.write(frame) {
-                Ok(length) => return length == frame.len(),
-                Err(e) if e.kind() == ErrorKind::Interrupted => (),
-                Err(_) => return false,
-            }
-        }
+        send(&self.file, frame)
     }
 }
 
@@ -109,10 +59,6 @@ impl AsFd for Tap {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
-}
-
-fn told(error: &io::Error, sentence: &str) -> io::Error {
-    io::Error::new(error.kind(), sentence)
 }
 
 #[cfg(test)]

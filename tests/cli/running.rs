@@ -1,23 +1,27 @@
-//! `counters`, `flows`, `capture`, `reload` and `top`, asked of an appliance that does nothing; the package and its pages.
+//! `counters`, `flows`, `circuits`, `bgp`, `capture`, `reload` and `top`, asked of an appliance that does nothing; the package and its pages.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use clearway::bgp::{self, Family};
 use clearway::compile::compile;
 use clearway::compile::names::Names;
 use clearway::dataplane::{Meter, MeterReading};
 use clearway::io::Capture;
 use clearway::live::capture::{self, CaptureWanted, Capturing, Offered};
+use clearway::live::circuits::spec::LinkKey;
+use clearway::live::circuits::status::{BgpStatus, LinkStatus, RouteStatus, SessionRoutes};
 use clearway::live::control::{self, Control};
 use clearway::live::count::{Counts, PortCounts, VnetCounts};
 use clearway::live::handle::{FlowFacts, FlowsFound, FlowsWanted, Handle, PortFacts, Reloaded, Snapshot};
-use clearway::model::{self, Link, Model};
+use clearway::model::{self, Link, Model, PeeringKind};
 use clearway::observe::meters::meters;
 use clearway::packet::{Direction, Outcome, Reason};
+use clearway::types::Prefix;
 
 use super::support::{EXAMPLE, Folder};
 
@@ -66,7 +70,7 @@ impl Handle for Fake {
                 circuit: "er1".into(),
                 peering: "AzurePrivatePeering".into(),
                 link: Link::Primary,
-                meter: Meter { packets: [7, 8], bytes: [700, 801] },
+                meter: Meter { packets: [7, 8], bytes: [700, 801], over: [0, 0] },
             }]),
             flow_logs: Default::default(),
             kernel_overruns: 2,
@@ -123,6 +127,75 @@ impl Handle for Fake {
             tap.offer(offered);
         }
         capturing
+    }
+
+    fn circuits(&self) -> Vec<LinkStatus> {
+        // A hundred bytes each millisecond: 800 kbit/s.
+        let bytes = self.started.elapsed().as_millis() as u64 * 100;
+        let session = BgpStatus {
+            local: IpAddr::from([192, 0, 2, 2]),
+            peer: IpAddr::from([192, 0, 2, 1]),
+            asn: 12076,
+            peer_asn: 65010,
+            md5: true,
+            state: bgp::State::Established,
+            since: Duration::from_secs(15_120),
+            open: Some((Ipv4Addr::new(192, 0, 2, 1), 180)),
+            received: 2,
+            stale: 0,
+            limit: 4000,
+            refused: 1,
+            advertised: 1,
+            last_down: None,
+            changes: (1, 0),
+        };
+        let primary = LinkStatus {
+            key: LinkKey {
+                customer: "contoso".into(),
+                circuit: "er1".into(),
+                peering: "AzurePrivatePeering".into(),
+                link: Link::Primary,
+            },
+            kind: PeeringKind::Private,
+            down: None,
+            device: Ok(("clearway-contoso".into(), "er1-p".into())),
+            bgp: vec![session],
+            bfd: Vec::new(),
+            bandwidth_mbps: Some(50),
+            meter: Meter { packets: [7, 8], bytes: [bytes, 801], over: [0, 0] },
+            over_rate: [0, 3],
+        };
+        let secondary = LinkStatus {
+            key: LinkKey { link: Link::Secondary, ..primary.key.clone() },
+            down: Some("its tunnel is turned off".into()),
+            bgp: Vec::new(),
+            ..primary.clone()
+        };
+        vec![primary, secondary]
+    }
+
+    fn bgp_routes(&self, link: &LinkKey, family: Family) -> Option<SessionRoutes> {
+        let route = |prefix: Prefix, refused: Option<&str>| RouteStatus {
+            prefix,
+            as_path: vec![65010],
+            communities: Vec::new(),
+            next_hop: Some(IpAddr::from([192, 0, 2, 1])),
+            stale: false,
+            refused: refused.map(str::to_owned),
+        };
+        let received = vec![
+            route(Prefix::ALL_V4, None),
+            route(Prefix::v4(10, 20, 0, 0, 16), None),
+            route(Prefix::v4(127, 0, 0, 0, 8), Some("it is loopback")),
+        ];
+        let told = RouteStatus {
+            as_path: vec![12076],
+            communities: vec![12076 << 16 | 5010],
+            next_hop: None,
+            ..route(Prefix::v4(10, 1, 0, 0, 16), None)
+        };
+        let is_there = link.link == Link::Primary && family == Family::V4;
+        is_there.then(|| SessionRoutes { received, advertised: vec![told] })
     }
 
     fn is_ready(&self) -> bool {
@@ -203,6 +276,81 @@ fn meters_as_a_table_and_as_json() {
     assert_eq!(meters["contoso"]["er1"]["AzurePrivatePeering"]["primary"]["out"]["bytes"], 801);
     let ran = folder.run("meters --control c.sock --customer contosi").expect(2);
     assert!(ran.stderr.contains("did you mean 'contoso'?"), "{}", ran.stderr);
+}
+
+#[test]
+fn circuits_as_a_table_in_detail_and_as_json() {
+    let (folder, _control) = running(&[]);
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let ran = folder.run("circuits --control c.sock").expect(0);
+    let lines: Vec<String> = ran.stdout.lines().map(words).collect();
+    assert_eq!(lines[0], "CUSTOMER CIRCUIT PEERING LINK STATE BGP BFD IN OUT OF DROPS");
+    // As much as the machine lets the two readings be a second apart.
+    let rate = lines[1].strip_prefix("contoso er1 Private primary up v4 2/4000 4h12m - ");
+    let rate = rate.and_then(|rest| rest.strip_suffix(" k 0 50 M 3")).unwrap();
+    assert!((700.0..900.0).contains(&rate.parse::<f64>().unwrap()), "{rate}");
+    assert!(lines[2].starts_with("contoso er1 Private secondary down - - "), "{}", lines[2]);
+    assert_eq!(lines[4], "contoso er1 AzurePrivatePeering secondary is down: its tunnel is turned off");
+    let ran = folder.run("circuits --control c.sock --circuit ER1").expect(0);
+    assert!(
+        ran.stdout.contains("\n  device  er1-p in network namespace clearway-contoso\n"),
+        "{}",
+        ran.stdout
+    );
+    let known = folder.run("circuits --control c.sock --customer Contoso --json").expect(0).json();
+    assert_eq!(known["links"][0]["out"], serde_json::json!({"packets": 8, "bytes": 801, "overRate": 3}));
+    assert_eq!(known["links"][1]["downBecause"], "its tunnel is turned off");
+    let ran = folder.run("circuits --control c.sock --customer contosi").expect(2);
+    assert!(ran.stderr.contains("did you mean 'contoso'?"), "{}", ran.stderr);
+    let ran = folder.run("circuits --control c.sock --circuit er9").expect(2);
+    assert!(ran.stderr.contains("circuit 'er9': there is no such circuit here"), "{}", ran.stderr);
+}
+
+#[test]
+fn bgp_sessions_and_their_routes() {
+    let (folder, _control) = running(&[]);
+    let ran = folder.run("bgp --control c.sock").expect(0);
+    let expected = "\
+CUSTOMER  CIRCUIT  PEERING  LINK     PEER          AS  MD5  STATE/PREFIXES  FOR    REFUSED  SENT
+contoso   er1      Private  primary  192.0.2.1  65010  yes  2/4000          4h12m        1     1
+";
+    assert_eq!(ran.stdout, expected);
+    let sessions = folder.run("bgp --control c.sock --json").expect(0).json();
+    let session = &sessions["sessions"][0];
+    assert_eq!((&session["link"], &session["peerAsn"]), (&"primary".into(), &65010.into()));
+    assert_eq!((&session["family"], &session["localAddress"]), (&"ipv4".into(), &"192.0.2.2".into()));
+    let routes = "bgp routes --control c.sock --customer contoso --circuit er1";
+    let ran = folder.run(routes).expect(0);
+    let expected = "\
+contoso er1 AzurePrivatePeering primary, IPv4
+  RECEIVED      NEXT HOP   AS PATH
+  0.0.0.0/0     192.0.2.1  65010
+  10.20.0.0/16  192.0.2.1  65010
+  127.0.0.0/8   192.0.2.1  65010    refused: it is loopback
+  ADVERTISED   AS PATH  COMMUNITIES
+  10.1.0.0/16  12076    12076:5010
+";
+    assert_eq!(ran.stdout, expected);
+    let ran = folder.run(&format!("{routes} --refused --prefix 10.20.3.4")).expect(0);
+    assert_eq!(ran.stdout, "contoso er1 AzurePrivatePeering primary, IPv4\n  no prefix refused\n");
+    let told = folder.run(&format!("{routes} --advertised --peering private --json")).expect(0).json();
+    let session = &told["sessions"][0];
+    assert_eq!(session["advertised"][0]["communities"][0], "12076:5010");
+    assert!(session.get("received").is_none());
+    let ran = folder.run(&format!("{routes} --link secondary")).expect(0);
+    assert_eq!(ran.stdout, "there is no BGP session\n");
+    for (arguments, sentence) in [
+        ("bgp --control c.sock --circuit er9", "circuit 'er9': there is no such circuit here"),
+        ("bgp routes --control c.sock --customer contosi --circuit er1", "did you mean 'contoso'?"),
+        ("bgp routes --control c.sock --customer contoso", "--circuit"),
+        (&format!("{routes} --peering public"), "circuit 'er1' has no link of such a peering"),
+        (&format!("{routes} --link third"), "[possible values: primary, secondary]"),
+        (&format!("{routes} --prefix 10.20.3.4/16"), "10.20.0.0/16 would be right"),
+        (&format!("{routes} --refused --advertised"), "cannot be used with"),
+    ] {
+        let ran = folder.run(arguments).expect(2);
+        assert!(ran.stderr.contains(sentence), "{arguments}: {}", ran.stderr);
+    }
 }
 
 #[test]
@@ -324,6 +472,8 @@ fn top_prints_a_page_where_there_is_no_terminal() {
     let packets = rates["packetsPerSecond"].as_f64().unwrap();
     assert!((2990.0..3010.0).contains(&packets), "{rates}");
     assert_eq!(rates["virtualNetworks"][0]["vnet"], "hub");
+    assert_eq!(rates["circuitLinks"], serde_json::json!({"up": 1, "down": 1}));
+    assert_eq!(rates["bgpSessions"], serde_json::json!({"up": 1, "down": 0}));
     // Its three packets are no IP.
     assert_eq!(
         (&rates["topFlows"]["sampled"], &rates["topFlows"]["flows"]),
@@ -334,7 +484,7 @@ fn top_prints_a_page_where_there_is_no_terminal() {
 #[test]
 fn where_nothing_runs_a_sentence_says_so() {
     let folder = Folder::new();
-    for command in ["counters", "flows", "reload", "top", "top --once", "reload --json"] {
+    for command in ["counters", "flows", "circuits", "bgp", "reload", "top", "top --once", "reload --json"] {
         let ran = folder.run(&format!("{command} --control c.sock")).expect(2);
         let expected = "error: no clearway is running here: nothing listens at c.sock; start one with `clearway run CONFIG`\n";
         assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", expected));
@@ -346,12 +496,22 @@ fn pages_and_completions_are_written() {
     let folder = Folder::new();
     folder.run("manual made").expect(0);
     let pages = folder.names("made/man1");
-    for page in ["clearway.1", "clearway-check.1", "clearway-reload.1", "clearway-top.1"] {
+    for page in [
+        "clearway.1",
+        "clearway-check.1",
+        "clearway-reload.1",
+        "clearway-top.1",
+        "clearway-bgp.1",
+        "clearway-bgp-routes.1",
+        "clearway-circuits.1",
+    ] {
         assert!(pages.iter().any(|p| p == page), "{page} in {pages:?}");
     }
     assert!(!pages.iter().any(|p| p.contains("manual")));
     assert!(folder.text("made/man1/clearway-reload.1").contains("in force between two packets"));
+    assert!(folder.text("made/man1/clearway-bgp-routes.1").contains("graceful restart"));
     assert_eq!(folder.names("made/completions"), ["_clearway", "clearway.bash", "clearway.fish"]);
+    assert!(folder.text("made/completions/clearway.bash").contains("clearway__subcmd__bgp__subcmd__routes"));
     folder.file("file", "").run("manual file/x").expect(2);
 }
 

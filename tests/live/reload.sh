@@ -80,7 +80,7 @@ python3 - "$WORK/counters.json" $count <<'P' || fail "the counts are not those o
 import json, sys
 c, count = json.load(open(sys.argv[1])), int(sys.argv[2])
 dropped = {k: v for k, v in c["dropped"].items() if v}
-print("    dropped:", dropped, "generation:", c["generation"])
+print("    dropped:", dropped, "generation:", c["generation"], "lost:", [p["lost"] for p in c["ports"]])
 lost = sum(sum(p["lost"].values()) for p in c["ports"])
 sys.exit(0 if set(dropped) <= {"nsg-deny", "route-none"} and len(dropped) == 2 and not lost and c["generation"] == count + 1 else 1)
 P

@@ -207,5 +207,5 @@ is_ready() { ask counters --json | grep -q '"ready": *true'; }
 ask() { # COMMAND... : of the running Clearway
     local command=$1
     shift
-    "$CLEARWAY" "$command" --control "$WORK/control.sock" "$@"
+    "$CLEARWAY" "$command" "$@" --control "$WORK/control.sock"
 }

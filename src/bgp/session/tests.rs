@@ -500,9 +500,21 @@ fn too_many_prefixes_end_the_session_and_fewer_bring_it_back() {
     assert_eq!((changed(&out).1.len(), session.routes().len(), session.refused().len()), (200, 0, 0));
     let until = session.idle_until().unwrap();
     assert_eq!((until, session.state()), (T0 + WAIT_FEWER, State::Idle));
+    // A link that fails meanwhile does not bring it back any sooner.
+    let bfd = Input::Stop { cease: Cease::BfdDown, text: "" };
+    run(&mut session, bfd, T0);
+    run(&mut session, Input::Start, T0);
+    assert_eq!((session.idle_until(), session.deadline()), (Some(until), Some(until)));
     pass(&mut session, until);
     connect(&mut session, 2, &[open().encode(), keepalive(), some(0..100)], until);
     assert_eq!((session.state(), session.routes().len()), (State::Established, 100));
+    // One that dials is not due all the while, but then it dials.
+    let mut session = up(Config { policy: Policy::public(vec![within]), dials: true, ..config() }, &open());
+    receive(&mut session, 1, &some(0..201), T0);
+    run(&mut session, Input::Stop { cease: Cease::BfdDown, text: "" }, T0 + SECOND);
+    assert_eq!(run(&mut session, Input::Start, T0 + SECOND), []);
+    assert_eq!((session.idle_until(), session.deadline()), (Some(until), Some(until)));
+    assert_eq!(pass(&mut session, until), [Output::Dial]);
 }
 
 #[test]

@@ -37,6 +37,8 @@ is what MeteredData pays for. ICMP errors of the appliance's own do not count. T
 reloads and, with `run --meters FILE`, over restarts; circuits that are gone stay. The same counts
 are served to Prometheus at /metrics.
 
+Whether links are up, and their rates now: `clearway circuits`.
+
 Example:
   clearway meters --customer contoso
   clearway meters --json | jq .contoso.er1
@@ -71,12 +73,13 @@ Exit status: 0 in force, 1 refused with sentences on standard error, 2 no applia
 it is another user's.";
 
 pub const TOP: &str = "\
-Rates of the running appliance, once a second: packets by verdict, drops and punts by reason,
-ports, flows that carry most, customers and VNets with most packets, workers. Flows are those of
-the packets of one second, each direction by itself, in bits of the customer's IP packets: of up to
-4000 packets a second all are looked at, of more a sample of about so many, and the rates are
-estimated from it (--json says of how many packets how many were looked at). Keys: q ends it. Where standard output is
-no terminal, or with --once, it prints one page of text and ends.
+Rates of the running appliance, once a second: packets by verdict, how many circuit links and BGP
+sessions are down, drops and punts by reason, ports, flows that carry most, customers and VNets with
+most packets, workers. Flows are those of the packets of one second, each direction by itself, in
+bits of the customer's IP packets: of up to 4000 packets a second all are looked at, of more a
+sample of about so many, and the rates are estimated from it (--json says of how many packets how
+many were looked at). Keys: q ends it. Where standard output is no terminal, or with --once, it
+prints one page of text and ends.
 
 Example:
   clearway top

@@ -58,7 +58,7 @@ impl<'p> Walk<'p, '_> {
         }
         let port = self.program.services_port.or(self.program.internet_port).ok_or(Reason::GatewayDown)?;
         let sending = self.plain(port).sending;
-        let leaving = self.leaving(sender, sending, rewritten(link.kind, self.arrival.tos), out)?;
+        let leaving = self.leaving(sender, sending, rewritten(link.kind, self.arrival.tos), shard, out)?;
         if let Some(key) = initiated {
             shard.initiated.touch(key, self.now);
         }
@@ -94,7 +94,7 @@ impl<'p> Walk<'p, '_> {
                 .note(6, "flow", || format!("the customer has sent nothing to {source} from {destination}"));
             return Err(Reason::NotInitiated.into());
         }
-        let leaving = self.leaving(sender, sending, rewritten(link.kind, self.arrival.tos), out)?;
+        let leaving = self.leaving(sender, sending, rewritten(link.kind, self.arrival.tos), shard, out)?;
         self.remember(sender, first, None, shard);
         self.egress(sending, leaving, shard, out);
         Ok(0)

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use super::*;
+use crate::model;
 
 fn start(model: Model, configuration: PathBuf) -> Result<Arc<Appliance>, NoStart> {
     let settings = Settings {
@@ -75,6 +76,15 @@ fn all_else_goes_on_while_a_reload_reads() {
     assert!(appliance.is_ready());
     assert_eq!((appliance.snapshot().generation, appliance.snapshot().reloads), (1, (0, 0)));
     assert!(appliance.flows(&FlowsWanted { most: 9, ..FlowsWanted::default() }).flows.is_empty());
+    // Nor does what circuits learn, such as that a link is down, wait for slow files.
+    let follower = appliance.clone();
+    let follows = std::thread::spawn(move || follower.follow_circuits());
+    let until = Instant::now() + Duration::from_secs(10);
+    while !follows.is_finished() {
+        assert!(Instant::now() < until, "it waits for the reload");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(appliance.snapshot().generation, 2);
     assert!(reloads.iter().all(|r| !r.is_finished()));
     // They come one after the other, and are refused.
     drop(reader);
@@ -83,7 +93,7 @@ fn all_else_goes_on_while_a_reload_reads() {
     }
     drop(fs::OpenOptions::new().write(true).open(&pipe).unwrap());
     assert!(reloads.into_iter().all(|r| r.join().unwrap().is_err()));
-    assert_eq!((appliance.snapshot().generation, appliance.snapshot().reloads), (1, (0, 2)));
+    assert_eq!((appliance.snapshot().generation, appliance.snapshot().reloads), (2, (0, 2)));
     assert!(appliance.stop());
 }
 
@@ -104,4 +114,17 @@ fn a_worker_that_panics_is_told_of_and_the_others_end_in_time() {
     let found = appliance.flows(&FlowsWanted { most: 9, ..FlowsWanted::default() });
     assert!(found.flows.is_empty() && !found.complete);
     assert!(appliance.stop());
+}
+
+#[test]
+fn nothing_is_put_in_force_once_it_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.yaml");
+    fs::write(&config, "apiVersion: clearway/v1\nports: {}\ncustomers: []\n").unwrap();
+    let appliance = appliance(config);
+    assert_eq!(appliance.reload().map(|r| r.generation), Ok(2));
+    assert!(appliance.stop());
+    appliance.follow_circuits();
+    assert_eq!(appliance.reload(), Err(vec!["the appliance stops".to_owned()]));
+    assert_eq!(appliance.snapshot().generation, 2);
 }

@@ -67,6 +67,123 @@ fn every_request_has_its_reply() {
     assert_eq!(served.ask(&Request::Meters), Reply::Meters(served.handle.snapshot.meters.clone()));
 }
 
+fn circuits(customer: Option<&str>, circuit: Option<&str>) -> Request {
+    Request::Circuits { customer: customer.map(str::to_owned), circuit: circuit.map(str::to_owned) }
+}
+
+#[test]
+fn links_come_in_their_order_and_of_whom_they_are_wanted() {
+    let served = served(Fake::busy());
+    let Reply::Circuits(all) = served.ask(&circuits(None, None)) else { panic!() };
+    assert_eq!(all, Circuits::of(&fake::links(), served.handle.snapshot.uptime));
+    let names: Vec<_> = all.links.iter().map(|l| (l.customer.as_str(), l.link.as_str())).collect();
+    assert_eq!(names, [("contoso", "primary"), ("contoso", "secondary"), ("fabrikam", "primary")]);
+    let Reply::Circuits(some) = served.ask(&circuits(Some("Fabrikam"), Some("ER1"))) else { panic!() };
+    assert_eq!(some.links, all.links[2..]);
+    let of = |customer, circuit| ask(served.control.path(), &circuits(customer, circuit)).unwrap_err();
+    let sentence = of(Some("contosi"), None);
+    assert!(sentence.ends_with("there is no such customer here; did you mean 'contoso'?"), "{sentence}");
+    let sentence = of(None, Some("er2"));
+    assert!(sentence.contains("circuit 'er2': there is no such circuit here"), "{sentence}");
+    let line = served.raw(b"{\"command\": \"circuits\", \"customer\": \"contoso\"}\n").remove(0);
+    let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let link = &value["circuits"]["links"][0];
+    assert_eq!((&link["up"], &link["bandwidthInMbps"]), (&true.into(), &1000.into()));
+    assert_eq!(link["in"], serde_json::json!({"packets": 11, "bytes": 1100, "overRate": 4821}));
+    assert_eq!(link["device"], serde_json::json!({"namespace": "clearway-contoso", "name": "er1-p"}));
+    let session = &link["bgp"][0];
+    assert_eq!((&session["family"], &session["peerAddress"]), (&"ipv4".into(), &"192.0.2.1".into()));
+    assert_eq!((&session["received"], &session["limit"]), (&3.into(), &4000.into()));
+    assert_eq!((&session["state"], &session["holdTimeSeconds"]), (&"Established".into(), &180.into()));
+    assert_eq!(link["bfd"][1]["heard"], false);
+    let link = &value["circuits"]["links"][1];
+    assert_eq!((&link["downBecause"], &link["up"]), (&"BFD is down since 3 s".into(), &false.into()));
+    assert!(link["device"].is_null() && link["noDeviceBecause"].is_string(), "{link}");
+}
+
+#[test]
+fn customers_and_circuits_without_links_are_no_strangers() {
+    let network = "\
+apiVersion: clearway/v1
+ports: {e: {role: edge, address: 198.51.100.2}}
+customers:
+  - {name: northwind, expressRouteCircuits: [{name: er7, peerings: [{name: AzurePrivatePeering}]}]}
+";
+    let model = model::from_bytes("config.yaml", network.as_bytes(), None).unwrap();
+    let served = served(Fake { model, ..Fake::busy() });
+    for wanted in [circuits(Some("Northwind"), None), circuits(None, Some("er7"))] {
+        let Reply::Circuits(none) = served.ask(&wanted) else { panic!() };
+        assert!(none.links.is_empty());
+    }
+}
+
+fn bgp(peering: Option<&str>, which: Option<Which>, prefix: Option<&str>) -> BgpRequest {
+    BgpRequest {
+        customer: "contoso".to_owned(),
+        circuit: "er1".to_owned(),
+        peering: peering.map(str::to_owned),
+        link: None,
+        which,
+        prefix: prefix.map(str::to_owned),
+    }
+}
+
+#[test]
+fn routes_of_sessions_are_those_that_were_asked_for() {
+    let served = served(Fake::busy());
+    let told = |request: BgpRequest| match served.ask(&Request::Bgp(request)) {
+        Reply::Bgp(routes) => routes,
+        _ => panic!(),
+    };
+    let prefixes = |routes: &Option<Vec<crate::live::report::BgpRoute>>| -> Vec<String> {
+        routes.iter().flatten().map(|r| r.prefix.clone()).collect()
+    };
+    // The session of the other link does not answer.
+    let all = told(bgp(None, None, None));
+    assert_eq!((all.sessions.len(), all.complete), (2, false));
+    assert_eq!((all.sessions[0].family.as_str(), all.sessions[1].family.as_str()), ("ipv4", "ipv6"));
+    let both = &all.sessions[0];
+    assert_eq!(prefixes(&both.received), ["0.0.0.0/0", "10.20.0.0/16", "10.30.0.0/16", "127.0.0.0/8"]);
+    assert_eq!(prefixes(&both.advertised), ["10.1.0.0/16", "13.107.6.0/24"]);
+    assert_eq!(both.advertised.as_ref().unwrap()[1].communities, ["12076:5010"]);
+    let primary = |request: BgpRequest| told(BgpRequest { link: Some("Primary".to_owned()), ..request });
+    let refused = primary(bgp(Some("private"), Some(Which::Refused), None));
+    assert!(refused.complete && refused.sessions[0].advertised.is_none());
+    assert_eq!(prefixes(&refused.sessions[0].received), ["127.0.0.0/8"]);
+    let advertised = primary(bgp(Some("azureprivatepeering"), Some(Which::Advertised), None));
+    assert!(advertised.sessions[0].received.is_none());
+    for (prefix, expected) in [
+        ("10.20.3.4", &["0.0.0.0/0", "10.20.0.0/16"][..]),
+        ("10.0.0.0/8", &["0.0.0.0/0", "10.20.0.0/16", "10.30.0.0/16"]),
+        ("2001:db8::/32", &[]),
+    ] {
+        let some = primary(bgp(None, Some(Which::Received), Some(prefix)));
+        assert_eq!(prefixes(&some.sessions[0].received), expected, "{prefix}");
+    }
+    for (request, sentence) in [
+        (BgpRequest { customer: "contosi".to_owned(), ..bgp(None, None, None) }, "did you mean 'contoso'?"),
+        (BgpRequest { circuit: "er2".to_owned(), ..bgp(None, None, None) }, "there is no such circuit here"),
+        (bgp(Some("microsoft"), None, None), "circuit 'er1' has no link of such a peering"),
+        (BgpRequest { link: Some("third".to_owned()), ..bgp(None, None, None) }, "primary and secondary"),
+        (bgp(None, None, Some("10.20.3.4/16")), "10.20.0.0/16 would be right"),
+    ] {
+        let refusal = ask(served.control.path(), &Request::Bgp(request)).unwrap_err();
+        assert!(refusal.contains(sentence), "{refusal}");
+    }
+    let line =
+        b"{\"command\": \"bgp\", \"customer\": \"contoso\", \"circuit\": \"er1\", \"which\": \"refused\"}\n";
+    let reply = served.raw(line).remove(0);
+    let value: serde_json::Value = serde_json::from_str(&reply).unwrap();
+    assert_eq!(
+        value["bgp"]["sessions"][0]["received"][0],
+        serde_json::json!({
+            "prefix": "127.0.0.0/8", "asPath": [65010], "communities": [], "nextHop": "192.0.2.1",
+            "stale": false, "refused": "it is multicast, loopback, link-local or reserved"
+        })
+    );
+    assert!(value["bgp"]["sessions"][0].get("advertised").is_none());
+}
+
 #[test]
 fn a_list_that_lacks_a_worker_says_so() {
     let served = served(Fake { complete: false, ..Fake::busy() });

@@ -8,9 +8,10 @@ use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressHeader;
 use netlink_packet_route::link::{LinkFlags, LinkHeader, LinkLayerType};
 use netlink_packet_route::neighbour::{NeighbourFlags, NeighbourHeader, NeighbourState};
-use netlink_packet_route::route::{RouteFlags, RouteHeader, RouteType, RouteVia};
+use netlink_packet_route::route::{RouteFlags, RouteHeader, RouteProtocol, RouteType, RouteVia};
 
 use super::Device;
+use crate::types;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -28,15 +29,23 @@ const RTM_DELNEXTHOP: u16 = 105;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_IFALIAS: u16 = 20;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
+const RTA_MULTIPATH: u16 = 9;
 const RTA_TABLE: u16 = 15;
 const RTA_VIA: u16 = 18;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
+
+/// A next hop whose device is away or has no carrier.
+const RTNH_F_DEAD: u32 = 1;
+const RTNH_F_LINKDOWN: u32 = 16;
+/// Where routes go that name no table.
+const RT_TABLE_MAIN: u32 = 254;
 
 const LINK_HEADER: usize = 16;
 const ADDRESS_HEADER: usize = 8;
@@ -124,6 +133,12 @@ fn attributes(message: &[u8], header: usize) -> impl Iterator<Item = (u16, &[u8]
     })
 }
 
+/// The text that says of a device what it is for, if a message about the device has one.
+pub fn alias(message: &[u8]) -> Option<String> {
+    let alias = attributes(message, LINK_HEADER).find(|(kind, _)| *kind == IFLA_IFALIAS);
+    alias.and_then(|(_, value)| parse_string(value).ok())
+}
+
 /// What a message tells, if anything of interest.
 pub fn event(kind: u16, message: &[u8]) -> Option<Event> {
     match kind {
@@ -167,7 +182,8 @@ fn link(message: &[u8]) -> Option<Link> {
     Some(Link { device, silent })
 }
 
-fn address(message: &[u8]) -> Option<(u32, IpAddr)> {
+/// The device and the address that a message about an address tells of.
+pub fn address(message: &[u8]) -> Option<(u32, IpAddr)> {
     let header = AddressHeader::parse(message).ok()?;
     let (mut local, mut other) = (None, None);
     for (kind, value) in attributes(message, ADDRESS_HEADER) {
@@ -248,6 +264,50 @@ pub fn next_hop(message: &[u8], device: u32, destination: IpAddr) -> Option<IpAd
     }
     // Asked for a way out of one device, IPv4 without a route says that everything is on the link; it then names no table.
     (header.kind == RouteType::Unicast && out == Some(device) && table != 0).then_some(hop)
+}
+
+/// The devices and the prefix of a route of the main table, if it leads to others and was not brought by an address: each
+/// next hop that is alive has a device.
+pub fn routes(message: &[u8]) -> Vec<(u32, types::Prefix)> {
+    let Ok(header) = RouteHeader::parse(message) else { return Vec::new() };
+    let of_address = header.protocol == RouteProtocol::Kernel;
+    if header.kind != RouteType::Unicast || of_address || header.flags.contains(RouteFlags::Cloned) {
+        return Vec::new();
+    }
+    let everything = match header.address_family {
+        AddressFamily::Inet => IpAddr::from([0; 4]),
+        AddressFamily::Inet6 => IpAddr::from([0; 16]),
+        _ => return Vec::new(),
+    };
+    let (mut to, mut table, mut devices) = (everything, u32::from(header.table), Vec::new());
+    let dead = |flags: u32| flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN) != 0;
+    for (kind, value) in attributes(message, ROUTE_HEADER) {
+        match kind {
+            RTA_DST => to = parse_ip(value).unwrap_or(everything),
+            RTA_TABLE => table = parse_u32(value).unwrap_or(0),
+            RTA_OIF if !dead(header.flags.bits()) => devices.extend(parse_u32(value).ok()),
+            RTA_MULTIPATH => {
+                let hops = next_hops(value).filter(|(flags, _)| !dead(u32::from(*flags)));
+                devices.extend(hops.map(|(_, device)| device));
+            }
+            _ => {}
+        }
+    }
+    if table != RT_TABLE_MAIN {
+        return Vec::new();
+    }
+    let prefix = types::Prefix::new(to, header.destination_prefix_length);
+    devices.into_iter().map(|device| (device, prefix)).collect()
+}
+
+/// The flags and the device of each next hop of several.
+fn next_hops(mut all: &[u8]) -> impl Iterator<Item = (u8, u32)> {
+    std::iter::from_fn(move || {
+        let head = all.first_chunk::<8>()?;
+        let length = usize::from(u16::from_ne_bytes([head[0], head[1]]));
+        all = all.get(length.max(8).next_multiple_of(4)..).unwrap_or_default();
+        Some((head[2], u32::from_ne_bytes([head[4], head[5], head[6], head[7]])))
+    })
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use netlink_sys::{Socket, SocketAddr};
 use super::messages::{self, Entry, Event, Link};
 use super::resolve::{Ask, Key};
 use crate::sys::{receive_patience, receive_room};
+use crate::types;
 
 /// The kernel answers at once; so long only if an answer was lost.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -76,13 +77,35 @@ impl Requests {
         Ok((links.collect(), addresses.collect()))
     }
 
+    /// The devices and prefixes of all routes of the main table that somebody has put there: not those that addresses
+    /// bring with them.
+    pub fn routes(&mut self) -> io::Result<Vec<(u32, types::Prefix)>> {
+        let mut routes = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut question = RouteMessage::default();
+            question.header.address_family = family;
+            let found = self.dump_of(RouteNetlinkMessage::GetRoute(question), |_, message, found| {
+                found.extend(messages::routes(message));
+            })?;
+            routes.extend(found);
+        }
+        Ok(routes)
+    }
+
     fn dump(&mut self, question: RouteNetlinkMessage) -> io::Result<Vec<Event>> {
+        self.dump_of(question, |kind, message, found| found.extend(messages::event(kind, message)))
+    }
+
+    fn dump_of<T>(
+        &mut self,
+        question: RouteNetlinkMessage,
+        each: impl Fn(u16, &[u8], &mut Vec<T>),
+    ) -> io::Result<Vec<T>> {
         let mut answers = Vec::new();
         for _ in 0..DUMPS {
             answers.clear();
-            let whole = self.ask(question.clone(), NLM_F_DUMP, |kind, message| {
-                answers.extend(messages::event(kind, message))
-            })?;
+            let whole =
+                self.ask(question.clone(), NLM_F_DUMP, |kind, message| each(kind, message, &mut answers))?;
             if whole {
                 return Ok(answers);
             }
@@ -91,7 +114,7 @@ impl Requests {
     }
 
     /// Asks and hands over the answers; false if the answer to a dump was not from one instant.
-    fn ask(
+    pub(super) fn ask(
         &mut self,
         question: RouteNetlinkMessage,
         flags: u16,

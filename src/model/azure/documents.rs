@@ -11,12 +11,13 @@ use crate::model::template::{Scope, Turn, Work};
 use crate::model::text::MAX_FAULTS;
 
 /// Parts of resources that may also stand on their own, in lower case.
-const PARTS: [&str; 5] = [
+const PARTS: [&str; 6] = [
     "microsoft.network/virtualnetworks/subnets",
     "microsoft.network/virtualnetworks/virtualnetworkpeerings",
     "microsoft.network/networksecuritygroups/securityrules",
     "microsoft.network/routetables/routes",
     "microsoft.network/expressroutecircuits/peerings",
+    "microsoft.network/routefilters/routefilterrules",
 ];
 
 /// Fields that tell the type of a resource that does not say it; the first line that fits counts.

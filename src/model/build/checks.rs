@@ -206,6 +206,43 @@ fn check_circuits(report: &mut Report, customer: &CustomerDraft, told: &mut Hash
     }
 }
 
+/// Prefixes at most that are advertised on a connection, IPv4 and IPv6 (semantics 4.4).
+const MOST_ADVERTISED: [usize; 2] = [1000, 100];
+
+/// A connection to a circuit that would have too many prefixes to advertise is down.
+pub fn close_connections(report: &mut Report, customer: &mut CustomerDraft) {
+    let mut down = Vec::new();
+    for (index, draft) in customer.connections.iter().enumerate() {
+        let Ok(Connection { gateway, to: ConnectionTo::Circuit { .. }, .. }) = draft.connection else {
+            continue;
+        };
+        let Some(Ok(home)) = customer.gateways.get(gateway).map(|g| g.vnet) else { continue };
+        let members: BTreeSet<usize> = users(customer, home).chain([home]).collect();
+        let ranges = members.iter().filter_map(|v| customer.vnets.get(*v)).flat_map(|v| &v.ranges);
+        let all: BTreeSet<_> = ranges.map(|(prefix, _)| *prefix).collect();
+        let v4 = all.iter().filter(|p| p.is_ipv4()).count();
+        for ((count, most), family) in
+            [v4, all.len() - v4].into_iter().zip(MOST_ADVERTISED).zip(["IPv4", "IPv6"])
+        {
+            if count > most {
+                let why = format!(
+                    "its virtual networks have {count} {family} prefixes, and at most {most} are advertised on a \
+                     connection"
+                );
+                down.push((index, why));
+            }
+        }
+    }
+    for (index, why) in down {
+        let Some(draft) = customer.connections.get_mut(index) else { continue };
+        let at = draft.node.get_ci("name").unwrap_or(draft.node);
+        report.warn(at, format!("is down and carries nothing: {why}"));
+        if let Ok(connection) = &mut draft.connection {
+            connection.down.get_or_insert(why);
+        }
+    }
+}
+
 /// The peers that use the gateways of this VNet.
 fn users<'c>(customer: &'c CustomerDraft, vnet: usize) -> impl Iterator<Item = usize> + 'c {
     let peerings = customer.vnets.get(vnet).map_or(&[][..], |v| &v.peerings);

@@ -4,15 +4,20 @@ use std::collections::HashMap;
 
 use super::Cx;
 use super::fields::Fields;
+use super::names::{self, Everyone, Slot};
 use super::report::{Read, Report, Reported, place};
 use super::sources::Item;
 use super::vnets::VnetDraft;
+use crate::model::azure;
 use crate::model::node::Node;
-use crate::model::{Circuit, CircuitPeering, CircuitTier, Link, PeeringKind};
+use crate::model::{Circuit, CircuitPeering, CircuitTier, Link, PeeringKind, SharedKey};
 use crate::types::Prefix;
 
 /// The bandwidths that circuits are sold with, in Mbps (semantics 4.1).
 const BANDWIDTHS: [u64; 8] = [50, 100, 200, 500, 1000, 2000, 5000, 10_000];
+
+/// Our AS number when unsaid (contract section 7).
+const AZURE_ASN: u32 = 12_076;
 
 /// AS numbers that no peer may have (semantics 4.4).
 const RESERVED: std::ops::RangeInclusive<u64> = 65_515..=65_520;
@@ -46,6 +51,8 @@ pub struct PeeringFacts<'a> {
     links: Vec<(Prefix, &'a Node)>,
     /// `advertisedPublicPrefixes` of Microsoft and public peering, if said.
     pub advertised: Option<Vec<Prefix>>,
+    /// The route filters that it names, each with where that is.
+    pub filters: Vec<(usize, &'a Node)>,
 }
 
 impl CircuitDraft<'_> {
@@ -88,7 +95,7 @@ pub fn kind_name(kind: PeeringKind) -> &'static str {
 
 /// Reads one circuit.
 pub fn read<'a>(cx: &mut Cx<'_, 'a>, item: &'a Item) -> CircuitDraft<'a> {
-    let report = &mut *cx.report;
+    let (report, everyone) = (&mut *cx.report, cx.everyone);
     let fields = Fields::azure(&item.body, "circuit", &item.name);
     let mut draft = CircuitDraft {
         node: &item.body,
@@ -106,7 +113,7 @@ pub fn read<'a>(cx: &mut Cx<'_, 'a>, item: &'a Item) -> CircuitDraft<'a> {
     let mut seen: HashMap<PeeringKind, &Node> = HashMap::new();
     let mut vlans: HashMap<u16, &Node> = HashMap::new();
     for node in fields.list(report, "peerings").unwrap_or_default() {
-        let Ok((peering, facts)) = read_peering(report, &fields, node) else { continue };
+        let Ok((peering, facts)) = read_peering(report, everyone, &fields, node) else { continue };
         if let Some(first) = seen.insert(peering.kind, node) {
             let at = node.get_ci("peeringType").or_else(|| node.get_ci("name")).unwrap_or(node);
             let place = place(&first.mark, &at.mark);
@@ -180,6 +187,7 @@ fn is(report: &mut Report, fields: &Fields, key: &str, good: &str) -> bool {
 
 fn read_peering<'a>(
     report: &mut Report,
+    everyone: Everyone<'_, 'a>,
     circuit: &Fields,
     node: &'a Node,
 ) -> Read<(CircuitPeering, PeeringFacts<'a>)> {
@@ -194,40 +202,107 @@ fn read_peering<'a>(
         let right = "AzurePrivatePeering, MicrosoftPeering or AzurePublicPeering is needed";
         return Err(fields.lacks(report, "peeringType", right));
     };
-    if let (Ok(Some(asn)), Some(at)) =
-        (fields.number(report, "peerASN", 1..=u64::from(u32::MAX)), fields.get("peerASN"))
-        && RESERVED.contains(&asn)
-    {
+    let mut links = Vec::new();
+    let v6 = fields.map(report, "ipv6PeeringConfig").ok().flatten();
+    let config = fields.map(report, "microsoftPeeringConfig").ok().flatten();
+    let advertised = read_advertised(report, config, v6);
+    let filters = read_filters(report, everyone, &fields, v6, kind);
+    let peering = CircuitPeering {
+        name: if name.is_empty() { kind_name(kind).to_string() } else { name.to_string() },
+        kind,
+        azure_asn: read_asn(report, &fields, "azureASN").unwrap_or(AZURE_ASN),
+        peer_asn: read_peer_asn(report, &fields),
+        shared_key: read_shared_key(report, &fields),
+        vlan: fields.number(report, "vlanId", 1..=4094).ok().flatten().and_then(|n| u16::try_from(n).ok()),
+        link_prefixes: LINK_FIELDS.map(|key| read_link(report, &fields, key, true, &mut links)),
+        link_prefixes_v6: LINK_FIELDS
+            .map(|key| v6.as_ref().and_then(|v6| read_link(report, v6, key, false, &mut links))),
+        advertised_public_prefixes: advertised.clone().unwrap_or_default(),
+        route_filters: filters.map(|f| f.map(|(index, _)| index)),
+        kernel_routes: fields
+            .word(report, "routes", &[("bgp", false), ("kernel", true)])
+            .ok()
+            .flatten()
+            .unwrap_or(false),
+    };
+    let configured = kind != PeeringKind::Microsoft
+        || config.is_none_or(|c| is(report, &c, "advertisedPublicPrefixesState", "Configured"));
+    let up = is(report, &fields, "state", "Enabled") && configured;
+    let filters = match filters {
+        [Some(v4), Some(v6)] if v4.0 == v6.0 => vec![v4],
+        filters => filters.into_iter().flatten().collect(),
+    };
+    Ok((peering, PeeringFacts { up, links, advertised, filters }))
+}
+
+fn read_asn(report: &mut Report, fields: &Fields, key: &str) -> Option<u32> {
+    let asn = fields.number(report, key, 1..=u64::from(u32::MAX)).ok().flatten();
+    asn.and_then(|n| u32::try_from(n).ok())
+}
+
+fn read_peer_asn(report: &mut Report, fields: &Fields) -> Option<u32> {
+    let asn = read_asn(report, fields, "peerASN")?;
+    if let Some(at) = fields.get("peerASN").filter(|_| RESERVED.contains(&u64::from(asn))) {
         let range = format!("{} to {}", RESERVED.start(), RESERVED.end());
         report.fault(
             at,
             format!("peerASN of {fields} must not be one of {range}, which Azure keeps for itself"),
         );
     }
-    let mut links = Vec::new();
-    let v6 = fields.map(report, "ipv6PeeringConfig").ok().flatten();
-    let peering = CircuitPeering {
-        name: if name.is_empty() { kind_name(kind).to_string() } else { name.to_string() },
-        kind,
-        peer_asn: fields
-            .number(report, "peerASN", 1..=u64::from(u32::MAX))
-            .ok()
-            .flatten()
-            .and_then(|n| u32::try_from(n).ok()),
-        vlan: fields.number(report, "vlanId", 1..=4094).ok().flatten().and_then(|n| u16::try_from(n).ok()),
-        link_prefixes: LINK_FIELDS.map(|key| read_link(report, &fields, key, true, &mut links)),
-        link_prefixes_v6: LINK_FIELDS
-            .map(|key| v6.as_ref().and_then(|v6| read_link(report, v6, key, false, &mut links))),
+    Some(asn)
+}
+
+/// The key of TCP-MD5; null in exports. No fault says what it is.
+fn read_shared_key(report: &mut Report, fields: &Fields) -> Option<SharedKey> {
+    let node = fields.get("sharedKey")?;
+    let text = node.as_text().unwrap_or_default();
+    let message = if azure::unresolved(text).is_some() {
+        format!("sharedKey of {fields} is an ARM expression whose value is not known; give it one")
+    } else if let Some(key) = SharedKey::new(text) {
+        return Some(key);
+    } else {
+        format!("sharedKey of {fields} must be a text of at most {} bytes", SharedKey::LONGEST)
     };
-    let config = fields.map(report, "microsoftPeeringConfig").ok().flatten();
-    let advertised = config.filter(|c| c.get("advertisedPublicPrefixes").is_some()).map(|c| {
-        let (prefixes, _) = c.prefixes(report, "advertisedPublicPrefixes");
-        prefixes.into_iter().map(|(p, _)| p).collect()
-    });
-    let configured = kind != PeeringKind::Microsoft
-        || config.is_none_or(|c| is(report, &c, "advertisedPublicPrefixesState", "Configured"));
-    let up = is(report, &fields, "state", "Enabled") && configured;
-    Ok((peering, PeeringFacts { up, links, advertised }))
+    report.fault_at(&node.mark, "", message);
+    None
+}
+
+/// What Microsoft and public peering may learn: what the peering says, and what its part for IPv6 says of its own.
+fn read_advertised(report: &mut Report, config: Option<Fields>, v6: Option<Fields>) -> Option<Vec<Prefix>> {
+    let of_v6 = v6.and_then(|v6| v6.map(report, "microsoftPeeringConfig").ok().flatten());
+    let mut advertised: Option<Vec<Prefix>> = None;
+    for config in [config, of_v6].into_iter().flatten() {
+        if config.get("advertisedPublicPrefixes").is_some() {
+            let (prefixes, _) = config.prefixes(report, "advertisedPublicPrefixes");
+            advertised.get_or_insert_default().extend(prefixes.into_iter().map(|(p, _)| p));
+        }
+    }
+    advertised
+}
+
+/// The route filters for IPv4 and IPv6: that of the peering, unless its part for IPv6 names one of its own.
+fn read_filters<'a>(
+    report: &mut Report,
+    everyone: Everyone<'_, 'a>,
+    fields: &Fields<'a>,
+    v6: Option<Fields<'a>>,
+    kind: PeeringKind,
+) -> [Option<(usize, &'a Node)>; 2] {
+    let mut read = |fields: &Fields<'a>| {
+        let node = fields.get("routeFilter")?;
+        if kind == PeeringKind::Private {
+            let message = format!(
+                "routeFilter is of Microsoft and public peering only; {fields} advertises its virtual networks"
+            );
+            report.fault(names::named(node), message);
+            return None;
+        }
+        let filter = everyone.optional(report, fields, "routeFilter", Slot::RouteFilter).ok()?;
+        filter.map(|index| (index, names::named(node)))
+    };
+    let v4 = read(fields);
+    let of_v6 = v6.as_ref().and_then(read);
+    [v4, of_v6.or(v4)]
 }
 
 /// The prefix of one link: a /30, of IPv6 a /126, so that each end has one address.

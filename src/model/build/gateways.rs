@@ -212,7 +212,7 @@ fn read_connection_body<'a>(
         })
     };
     weight?;
-    Ok(Connection { name: item.name.clone(), gateway: gateway?, to: to? })
+    Ok(Connection { name: item.name.clone(), gateway: gateway?, to: to?, down: None })
 }
 
 fn weight_of(weight: Read<Option<u64>>) -> u32 {

@@ -13,6 +13,7 @@
 mod checks;
 mod circuits;
 mod fields;
+mod filters;
 mod gateways;
 mod learned;
 mod names;
@@ -36,6 +37,7 @@ use super::node::Node;
 use super::{Customer, Fault, Files, LinkEvent, Model, WhatIf, azure};
 use circuits::CircuitDraft;
 use fields::Fields;
+use filters::{Communities, FilterDraft};
 use gateways::{ConnectionDraft, GatewayDraft, SiteDraft};
 use learned::LearnedDraft;
 use names::{Everyone, Names, Slot};
@@ -70,6 +72,7 @@ struct CustomerDraft<'a> {
     asgs: Asgs,
     route_tables: Vec<TableDraft<'a>>,
     nics: Vec<NicDraft<'a>>,
+    filters: Vec<FilterDraft<'a>>,
     circuits: Vec<CircuitDraft<'a>>,
     gateways: Vec<GatewayDraft<'a>>,
     sites: Vec<SiteDraft<'a>>,
@@ -103,7 +106,7 @@ pub fn build(document: &Node, base: Option<&Path>, files: &mut Files) -> Result<
 }
 
 fn build_into(report: &mut Report, document: &Node, base: Option<&Path>) -> Option<Model> {
-    let known = ["apiVersion", "ports", "customers", "serviceTags"];
+    let known = ["apiVersion", "ports", "customers", "serviceTags", "communities"];
     let top = Fields::own(report, document, "the configuration", "", &known).ok()?;
     check_version(report, &top);
     let ports = match top.get("ports") {
@@ -114,6 +117,7 @@ fn build_into(report: &mut Report, document: &Node, base: Option<&Path>) -> Opti
         }
     };
     let mut tags = read_tags(report, &top, base);
+    let communities = Communities::read(report, &top, base);
     let nodes = top.list(report, "customers").unwrap_or_default();
     let found = read_sources(report, nodes, base);
     let all: Vec<Names> = found.iter().map(|c| Names::new(c.name, &c.sources)).collect();
@@ -122,14 +126,17 @@ fn build_into(report: &mut Report, document: &Node, base: Option<&Path>) -> Opti
         let everyone = Everyone { all: &all, own };
         customers.push(read_customer(report, &mut tags, &ports, found, everyone));
     }
-    for customer in &customers {
+    for customer in &mut customers {
         checks::within(report, customer, &ports);
+        checks::close_connections(report, customer);
+        filters::check(report, customer, &communities);
     }
     tunnels::check_keys(report, &customers, &ports);
     learned::check_public_across(report, &customers);
     checks::warn_of_overlaps(report, &customers, &ports);
     Some(Model {
         ports: ports.into_model(),
+        communities: communities.used(&customers),
         customers: customers.into_iter().map(|c| Arc::new(c.into_model())).collect(),
         tags: tags.into_used(),
         warnings: Vec::new(),
@@ -244,6 +251,7 @@ fn read_customer<'a>(
     let nsgs = list(Slot::Nsg).map(|item| rules::read(cx, item)).collect();
     let route_tables = list(Slot::RouteTable).map(|item| routes::read(cx, item)).collect();
     let nics = list(Slot::Nic).filter_map(|item| nics::read(cx, item, &vnets)).collect();
+    let filters = list(Slot::RouteFilter).map(|item| filters::read(cx, item)).collect();
     let circuits = list(Slot::Circuit).map(|item| circuits::read(cx, item)).collect();
     let gateways: Vec<_> = list(Slot::Gateway).map(|item| gateways::read_gateway(cx, item, &vnets)).collect();
     let sites = list(Slot::Site).map(|item| gateways::read_site(cx, item)).collect();
@@ -256,6 +264,7 @@ fn read_customer<'a>(
         asgs: Asgs::default(),
         route_tables,
         nics,
+        filters,
         circuits,
         gateways,
         sites,
@@ -309,6 +318,7 @@ impl CustomerDraft<'_> {
             asgs: self.asgs.names,
             route_tables: self.route_tables.into_iter().map(|t| Arc::new(t.table)).collect(),
             nics: self.nics.into_iter().map(|n| n.nic).collect(),
+            route_filters: self.filters.into_iter().map(|f| f.filter).collect(),
             circuits: self.circuits.into_iter().map(|c| c.circuit).collect(),
             gateways: self.gateways.into_iter().filter_map(|g| g.gateway.ok()).collect(),
             local_network_gateways: self.sites.into_iter().map(|s| s.site).collect(),

@@ -29,11 +29,13 @@ pub enum Slot {
     Site,
     /// `connections`
     Connection,
+    /// `routeFilters`
+    RouteFilter,
 }
 
 impl Slot {
     /// Every kind.
-    pub const ALL: [Slot; 9] = [
+    pub const ALL: [Slot; 10] = [
         Slot::Vnet,
         Slot::Nsg,
         Slot::Asg,
@@ -43,6 +45,7 @@ impl Slot {
         Slot::Gateway,
         Slot::Site,
         Slot::Connection,
+        Slot::RouteFilter,
     ];
 
     /// Azure's name of the list, which is also the last part of the type.
@@ -57,6 +60,7 @@ impl Slot {
             Slot::Gateway => "virtualNetworkGateways",
             Slot::Site => "localNetworkGateways",
             Slot::Connection => "connections",
+            Slot::RouteFilter => "routeFilters",
         }
     }
 
@@ -72,6 +76,7 @@ impl Slot {
             Slot::Gateway => "virtual network gateway",
             Slot::Site => "local network gateway",
             Slot::Connection => "connection",
+            Slot::RouteFilter => "route filter",
         }
     }
 
@@ -93,6 +98,7 @@ impl Slot {
             Slot::Gateway => "az network vnet-gateway show",
             Slot::Site => "az network local-gateway show",
             Slot::Connection => "az network vpn-connection show",
+            Slot::RouteFilter => "az network route-filter show",
         }
     }
 
@@ -108,6 +114,7 @@ impl Slot {
             ResourceKind::VirtualNetworkGateway => Slot::Gateway,
             ResourceKind::LocalNetworkGateway => Slot::Site,
             ResourceKind::Connection => Slot::Connection,
+            ResourceKind::RouteFilter => Slot::RouteFilter,
             ResourceKind::Other(_) => return None,
         })
     }

@@ -16,12 +16,13 @@ const MAX_ID: usize = 1024;
 const MAX_VNET_NAME: usize = 64;
 
 /// The parts that templates also write as resources of their own: type, list of the parent, and its kind.
-const PARTS: [(&str, Slot, &str); 5] = [
+const PARTS: [(&str, Slot, &str); 6] = [
     ("microsoft.network/virtualnetworks/subnets", Slot::Vnet, "subnets"),
     ("microsoft.network/virtualnetworks/virtualnetworkpeerings", Slot::Vnet, "virtualNetworkPeerings"),
     ("microsoft.network/networksecuritygroups/securityrules", Slot::Nsg, "securityRules"),
     ("microsoft.network/routetables/routes", Slot::RouteTable, "routes"),
     ("microsoft.network/expressroutecircuits/peerings", Slot::Circuit, "peerings"),
+    ("microsoft.network/routefilters/routefilterrules", Slot::RouteFilter, "rules"),
 ];
 
 /// One resource.

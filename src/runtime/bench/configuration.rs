@@ -75,6 +75,7 @@ fn customer(network: &Network, vnet: u32, flows: u32) -> Customer {
             name: "connection".to_owned(),
             gateway: 0,
             to: ConnectionTo::Circuit { circuit: 0, routing_weight: 0 },
+            down: None,
         }],
         tunnels: tunnels(network, vnet).into(),
         hosts: (0..HOSTS).map(|h| host(network, vnet, h)).collect(),
@@ -140,10 +141,15 @@ fn circuit(network: &Network) -> Circuit {
         peerings: vec![CircuitPeering {
             name: PEERING.to_owned(),
             kind: PeeringKind::Private,
+            azure_asn: 12_076,
             peer_asn: Some(65_001),
+            shared_key: None,
             vlan: Some(100),
             link_prefixes: [link(0), link(1)],
             link_prefixes_v6: [None, None],
+            advertised_public_prefixes: Vec::new(),
+            route_filters: [None, None],
+            kernel_routes: false,
         }],
     }
 }
