@@ -110,3 +110,18 @@ fn routers_and_links_come_and_go() {
 fn routers_of_other_makes_and_wrong_ones() {
     run("bgp_peers.sh");
 }
+
+#[test]
+fn sessions_have_as_many_prefixes_as_they_may() {
+    run("limits.sh");
+}
+
+#[test]
+fn routes_of_the_kernel_are_mirrored() {
+    run("kernel_routes.sh");
+}
+
+#[test]
+fn microsoft_peering_says_and_takes_what_it_may() {
+    run("microsoft.sh");
+}

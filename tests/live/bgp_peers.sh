@@ -6,7 +6,6 @@
 cd "$(dirname "$0")/../.." || exit 1
 . tools/live/circuits.sh
 
-FRR=/usr/lib/frr
 [ -z "$(PATH=$PATH:$FRR lacking zebra bgpd bfdd vtysh gobgpd gobgp)" ] || {
     echo "skipped: bgp_peers.sh: there is no $(PATH=$PATH:$FRR lacking zebra bgpd bfdd vtysh gobgpd gobgp)"
     exit 0
@@ -16,36 +15,12 @@ circuit_configuration "$WORK/config.yaml"
 sed -i 's/tier: Standard/tier: Premium/' "$WORK/config.yaml"
 start_clearway "$WORK/config.yaml" || fail "clearway does not start: $(tail -n 5 "$WORK/clearway.log")"
 
-of_links() { # CUSTOMER PYTHON : of its links l
-    ask circuits --customer "$1" --json | python3 -c "
-import json, sys
-links = json.load(sys.stdin)['links']
-print($2)"
-}
-established() { # CUSTOMER : how often each link's session is
-    of_links "$1" "[sum(s['state'].lower() == 'established' for s in l['bgp']) for l in links]"
-}
-is() { # WORD COMMAND... : says that
-    [ "$("${@:2}")" = "$1" ]
-}
-received() { of_links "$1" "[s['received'] for l in links for s in l['bgp']]"; }
-ups() { of_links "$1" "[[s['ups'], s['downs']] for l in links for s in l['bgp']]"; }
-site_reached() { on "$1" ping -c 1 -W 1 192.168.9.1; }
-
 # FRR with contoso.
-frr_start() { # DAEMON [OPTION...]
-    start site-a $FRR/"$1" -f "$WORK/frr/empty.conf" -i "$WORK/frr/$1.pid" -z "$WORK/frr/zserv.api" \
-        --vty_socket "$WORK/frr" "${@:2}" >>"$WORK/frr-$1.out" 2>&1
-    wait_for 10 test -S "$WORK/frr/$1.vty"
-}
 frr_bgp() { # bgpd with its configuration
-    frr_start bgpd -p 179 || fail "bgpd does not start: $(cat "$WORK/frr-bgpd.out")"
-    vtysh --vty_socket "$WORK/frr" --config_dir "$WORK/frr" -b >"$WORK/vtysh.out" 2>&1
+    frr_daemon site-a bgpd -p 179 || fail "bgpd does not start: $(cat "$WORK/site-a-bgpd.out")"
+    vtysh_in site-a -b >"$WORK/vtysh.out" 2>&1
 }
-install -d -o frr -g frr "$WORK/frr"
-install -o frr -g frr -m 640 /dev/null "$WORK/frr/empty.conf"
-: >"$WORK/frr/vtysh.conf"
-cat >"$WORK/frr/frr.conf" <<'FRR'
+frr_in site-a <<'FRR' || fail "zebra does not start: $(cat "$WORK/site-a-zebra.out")"
 router bgp 65001
  bgp router-id 192.168.255.1
  no bgp ebgp-requires-policy
@@ -66,9 +41,7 @@ router bgp 65001
  exit-address-family
 exit
 FRR
-chown frr:frr "$WORK/frr/frr.conf"
-frr_start zebra -s 90000000 || fail "zebra does not start: $(cat "$WORK/frr-zebra.out")"
-frr_start bfdd --bfdctl "$WORK/frr/bfdd.sock" || fail "bfdd does not start: $(cat "$WORK/frr-bfdd.out")"
+frr_daemon site-a bfdd --bfdctl "$WORK/site-a-frr/bfdd.sock" || fail "bfdd does not start: $(cat "$WORK/site-a-bfdd.out")"
 frr_bgp
 wait_for 40 is "[1, 1]" established contoso || fail "FRR's sessions do not come up: $(ask circuits)"
 wait_for 10 is "[2, 2]" received contoso || fail "$(ask circuits)"
@@ -84,10 +57,10 @@ ip -n $RUN-site-a route add 10.1.0.0/16 dev link1 metric 9999
 start vm-a ping -i 0.05 -W 1 192.168.9.1 >"$WORK/restart.txt" 2>&1
 watch=$!
 sleep 0.5
-kill -9 "$(cat "$WORK/frr/bgpd.pid")"
+kill -9 "$(cat "$WORK/site-a-frr/bgpd.pid")"
 wait_for 10 is "[0, 0]" established contoso || fail "nothing is noticed: $(ask circuits)"
 sleep 1
-rm -f "$WORK/frr/bgpd.pid" "$WORK/frr/bgpd.vty"
+rm -f "$WORK/site-a-frr/bgpd.pid" "$WORK/site-a-frr/bgpd.vty"
 frr_bgp
 wait_for 40 is "[1, 1]" established contoso || fail "FRR's sessions do not come back: $(ask circuits)"
 wait_for 10 is "[2, 2]" received contoso || fail "$(ask circuits)"
@@ -102,7 +75,7 @@ print(f"    {len(numbers)} echoes while bgpd was killed and restarted, {len(miss
 sys.exit(0 if len(numbers) > 20 and not missing else 1)
 P
 pass "FRR: a graceful restart loses nothing"
-vtysh --vty_socket "$WORK/frr" -c "configure terminal" -c "router bgp 65001" -c "neighbor 192.168.255.2 bfd" \
+vtysh_in site-a -c "configure terminal" -c "router bgp 65001" -c "neighbor 192.168.255.2 bfd" \
     -c "neighbor 192.168.255.6 bfd" >/dev/null
 wait_for 20 is "['up', 'up']" of_links contoso "[s['state'].lower() for l in links for s in l['bfd']]" ||
     fail "FRR's BFD does not come up: $(ask circuits)"
@@ -167,7 +140,7 @@ check "nothing of it is contoso's" site_reached vm-a
 is "[1, 1]" established contoso || fail "$(ask circuits)"
 
 # A peer whose messages are wrong, on contoso's primary link; FRR goes on at the other.
-vtysh --vty_socket "$WORK/frr" -c "configure terminal" -c "router bgp 65001" -c "neighbor 192.168.255.2 shutdown" >/dev/null
+vtysh_in site-a -c "configure terminal" -c "router bgp 65001" -c "neighbor 192.168.255.2 shutdown" >/dev/null
 wait_for 10 is "[0, 1]" established contoso || fail "$(ask circuits)"
 # The port is bgpd's; what dials out needs none.
 speak() { # STEP... : its words are in $WORK/spoken

@@ -64,6 +64,27 @@ birdc_in() { # NAME COMMAND...
     birdc -s "$WORK/$name.ctl" "$@"
 }
 
+# FRR in a router: zebra, with the configuration that comes from standard input; further daemons are begun by frr_daemon.
+FRR=/usr/lib/frr
+frr_in() { # NAME
+    local dir=$WORK/$1-frr
+    install -d -o frr -g frr "$dir"
+    install -o frr -g frr -m 640 /dev/null "$dir/empty.conf"
+    : >"$dir/vtysh.conf"
+    cat >"$dir/frr.conf"
+    chown frr:frr "$dir/frr.conf"
+    frr_daemon "$1" zebra -s 90000000
+}
+frr_daemon() { # NAME DAEMON [OPTION...]
+    local dir=$WORK/$1-frr
+    start "$1" "$FRR/$2" -f "$dir/empty.conf" -i "$dir/$2.pid" -z "$dir/zserv.api" --vty_socket "$dir" "${@:3}" \
+        >>"$WORK/$1-$2.out" 2>&1
+    wait_for 10 test -S "$dir/$2.vty"
+}
+vtysh_in() { # NAME OPTION... : a vtysh that asks the daemons there
+    vtysh --vty_socket "$WORK/$1-frr" --config_dir "$WORK/$1-frr" "${@:2}"
+}
+
 # Silence of a link in both directions, without a sign of it at either end; and the end of that.
 silence() { # NAME u1|u2
     on "$1" nft -f - <<NFT
@@ -138,3 +159,21 @@ YAML
 YAML
     done
 }
+
+# What Clearway says of a customer's links.
+of_links() { # CUSTOMER PYTHON : of its links l
+    ask circuits --customer "$1" --json | python3 -c "
+import json, sys
+links = json.load(sys.stdin)['links']
+print($2)"
+}
+established() { of_links "$1" "[sum(s['state'].lower() == 'established' for s in l['bgp']) for l in links]"; }
+received() { of_links "$1" "[s['received'] for l in links for s in l['bgp']]"; }
+ups() { of_links "$1" "[[s['ups'], s['downs']] for l in links for s in l['bgp']]"; }
+is() { # WORDS COMMAND... : that is what it says
+    [ "$("${@:2}")" = "$1" ]
+}
+up() { # CUSTOMER COUNT : so many of its links are up, with all that is spoken over them
+    is "$2" of_links "$1" "sum(l['up'] and all(s['state'].lower() == 'established' for s in l['bgp']) and all(s['state'].lower() == 'up' for s in l['bfd']) for l in links)"
+}
+site_reached() { on "$1" ping -c 1 -W 1 192.168.9.1; }
