@@ -1,13 +1,14 @@
 //! What the live appliance is measured with: a source of GRE frames, and the plain forwarder that it is compared with.
 //!
 //! ```text
-//!  rate flood DEVICE DESTINATION-MAC SECONDS FLOWS [FRAMES-PER-SECOND]
+//!  rate flood DEVICE DESTINATION-MAC SECONDS FLOWS [FRAMES-PER-SECOND [BYTES [site]]]
 //!  rate forward IN OUT SECONDS af_packet|af_xdp|pnet|tap
 //!  rate latency OUT IN DESTINATION-MAC SECONDS FRAMES-PER-SECOND
 //! ```
 //!
-//! `flood` sends frames as the host 198.51.100.11 does to the port 198.51.100.2 under key 0xa01: 64 bytes inside, UDP from
-//! 10.1.0.4 to 192.168.9.1, from as many ports as there are to be flows. `forward` reads frames of one device, swaps their
+//! `flood` sends frames as the host 198.51.100.11 does to the port 198.51.100.2 under key 0xa01: 64 bytes inside (or so many),
+//! UDP from 10.1.0.4 to 192.168.9.1, from as many ports as there are to be flows; or as the site does, 100.64.1.2 to 100.64.1.1
+//! under key 0xc01, the other way. `forward` reads frames of one device, swaps their
 //! MAC addresses, and writes them to another, with the same sockets as the appliance: what the machine can do at most.
 //! `latency` floods one device and says how long frames took until they came back by the other, in microseconds: median,
 //! 99th and 99.9th percentile, and how many of those sent came.
@@ -27,8 +28,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match args.as_slice() {
-        ["flood", device, mac, seconds, flows] => flood(device, mac, seconds, flows, "0"),
-        ["flood", device, mac, seconds, flows, rate] => flood(device, mac, seconds, flows, rate),
+        ["flood", device, mac, seconds, flows, more @ ..] => flood(device, mac, seconds, flows, more),
         ["forward", from, to, seconds, io] => forward(from, to, seconds, io),
         ["latency", to, from, mac, seconds, rate] => latency(to, from, mac, seconds, rate),
         _ => Err("see the first lines of tools/rate.rs".into()),
@@ -47,21 +47,26 @@ fn main() -> ExitCode {
 
 type Error = Box<dyn std::error::Error>;
 
-/// Bytes of the inner packet: 20 and 8 are its headers.
+/// Bytes of the inner packet, unless said.
 const INNER: usize = 64;
+/// Of these, the headers.
+const HEADERS: usize = 28;
 /// Frames that are written or read at a time.
 const BURST: usize = 64;
 
-/// The frames of so many flows.
-fn frames(mac: &str, flows: usize) -> Result<Vec<Vec<u8>>, Error> {
+/// The frames of so many flows, of a host or of the site, with so many bytes inside.
+fn frames(mac: &str, flows: usize, inner: usize, site: bool) -> Result<Vec<Vec<u8>>, Error> {
+    let payload = vec![0; inner.checked_sub(HEADERS).ok_or("a packet has 28 bytes at least")?];
     let octets: Result<Vec<u8>, _> = mac.split(':').map(|octet| u8::from_str_radix(octet, 16)).collect();
     let mac: [u8; 6] = octets?.try_into().map_err(|_| "six octets make a MAC address")?;
-    let [from, to] = [[10, 1, 0, 4], [192, 168, 9, 1]].map(IpAddr::from);
-    let [host, port] = [[198, 51, 100, 11], [198, 51, 100, 2]].map(IpAddr::from);
+    let host = ([10, 1, 0, 4], [192, 168, 9, 1], [198, 51, 100, 11], [198, 51, 100, 2], 0xa01);
+    let customer = ([192, 168, 9, 1], [10, 1, 0, 4], [100, 64, 1, 2], [100, 64, 1, 1], 0xc01);
+    let (from, to, end, port, key) = if site { customer } else { host };
+    let [from, to, end, port] = [from, to, end, port].map(IpAddr::from);
     let frame = |flow: usize| {
         let (source, destination) = (1024 + (flow % 60_000) as u16, 9 + (flow / 60_000) as u16);
-        let packet = ip_packet(from, to, Transport::Udp { source, destination }, &[0; INNER - 28])?;
-        let mut frame = gre_frame(host, port, 0xa01, None, &packet)?;
+        let packet = ip_packet(from, to, Transport::Udp { source, destination }, &payload)?;
+        let mut frame = gre_frame(end, port, key, None, &packet)?;
         frame.get_mut(..6)?.copy_from_slice(&mac);
         Some(frame)
     };
@@ -69,9 +74,11 @@ fn frames(mac: &str, flows: usize) -> Result<Vec<Vec<u8>>, Error> {
 }
 
 /// Sends frames of flows in turn, as fast as the device takes them or at so many per second; how many.
-fn flood(device: &str, mac: &str, seconds: &str, flows: &str, rate: &str) -> Result<String, Error> {
-    let (seconds, flows, rate): (f64, usize, u64) = (seconds.parse()?, flows.parse()?, rate.parse()?);
-    let frames = frames(mac, flows.max(1))?;
+fn flood(device: &str, mac: &str, seconds: &str, flows: &str, more: &[&str]) -> Result<String, Error> {
+    let (seconds, flows): (f64, usize) = (seconds.parse()?, flows.parse()?);
+    let rate: u64 = more.first().map_or(Ok(0), |rate| rate.parse())?;
+    let inner = more.get(1).map_or(Ok(INNER), |bytes| bytes.parse())?;
+    let frames = frames(mac, flows.max(1), inner, more.get(2) == Some(&"site"))?;
     let mut socket = PacketSocket::open(index_of(device)?, &PacketOptions::new(1600))?;
     let (begin, until) = (Instant::now(), Duration::from_secs_f64(seconds));
     let (mut sent, mut next) = (0_u64, 0);
@@ -198,7 +205,7 @@ const CHECKSUM: usize = 14 + 20 + 8 + 26;
 
 fn latency(to: &str, from: &str, mac: &str, seconds: &str, rate: &str) -> Result<String, Error> {
     let (seconds, rate): (f64, f64) = (seconds.parse()?, rate.parse()?);
-    let mut frames = frames(mac, 1000)?;
+    let mut frames = frames(mac, 1000, INNER, false)?;
     let mut output = PacketSocket::open(index_of(to)?, &PacketOptions::new(1600))?;
     let mut input = PacketSocket::open(index_of(from)?, &PacketOptions::new(1600))?;
     let begin = Instant::now();
