@@ -82,15 +82,12 @@ wait_for 10 is "[2, 2]" received contoso || fail "$(ask circuits)"
 
 # A link dies in silence; the other carries on.
 wait_for 30 up contoso 2 || fail "$(ask circuits)"
-on site-a python3 tools/live/flows.py receive "$WORK/flows.json" 8 &
-receiver=$!
-PROCESSES+=($receiver)
-sleep 0.3
+receive_flows site-a "$WORK/flows.json" 8
 start vm-a python3 tools/live/flows.py send 192.168.9.1 8 200 3
 sleep 1
 silence site-a u1
 wait_for 5 up contoso 1 || fail "$(ask circuits)"
-wait $receiver
+wait $RECEIVER
 unsilence site-a u1
 python3 tools/live/flows.py tell "$WORK/flows.json" json >"$WORK/said"
 python3 - "$WORK/said" <<'P' || fail "$(cat "$WORK/said")"

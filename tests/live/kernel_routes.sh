@@ -61,14 +61,11 @@ check "and withdrawn as it goes" site_reached vm-a
 # By both links, and by one when the other is silent: BIRD's BFD says so.
 wait_for 20 is 2 bash -c "nsenter -t $APPLIANCE -m ip netns exec $space_of_contoso ip route show 192.168.9.0/24 | grep -c nexthop" ||
     fail "$(ours ip route)"
-on site-a python3 tools/live/flows.py receive "$WORK/flows.json" 8 &
-receiver=$!
-PROCESSES+=($receiver)
-sleep 0.3
+receive_flows site-a "$WORK/flows.json" 8
 start vm-a python3 tools/live/flows.py send 192.168.9.1 8 200 3
 sleep 0.6
 silence site-a u1
-wait $receiver
+wait $RECEIVER
 python3 tools/live/flows.py tell "$WORK/flows.json" json >"$WORK/said"
 python3 - "$WORK/said" <<'P' || fail "$(cat "$WORK/said")"
 import json, sys

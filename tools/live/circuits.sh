@@ -160,6 +160,13 @@ YAML
     done
 }
 
+# Takes the flows that come to a router, in the background; it listens when this returns, and $RECEIVER is its number.
+receive_flows() { # NAME FILE FLOWS
+    start "$1" python3 tools/live/flows.py receive "$2" "$3"
+    RECEIVER=$!
+    wait_for 10 bash -c "[ -n \"\$(ip netns exec $RUN-$1 ss -Huln sport = :9000)\" ]"
+}
+
 # What Clearway says of a customer's links.
 of_links() { # CUSTOMER PYTHON : of its links l
     ask circuits --customer "$1" --json | python3 -c "
