@@ -24,7 +24,7 @@ pub fn may_follow(before: &Model, after: &Model) -> Result<(), Vec<String>> {
 }
 
 /// What of a circuit may not become as it is to be (semantics 4.1). From Premium to Standard is right within Standard's
-/// limits, and beyond them no Standard circuit can be configured at all.
+/// limits, and beyond them no Standard circuit can be configured at all; what sessions have learned only the appliance knows.
 fn circuit_faults(before: &Circuit, after: &Circuit) -> impl Iterator<Item = String> {
     const AGAIN: &str = "remove the circuit, and add it again";
     // Without a bandwidth there is no limit.
