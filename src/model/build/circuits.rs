@@ -277,13 +277,14 @@ fn read_shared_key(report: &mut Report, fields: &Fields) -> Option<SharedKey> {
     None
 }
 
-/// What Microsoft and public peering may learn: what the peering says, and what its part for IPv6 says of its own.
+/// What Microsoft and public peering may learn: what the peering says, and what its part for IPv6 says of its own. An empty
+/// list says so, too: nothing.
 fn read_advertised(report: &mut Report, config: Option<Fields>, v6: Option<Fields>) -> Option<Vec<Prefix>> {
     let of_v6 = v6.and_then(|v6| v6.map(report, "microsoftPeeringConfig").ok().flatten());
     let mut advertised: Option<Vec<Prefix>> = None;
     for config in [config, of_v6].into_iter().flatten() {
-        if config.get("advertisedPublicPrefixes").is_some() {
-            let (prefixes, _) = config.prefixes(report, "advertisedPublicPrefixes");
+        let (prefixes, _) = config.prefixes(report, "advertisedPublicPrefixes");
+        if config.node.get_ci("advertisedPublicPrefixes").is_some_and(|node| node.as_list().is_some()) {
             advertised.get_or_insert_default().extend(prefixes.into_iter().map(|(p, _)| p));
         }
     }
