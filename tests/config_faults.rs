@@ -268,10 +268,16 @@ fn keeps_the_limits_of_application_security_groups_and_circuits() {
             repeat(n, |i| format!("{{vnet: v{i}, port: f, key: {i}}}")),
         ))
     };
-    limit(10, "allows 10 virtual networks", |n| vnets("sku: {tier: Standard}", n));
-    limit(40, "allows 40 virtual networks", |n| {
-        vnets("sku: {tier: Premium}, serviceProviderProperties: {bandwidthInMbps: 500}", n)
-    });
+    let bandwidths =
+        [(50, 20), (100, 25), (200, 25), (500, 40), (1000, 50), (2000, 60), (5000, 75), (10_000, 100)];
+    for (mbps, premium) in bandwidths {
+        for (tier, most) in [("Premium", premium), ("Standard", 10), ("Local", 10)] {
+            limit(most, &format!("allows {most} virtual networks"), |n| {
+                let provider = format!("serviceProviderProperties: {{bandwidthInMbps: {mbps}}}");
+                vnets(&format!("sku: {{tier: {tier}}}, {provider}"), n)
+            });
+        }
+    }
 }
 
 #[test]
