@@ -173,10 +173,14 @@ fn keeps_the_limits_of_azure() {
         });
         customer(&format!("routeTables: [{{name: t, routes: {routes}}}]"))
     });
+}
+
+#[test]
+fn keeps_the_limits_of_learned_routes() {
     let learned = |tier: &str, from: &str, prefix: fn(usize) -> String, n| {
         customer(&format!(
             "expressRouteCircuits: [{{name: c, sku: {{tier: {tier}}}, peerings: [{{name: \
-             AzurePrivatePeering}}]}}]\n  \
+             AzurePrivatePeering}}, {{name: MicrosoftPeering}}, {{name: AzurePublicPeering}}]}}]\n  \
              learnedRoutes: {}",
             repeat(n, |i| format!("{{prefix: '{}', circuit: c{from}}}", prefix(i)))
         ))
@@ -191,6 +195,33 @@ fn keeps_the_limits_of_azure() {
     });
     limit(100, "Azure learns 100 IPv6 prefixes on the primary link", |n| {
         learned("Local", ", link: primary", v6, n)
+    });
+    let v4 = |i: usize| format!("20.0.{i}.0/24");
+    let v6 = |i: usize| format!("2001:db8:{i:x}::/48");
+    for (peering, tier) in [("MicrosoftPeering", "Premium"), ("AzurePublicPeering", "Standard")] {
+        let from = format!(", peering: {peering}");
+        limit(200, "Azure learns 200 IPv4 prefixes on the primary and the secondary link", |n| {
+            learned(tier, &from, v4, n)
+        });
+        limit(200, "Azure learns 200 IPv6 prefixes on the secondary link", |n| {
+            learned(tier, &format!("{from}, link: secondary"), v6, n)
+        });
+    }
+}
+
+#[test]
+fn a_route_that_comes_and_goes_is_one_prefix_of_the_limit() {
+    let from = "circuit: c, peering: MicrosoftPeering";
+    let spans =
+        (0..9).map(|i| format!("{{prefix: 20.1.0.0/16, {from}, at: {}, until: {}}}", 2 * i, 2 * i + 1));
+    let spans: Vec<String> = spans.collect();
+    limit(200, "Azure learns 200 IPv4 prefixes on the primary and the secondary link", |n| {
+        let others = (1..n).map(|i| format!("{{prefix: 20.0.{i}.0/24, {from}}}"));
+        let routes: Vec<String> = spans.iter().cloned().chain(others).collect();
+        customer(&format!(
+            "expressRouteCircuits: [{{name: c, peerings: [{{name: MicrosoftPeering}}]}}]\n  learnedRoutes: [{}]",
+            routes.join(", ")
+        ))
     });
 }
 
@@ -237,10 +268,16 @@ fn keeps_the_limits_of_application_security_groups_and_circuits() {
             repeat(n, |i| format!("{{vnet: v{i}, port: f, key: {i}}}")),
         ))
     };
-    limit(10, "allows 10 virtual networks", |n| vnets("sku: {tier: Standard}", n));
-    limit(40, "allows 40 virtual networks", |n| {
-        vnets("sku: {tier: Premium}, serviceProviderProperties: {bandwidthInMbps: 500}", n)
-    });
+    let bandwidths =
+        [(50, 20), (100, 25), (200, 25), (500, 40), (1000, 50), (2000, 60), (5000, 75), (10_000, 100)];
+    for (mbps, premium) in bandwidths {
+        for (tier, most) in [("Premium", premium), ("Standard", 10), ("Local", 10)] {
+            limit(most, &format!("allows {most} virtual networks"), |n| {
+                let provider = format!("serviceProviderProperties: {{bandwidthInMbps: {mbps}}}");
+                vnets(&format!("sku: {{tier: {tier}}}, {provider}"), n)
+            });
+        }
+    }
 }
 
 #[test]

@@ -130,6 +130,76 @@ fn tunnels_of_a_circuit_that_carries_nothing_are_down() {
     assert_eq!(up("key: 0xc01", "key: 0xc01, enabled: false"), (true, false, true, 0));
 }
 
+#[test]
+fn every_state_of_a_circuit_says_whether_it_carries() {
+    let text = EXAMPLE
+        .replace("        serviceProviderProvisioningState: Provisioned\n", "")
+        .replace("vlanId: 100,", "vlanId: 100, {private}")
+        .replace("        sku: {tier: Standard, family: MeteredData}", "        {circuit}")
+        .replace(
+            "192.168.255.4/30}]",
+            "192.168.255.4/30}, {peeringType: MicrosoftPeering, {microsoft} microsoftPeeringConfig: \
+             {{config} advertisedPublicPrefixes: [198.18.0.0/15]}}]",
+        )
+        .replace(
+            "    hosts:",
+            "      - {circuit: er1, peering: MicrosoftPeering, link: primary, port: edge-a, remote: 192.0.2.2, \
+             key: 0xc03}\n    hosts:",
+        );
+    // Of private and of Microsoft peering, and the warnings.
+    let up = |at: &str, said: &str| {
+        let mut text = text.replace(at, said);
+        for other in ["{circuit}", "{private}", "{microsoft}", "{config}"] {
+            text = text.replace(other, "");
+        }
+        let model = accept("net.yaml", &text, None);
+        let tunnels = &model.customers[0].tunnels;
+        assert_eq!(tunnels[3].enabled, tunnels[4].enabled, "{said}");
+        (tunnels[3].enabled, tunnels[6].enabled, model.warnings.len())
+    };
+    let mut wrong = String::new();
+    let mut check = |at: &str, said: String, carry: [bool; 2]| {
+        let wanted = (carry[0], carry[1], usize::from(carry != [true; 2]));
+        let is = up(at, &said);
+        if is != wanted {
+            wrong += &format!("{at} {said} is {is:?}, not {wanted:?}\n");
+        }
+    };
+    // Absent is up.
+    check("{circuit}", String::new(), [true; 2]);
+    let whole = [
+        ("serviceProviderProvisioningState", "Provisioned", true),
+        ("serviceProviderProvisioningState", "provisioned", true),
+        ("serviceProviderProvisioningState", "NotProvisioned", false),
+        ("serviceProviderProvisioningState", "Provisioning", false),
+        ("serviceProviderProvisioningState", "Deprovisioning", false),
+        ("circuitProvisioningState", "Enabled", true),
+        ("circuitProvisioningState", "enabled", true),
+        ("circuitProvisioningState", "Enabling", false),
+        ("circuitProvisioningState", "Disabled", false),
+        ("circuitProvisioningState", "Disabling", false),
+    ];
+    for (key, value, carries) in whole {
+        check("{circuit}", format!("{key}: {value}"), [carries; 2]);
+    }
+    for (value, carries) in
+        [("Enabled", true), ("Enabling", true), ("Disabling", true), ("Disabled", false), ("disabled", false)]
+    {
+        check("{private}", format!("state: {value},"), [carries, true]);
+        check("{microsoft}", format!("state: {value},"), [true, carries]);
+    }
+    for (value, carries) in [
+        ("Configured", true),
+        ("configured", true),
+        ("NotConfigured", false),
+        ("Configuring", false),
+        ("ValidationNeeded", false),
+    ] {
+        check("{config}", format!("advertisedPublicPrefixesState: {value},"), [true, carries]);
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
 /// The example with a rule, a route and a service endpoint that name service tags, beside its tag file.
 fn write_tagged(folder: &Path) -> PathBuf {
     let text = EXAMPLE

@@ -24,7 +24,7 @@ pub fn may_follow(before: &Model, after: &Model) -> Result<(), Vec<String>> {
 }
 
 /// What of a circuit may not become as it is to be (semantics 4.1). From Premium to Standard is right within Standard's
-/// limits, and beyond them no Standard circuit can be configured at all.
+/// limits, and beyond them no Standard circuit can be configured at all; what sessions have learned only the appliance knows.
 fn circuit_faults(before: &Circuit, after: &Circuit) -> impl Iterator<Item = String> {
     const AGAIN: &str = "remove the circuit, and add it again";
     // Without a bandwidth there is no limit.
@@ -83,5 +83,32 @@ mod tests {
         assert!(said(model(Some(200), false, Standard)).contains("from UnlimitedData to MeteredData"));
         assert!(said(model(Some(200), true, Local)).contains("cannot change to Local"));
         assert_eq!(may_follow(&model(Some(50), false, Premium), &model(Some(50), true, Standard)), Ok(()));
+    }
+
+    #[test]
+    fn circuits_are_compared_by_the_names_of_customer_and_circuit() {
+        let named = |all: &[(&str, &str, u32)]| {
+            let customer = |(customer, circuit, mbps): &(&str, &str, u32)| {
+                let mut one = model(Some(*mbps), false, CircuitTier::Standard);
+                let one = Arc::make_mut(&mut one.customers[0]);
+                (one.name, one.circuits[0].name) = (customer.to_string(), circuit.to_string());
+                Arc::new(std::mem::take(one))
+            };
+            Model { customers: all.iter().map(customer).collect(), ..Model::default() }
+        };
+        let before = named(&[("contoso", "Er1", 1000), ("fabrikam", "Er1", 50)]);
+        // The other customer's circuit has never had more; who comes, or has another name, may have less; in any order.
+        for after in [
+            named(&[("contoso", "Er1", 1000), ("fabrikam", "Er1", 50)]),
+            named(&[("fabrikam", "Er1", 50), ("contoso", "Er1", 1000)]),
+            named(&[("contoso", "Er2", 50), ("fabrikam", "Er1", 50)]),
+            named(&[("contoso2", "Er1", 50), ("fabrikam", "Er1", 50)]),
+        ] {
+            assert_eq!(may_follow(&before, &after), Ok(()));
+        }
+        // Letter case makes no other name.
+        let after = named(&[("fabrikam", "Er1", 50), ("Contoso", "ER1", 500)]);
+        let sentences = may_follow(&before, &after).unwrap_err();
+        assert!(sentences.len() == 1 && sentences[0].starts_with("customer 'Contoso': circuit 'ER1': "));
     }
 }

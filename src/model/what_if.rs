@@ -194,4 +194,33 @@ customers:
         assert_eq!(seconds, [6.5, 7.5, 8.0, 9.0]);
         assert_eq!(seen(&later[0].1), (with(), vec![false, true]));
     }
+
+    #[test]
+    fn a_link_fails_for_all_peerings_of_its_circuit_or_for_the_one_that_is_named() {
+        let peerings = "{name: AzurePrivatePeering}, {name: MicrosoftPeering}, {name: AzurePublicPeering}";
+        let more =
+            "      - {circuit: er1, peering: PEERING, link: primary, port: e, remote: 192.0.2.2, key: 3}
+      - {circuit: er1, peering: PEERING, link: secondary, port: e, remote: 192.0.2.6, key: 4}\n";
+        let tunnels = more.replace("PEERING", "MicrosoftPeering")
+            + &more
+                .replace("PEERING", "AzurePublicPeering")
+                .replace("key: 3", "key: 5")
+                .replace("key: 4", "key: 6");
+        let text = TEXT
+            .replace("{name: AzurePrivatePeering}", peerings)
+            .replace("    learnedRoutes:\n", &format!("{tunnels}    learnedRoutes:\n"));
+        // Primary and secondary of private, Microsoft and public peering, from 6 s on.
+        let fails = |of: &str| {
+            let text =
+                text.replace("{circuit: er1, link: primary, down", &format!("{{circuit: er1, {of} down"));
+            let model = model::from_bytes("c.yaml", text.as_bytes(), None).unwrap();
+            seen(&in_time(&model, Vec::new()).1[1].1).1
+        };
+        assert_eq!(fails("link: primary,"), [false, true, false, true, false, true]);
+        assert_eq!(fails("link: secondary,"), [true, false, true, false, true, false]);
+        let one = |n: usize| (0..6).map(|tunnel| tunnel != n).collect::<Vec<_>>();
+        assert_eq!(fails("peering: AzurePrivatePeering, link: secondary,"), one(1));
+        assert_eq!(fails("peering: MicrosoftPeering, link: primary,"), one(2));
+        assert_eq!(fails("peering: AzurePublicPeering, link: secondary,"), one(5));
+    }
 }

@@ -5,8 +5,9 @@ use std::process::{Command, Stdio};
 
 use clearway::io::Capture;
 use clearway::io::write::record_header;
+use clearway::wire::build::{self, Transport};
 
-use super::support::{EXAMPLE, Folder, pcap, segment, syn, syns};
+use super::support::{EXAMPLE, Folder, ip, pcap, segment, syn, syns};
 
 const RUN: &str = "replay config.yaml --in fabric=in.pcap --out out";
 
@@ -177,6 +178,109 @@ fn a_circuit_in_use_does_not_shrink() {
     let ran = folder.run(&format!("{RUN} --swap 2=config.yaml --swap 1=more.yaml")).expect(2);
     assert!(ran.stderr.contains("config.yaml: customer 'contoso': circuit 'er1'"), "{}", ran.stderr);
     folder.run(&format!("{RUN} --swap 2=less.yaml --swap 1=gone.yaml")).expect(0);
+}
+
+#[test]
+fn a_circuit_in_use_becomes_neither_metered_nor_too_small_for_its_use() {
+    let with = |sku: &str, vnets: usize, routes: usize| {
+        let list = |count, each: &dyn Fn(usize) -> String| (0..count).map(each).collect::<String>();
+        let network = |n| {
+            format!("      - {{name: v{n}, addressSpace: {{addressPrefixes: [10.{}.0.0/16]}}}}\n", 50 + n)
+        };
+        let gateway =
+            |n| format!("      - {{name: g{n}, gatewayType: ExpressRoute, virtualNetwork: v{n}}}\n");
+        let connection = |n| {
+            format!(
+                "      - {{name: e{n}, connectionType: ExpressRoute, virtualNetworkGateway1: g{n}, peer: er1}}\n"
+            )
+        };
+        let tunnel = |n| format!("      - {{vnet: v{n}, port: fabric, key: {}}}\n", 0xb00 + n);
+        let route = |n| format!("      - {{prefix: 172.{}.{}.0/24, circuit: er1}}\n", 16 + n / 256, n % 256);
+        EXAMPLE
+            .replace("sku: {tier: Standard, family: MeteredData}", &format!("sku: {{{sku}}}"))
+            .replace(
+                "    networkSecurityGroups:\n",
+                &format!("{}    networkSecurityGroups:\n", list(vnets, &network)),
+            )
+            .replace(
+                "    connections:\n",
+                &format!("{}    connections:\n{}", list(vnets, &gateway), list(vnets, &connection)),
+            )
+            .replace("    hosts:\n", &format!("{}    hosts:\n", list(vnets, &tunnel)))
+            .replace("# serviceTags", &format!("{}# serviceTags", list(routes, &route)))
+    };
+    // The hub is one more, and the example has a route that is learned on the primary link.
+    let (premium, standard) =
+        ("tier: Premium, family: UnlimitedData", "tier: Standard, family: UnlimitedData");
+    let metered = "tier: Premium, family: MeteredData";
+    let folder = folder();
+    for (name, vnets, routes) in [("within", 9, 3999), ("vnets", 10, 0), ("routes", 0, 4000)] {
+        for (to, sku) in [("premium", premium), ("standard", standard), ("metered", metered)] {
+            std::fs::write(folder.path(&format!("{name}-{to}.yaml")), with(sku, vnets, routes)).unwrap();
+        }
+    }
+    let swap = |name: &str, to: &str| {
+        folder.run(&format!(
+            "replay {name}-premium.yaml --in fabric=in.pcap --out {name} --swap 1={name}-{to}.yaml"
+        ))
+    };
+    for (name, sentence) in [
+        ("vnets", "allows 10 virtual networks"),
+        ("routes", "Azure learns 4000 IPv4 prefixes on the primary link"),
+    ] {
+        let ran = swap(name, "standard").expect(2);
+        assert!(ran.stderr.contains(sentence), "{}", ran.stderr);
+        assert_eq!(folder.names(name), [""; 0]);
+    }
+    let ran = swap("within", "metered").expect(2);
+    let sentence = "within-metered.yaml: customer 'contoso': circuit 'er1': sku.family cannot change from UnlimitedData to \
+                    MeteredData; remove the circuit, and add it again";
+    assert!(ran.stderr.contains(sentence), "{}", ran.stderr);
+    assert_eq!(folder.names("within"), [""; 0]);
+    swap("within", "standard").expect(0);
+}
+
+#[test]
+fn a_connection_with_too_many_prefixes_passes_nothing_either_way() {
+    // The hub has one IPv4 prefix, and the spoke one beside these.
+    let with = |count: usize| {
+        let ranges: String = (0..count).map(|n| format!(", 10.3.{}.{}/29", n / 32, n % 32 * 8)).collect();
+        EXAMPLE
+            .replace("[10.2.0.0/16]}\n        subnets", &format!("[10.2.0.0/16{ranges}]}}\n        subnets"))
+    };
+    let time = 1_542_110_402_000_001_000;
+    let out =
+        |vnet: (&str, u32, &str), port| segment(vnet.0, vnet.1, (vnet.2, port), ("192.168.3.4", 443), 2);
+    let spoke = ("198.51.100.13", 0xa02, "10.2.0.4");
+    let fabric = [(time, out(("198.51.100.12", 0xa01, "10.1.9.4"), 1)), (time + 1_000_000, out(spoke, 2))];
+    let within = |to: &str| {
+        let transport = Transport::Tcp { source: 3, destination: 443, flags: 2 };
+        let packet = build::ip_packet(ip("192.168.3.4"), ip(to), transport, b"").unwrap();
+        build::gre_frame(ip("192.0.2.2"), ip("192.0.2.1"), 0xc01, None, &packet).unwrap()
+    };
+    let edge = [(time + 2_000_000, within("10.1.9.4")), (time + 3_000_000, within("10.2.0.4"))];
+    let folder = Folder::new()
+        .file("in.pcap", pcap(false, &fabric))
+        .file("edge.pcap", pcap(false, &edge))
+        .file("most.yaml", with(998))
+        .file("more.yaml", with(999));
+    let said = |name: &str| {
+        let ran =
+            folder.run(&format!("replay {name}.yaml --in fabric=in.pcap --in edge-a=edge.pcap --out {name}"));
+        let ran = ran.expect(0);
+        let sentence = "is down and carries nothing: its virtual networks have 1001 IPv4 prefixes";
+        assert_eq!(ran.stderr.contains(sentence), name == "more", "{}", ran.stderr);
+        let verdicts = folder.text(&format!("{name}/verdicts.jsonl"));
+        let of = |line: &str| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let text = |key: &str| line[key].as_str().unwrap_or("-").to_owned();
+            [text("reason"), text("nextHopType"), text("egressPort")].join(" ")
+        };
+        verdicts.lines().map(of).collect::<Vec<_>>()
+    };
+    let out = "- VirtualNetworkGateway edge-a";
+    assert_eq!(said("most"), [out, out, "- VnetLocal fabric", "- VNetPeering fabric"]);
+    assert_eq!(said("more"), ["route-none None -", "route-none None -", "no-route - -", "no-route - -"]);
 }
 
 #[test]

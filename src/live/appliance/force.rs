@@ -43,6 +43,7 @@ impl Appliance {
         // Only a reload makes this another one.
         let before = lock(&self.control).base.clone();
         model::may_follow(&before, &base)?;
+        self.circuits.may_follow(&before, &base)?;
         // A device that the port has already may be away; one that a change names is more likely misspelt.
         let has_it =
             |port: &Port| before.ports.iter().any(|p| p.name == port.name && p.device == port.device);

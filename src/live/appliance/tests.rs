@@ -4,7 +4,9 @@ use std::fs;
 use std::process::Command;
 
 use super::*;
+use crate::live::circuits::spec::specs;
 use crate::model;
+use crate::sys::own_names;
 
 fn start(model: Model, configuration: PathBuf) -> Result<Arc<Appliance>, NoStart> {
     let settings = Settings {
@@ -55,6 +57,42 @@ fn a_device_may_come_late_but_a_change_names_one_that_is_there() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_reload_is_refused_for_what_a_circuit_has_learned() {
+    const CONFIGURATION: &str = "\
+apiVersion: clearway/v1
+ports: {e: {role: edge, address: 192.0.2.1, device: nosuch0}}
+customers:
+  - name: contoso
+    expressRouteCircuits:
+      - name: er
+        sku: {tier: Premium}
+        peerings: [{name: AzurePrivatePeering, peerASN: 65001, primaryPeerAddressPrefix: 192.168.255.0/30}]
+    tunnels: [{circuit: er, link: primary, port: e, remote: 192.0.2.2, key: 1}]
+";
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.yaml");
+    // If it were not, its link would be where nobody sees it.
+    own_names();
+    let appliance = appliance(config.clone());
+    let premium = model::from_bytes("config.yaml", CONFIGURATION.as_bytes(), None).unwrap();
+    let key = specs(&premium)[0].key.clone();
+    appliance.circuits.pretend(&premium, &key, 4001);
+    lock(&appliance.control).base = Arc::new(premium);
+    let refused = |text: &str| {
+        fs::write(&config, text).unwrap();
+        appliance.reload().unwrap_err()
+    };
+    let sentences = refused(&CONFIGURATION.replace("Premium", "Standard"));
+    let sentence = "customer 'contoso': circuit 'er', AzurePrivatePeering, primary link: sku.tier cannot change to Standard";
+    assert!(sentences.len() == 1 && sentences[0].starts_with(sentence), "{sentences:?}");
+    // Another change is not; only the device is missing.
+    let sentences = refused(&CONFIGURATION.replace("nosuch0", "nosuch1"));
+    assert!(sentences.len() == 1 && sentences[0].contains("'nosuch1'"), "{sentences:?}");
+    assert_eq!((appliance.snapshot().generation, appliance.snapshot().reloads), (1, (0, 2)));
+    assert!(appliance.stop());
 }
 
 #[test]

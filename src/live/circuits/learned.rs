@@ -10,6 +10,7 @@
 //! on Microsoft and public peering only what its policy takes, and there no prefix of two customers that overlap.
 
 mod contest;
+mod follow;
 mod make;
 
 use std::collections::BTreeMap;

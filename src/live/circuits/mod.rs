@@ -207,6 +207,11 @@ impl Circuits {
         model
     }
 
+    /// Why a configuration may not come into force after another for what is learned, a sentence for each reason.
+    pub fn may_follow(&self, before: &Model, after: &Model) -> Result<(), Vec<String>> {
+        lock(&self.kept).learned.may_follow(before, after)
+    }
+
     /// Our ends of the links of a program, as workers have them.
     pub fn ends(&self, program: &Program) -> Arc<LinkEnds> {
         let open = lock(&self.open);

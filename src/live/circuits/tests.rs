@@ -30,6 +30,20 @@ customers:
       - {circuit: er, link: primary, port: edge, remote: 192.0.2.2, key: 1}
 ";
 
+impl Circuits {
+    /// As if there were links of this configuration, and one had learned so many prefixes of IPv4.
+    pub(in crate::live) fn pretend(&self, base: &Model, key: &LinkKey, count: u32) {
+        let routes = (0..count).map(|n| Route {
+            prefix: Prefix::v4(20, (n >> 8) as u8, n as u8, 0, 24),
+            attributes: Arc::new(Attributes::default()),
+        });
+        let kept = &mut *lock(&self.kept);
+        kept.follow(&spec::specs(base), &self.told);
+        self.told.session(&(key.clone(), Family::V4), Standing::Up, routes.collect(), &[]);
+        kept.take(&self.told);
+    }
+}
+
 fn circuits() -> Arc<Circuits> {
     Arc::new(Circuits::new(Wake::new().unwrap()).unwrap().0)
 }
@@ -84,6 +98,40 @@ fn what_is_known_is_not_locked_while_more_routes_are_waited_for() {
         circuits.told.waiting() == 0
     };
     assert!((0..50).any(in_time));
+}
+
+#[test]
+fn premium_becomes_standard_only_within_what_standard_may_learn() {
+    use crate::model::Link;
+    let read = |text: &str| model::from_bytes("config.yaml", text.as_bytes(), None).unwrap();
+    let with =
+        |tier: &str| ONE_LINK.replace("name: er\n", &format!("name: er\n        sku: {{tier: {tier}}}\n"));
+    let (premium, standard) = (read(&with("Premium")), read(&with("Standard")));
+    let key = spec::specs(&premium)[0].key.clone();
+    let learned = |base: &Model, key: &LinkKey, count: u32| {
+        let circuits = circuits();
+        circuits.pretend(base, key, count);
+        circuits
+    };
+    assert_eq!(learned(&premium, &key, 4000).may_follow(&premium, &standard), Ok(()));
+    let beyond = learned(&premium, &key, 4001);
+    let sentence = "customer 'contoso': circuit 'er', AzurePrivatePeering, primary link: sku.tier cannot change to Standard, \
+                    as 4001 IPv4 prefixes are learned here, and Standard allows 4000; let the peer announce fewer, or remove \
+                    the circuit, and add it again";
+    assert_eq!(beyond.may_follow(&premium, &standard), Err(vec![sentence.to_owned()]));
+    // Another letter case or another name of the peering is no other circuit.
+    for (from, to) in [("name: er\n", "name: ER\n"), ("{name: Azure", "{name: main, peeringType: Azure")] {
+        let after = read(&with("Standard").replace(from, to));
+        assert!(beyond.may_follow(&premium, &after).is_err(), "{to}");
+    }
+    // One that stays Premium, one that is gone, and another one.
+    let other = with("Standard").replace(": er", ": er2");
+    for after in [&premium, &Model::default(), &read(&other)] {
+        assert_eq!(beyond.may_follow(&premium, after), Ok(()));
+    }
+    assert_eq!(beyond.may_follow(&standard, &standard), Ok(()));
+    let elsewhere = LinkKey { link: Link::Secondary, ..key };
+    assert_eq!(learned(&premium, &elsewhere, 4001).may_follow(&premium, &standard), Ok(()));
 }
 
 #[test]

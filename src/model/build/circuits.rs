@@ -185,6 +185,16 @@ fn is(report: &mut Report, fields: &Fields, key: &str, good: &str) -> bool {
     up
 }
 
+/// True unless a state is the one in which nothing is carried.
+fn is_not(report: &mut Report, fields: &Fields, key: &str, bad: &str) -> bool {
+    let Ok(Some(state)) = fields.text(report, key) else { return true };
+    let up = !state.eq_ignore_ascii_case(bad);
+    if let (false, Some(node)) = (up, fields.get(key)) {
+        report.warn(node, format!("{fields} carries nothing while its {key} is {bad}"));
+    }
+    up
+}
+
 fn read_peering<'a>(
     report: &mut Report,
     everyone: Everyone<'_, 'a>,
@@ -227,7 +237,7 @@ fn read_peering<'a>(
     };
     let configured = kind != PeeringKind::Microsoft
         || config.is_none_or(|c| is(report, &c, "advertisedPublicPrefixesState", "Configured"));
-    let up = is(report, &fields, "state", "Enabled") && configured;
+    let up = is_not(report, &fields, "state", "Disabled") && configured;
     let filters = match filters {
         [Some(v4), Some(v6)] if v4.0 == v6.0 => vec![v4],
         filters => filters.into_iter().flatten().collect(),
@@ -267,13 +277,14 @@ fn read_shared_key(report: &mut Report, fields: &Fields) -> Option<SharedKey> {
     None
 }
 
-/// What Microsoft and public peering may learn: what the peering says, and what its part for IPv6 says of its own.
+/// What Microsoft and public peering may learn: what the peering says, and what its part for IPv6 says of its own. An empty
+/// list says so, too: nothing.
 fn read_advertised(report: &mut Report, config: Option<Fields>, v6: Option<Fields>) -> Option<Vec<Prefix>> {
     let of_v6 = v6.and_then(|v6| v6.map(report, "microsoftPeeringConfig").ok().flatten());
     let mut advertised: Option<Vec<Prefix>> = None;
     for config in [config, of_v6].into_iter().flatten() {
-        if config.get("advertisedPublicPrefixes").is_some() {
-            let (prefixes, _) = config.prefixes(report, "advertisedPublicPrefixes");
+        let (prefixes, _) = config.prefixes(report, "advertisedPublicPrefixes");
+        if config.node.get_ci("advertisedPublicPrefixes").is_some_and(|node| node.as_list().is_some()) {
             advertised.get_or_insert_default().extend(prefixes.into_iter().map(|(p, _)| p));
         }
     }

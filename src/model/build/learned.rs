@@ -146,7 +146,12 @@ pub fn check(report: &mut Report, customer: &CustomerDraft) {
         }
         let mut full = Vec::new();
         for way in ways {
-            seen.entry((route.prefix, way)).or_default().push((draft.node, during));
+            let spans = seen.entry((route.prefix, way)).or_default();
+            spans.push((draft.node, during));
+            // One that comes and goes is one prefix.
+            if spans.len() > 1 {
+                continue;
+            }
             let count = counts.entry((way, route.prefix.is_ipv4())).or_default();
             *count += 1;
             full.extend(beyond(customer, route, way, *count));

@@ -29,7 +29,7 @@ fn provisioned(rng: &mut Rng) -> Option<&'static str> {
 }
 
 fn state(rng: &mut Rng) -> Option<&'static str> {
-    if rng.percent(4) { Some("Disabled") } else { *rng.pick(&[None, Some("Enabled")]) }
+    if rng.percent(4) { Some("Disabled") } else { *rng.pick(&[None, Some("Enabled"), Some("Enabling")]) }
 }
 
 pub fn peering(kind: &'static str, rng: &mut Rng) -> CircuitPeering {
@@ -53,6 +53,7 @@ pub fn is_up(customer: &Customer, tunnel: &Tunnel) -> bool {
         for peering in &circuit.peerings {
             if tunnel.to.starts_with(&format!("circuit: {}, peering: {},", circuit.name, peering.kind)) {
                 up &= is(circuit.provisioned, "Provisioned") && is(circuit.enabled, "Enabled");
+                // "a peering when its `state` is not Disabled"
                 up &= peering.state != Some("Disabled");
                 // "Microsoft peering also needs `advertisedPublicPrefixesState` Configured."
                 up &= peering.kind != MICROSOFT || is(peering.configured, "Configured");
@@ -200,7 +201,7 @@ pub fn change_state(customer: &mut Customer, rng: &mut Rng) {
         _ => {
             for peering in &mut circuit.peerings {
                 match rng.below(3) {
-                    0 => peering.state = *rng.pick(&[None, Some("Disabled")]),
+                    0 => peering.state = *rng.pick(&[None, Some("Disabled"), Some("Enabling")]),
                     1 if peering.advertised.is_some() => {
                         peering.configured = *rng.pick(&[Some("Configured"), Some("NotConfigured")]);
                     }

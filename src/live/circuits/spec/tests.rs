@@ -3,6 +3,8 @@
 use std::fs;
 
 use super::*;
+use crate::compile::compile;
+use crate::compile::names::Names;
 use crate::model;
 
 const HEAD: &str = "\
@@ -190,8 +192,15 @@ fn a_connection_with_too_many_prefixes_is_down_and_others_are_not() {
         let all: Vec<String> = v4.chain(v6).collect();
         read(&CONTOSO.replace("[10.2.0.0/16]", &format!("[{}]", all.join(", "))))
     };
+    // Which of the customer's addresses can be entered by the circuit: of the hub, of the spoke, of the VNet apart.
+    let enters = |model: &Model| {
+        let program = compile(model, &mut Names::default());
+        let to = ["10.1.0.4", "fd00:1::4", "20.0.0.4", "fd01::4", "10.5.0.4"].map(|a| a.parse().unwrap());
+        to.map(|to: IpAddr| program.entries.iter().any(|entry| entry.enter.lookup(to).is_some()))
+    };
     // The hub has one of each family.
     let model = with(999, 99);
+    assert_eq!(enters(&model), [true; 5]);
     assert!(model.customers[0].connections.iter().all(|c| c.down.is_none()));
     assert_eq!(specs(&model)[0].bgp.as_ref().unwrap().advertised.len(), 999 + 99 + 3);
     for (v4, v6, sentence) in [
@@ -213,7 +222,8 @@ fn a_connection_with_too_many_prefixes_is_down_and_others_are_not() {
         let warnings: Vec<_> = model.warnings.iter().filter(|w| w.message.ends_with(sentence)).collect();
         assert!(warnings.len() == 1 && warnings[0].value == "c1", "{warnings:?}");
         assert_eq!(advertised(&specs(&model)[0]), "10.5.0.0/16");
-        // Nor is anything learned by it, or entered.
+        // Nor is anything learned by it, or entered, of either family.
+        assert_eq!(enters(&model), [false, false, false, false, true]);
         let customer = &model.customers[0];
         assert!(topology::learned(customer, &[0]).is_empty());
         assert_eq!(topology::learned(customer, &[1]).len(), 1);
