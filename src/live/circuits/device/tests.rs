@@ -68,8 +68,19 @@ fn answers(device: Device<'_>, link: &LinkSpec, v6: bool, number: u16) -> bool {
         packet.get(header) == Some(&reply)
             && packet.get(header + 6..header + 8) == Some(&number.to_be_bytes()[..])
     };
-    device.tun.send(&echo_request(v6, number))
-        && wait(device.tun, is_reply).is_some_and(|packet| may_leave(&link.ends, &packet))
+    let (tun, done) = (device.tun, AtomicBool::new(false));
+    let packet = thread::scope(|scope| {
+        // Until a device that is up has noticed that it has its other end, the kernel loses what it sends by it.
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) && tun.send(&echo_request(v6, number)) {
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let packet = wait(tun, is_reply);
+        done.store(true, Ordering::Relaxed);
+        packet
+    });
+    packet.is_some_and(|packet| may_leave(&link.ends, &packet))
 }
 
 fn addresses(device: Device<'_>) -> Vec<(IpAddr, u8)> {
