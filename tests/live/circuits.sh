@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A circuit link: its bandwidth is held, raised under load without a loss, and never lowered; what it carried is counted, and
-# goes on over a restart; what is for its own end is not the packet path's.
+# goes on over reloads and a restart; what is for its own end is not the packet path's.
 . "$(dirname "$0")/../../tools/live/lib.sh"
 . "$(dirname "$0")/checks.sh"
 
@@ -66,20 +66,41 @@ passed=$(($(meter out.bytes) - before))
 [ "$(dropped over-rate)" -gt "$over" ] || fail "nothing was over the rate outwards"
 pass "nor outwards"
 
-# Raised while 30 Mbit/s go through: not one is lost.
-start web iperf3 -c 192.168.9.1 -p 5201 -u -b 30M -l 1000 -t 3 -J >"$WORK/raise.json" 2>&1
-udp=$!
+# Raised while 30 Mbit/s go through each way: not one is lost, and the meters only go up.
+meters() { # of the primary link: packets and bytes in, and out
+    ask meters --json | python3 -c "
+import json, sys
+link = json.load(sys.stdin)['contoso']['er1']['AzurePrivatePeering']['primary']
+print(*(link[way][what] for way in ('in', 'out') for what in ('packets', 'bytes')))"
+}
+start web iperf3 -c 192.168.9.1 -p 5201 -u -b 30M -l 1000 -t 3 -J >"$WORK/outwards.json" 2>&1
+udp=($!)
+start site iperf3 -c 10.1.0.4 -p 5201 -u -b 30M -l 1000 -t 3 -J >"$WORK/inwards.json" 2>&1
+udp+=($!)
 sleep 1
 over=$(dropped over-rate)
+meters >"$WORK/metered"
 for mbps in 100 200 500 1000; do
     sed -i "s/bandwidthInMbps: [0-9]*/bandwidthInMbps: $mbps/" "$WORK/config.yaml"
     ask reload >"$WORK/said" 2>&1 || fail "reload: $(cat "$WORK/said")"
+    meters >>"$WORK/metered"
 done
-wait $udp
+wait "${udp[@]}"
+meters >>"$WORK/metered"
 [ "$(dropped over-rate)" = "$over" ] || fail "packets were over the rate while it was raised"
-read -r bytes packets lost late < <(came "$WORK/raise.json")
-[ "$packets" -gt 0 ] && [ "$lost $late" = "0 0" ] || fail "raising: $bytes bytes, $packets packets, $lost lost, $late late"
-pass "raised four times under load: $packets packets, none lost"
+for way in outwards inwards; do
+    read -r bytes packets lost late < <(came "$WORK/$way.json")
+    [ "$packets" -gt 0 ] && [ "$lost $late" = "0 0" ] ||
+        fail "raising, $way: $bytes bytes, $packets packets, $lost lost, $late late: $(tail -n 3 "$WORK/$way.json")"
+    pass "raised four times under load: $packets packets $way, none lost"
+done
+python3 - "$WORK/metered" <<'P' || fail "the meters do not only go up: $(cat "$WORK/metered")"
+import sys
+said = [[int(n) for n in line.split()] for line in open(sys.argv[1])]
+up = all(now >= before for one, next in zip(said, said[1:]) for before, now in zip(one, next))
+sys.exit(0 if len(said) == 6 and up and all(last > first for first, last in zip(said[0], said[-1])) else 1)
+P
+pass "over reloads meters only go up, each way"
 sed -i 's/bandwidthInMbps: 1000/bandwidthInMbps: 500/' "$WORK/config.yaml"
 ask reload >"$WORK/said" 2>&1
 [ $? = 1 ] && grep -q 'bandwidthInMbps cannot be lowered from 1000 to 500' "$WORK/said" || fail "$(cat "$WORK/said")"

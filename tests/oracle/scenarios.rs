@@ -81,6 +81,8 @@ enum From {
     Primary,
     Secondary(Option<u32>),
     Internet,
+    /// An Internet tunnel of the hub.
+    Tunnel,
     Services,
 }
 
@@ -181,6 +183,7 @@ fn carrier(from: &From) -> (&'static str, Option<Carrier>) {
         From::Spoke => ("fabric", "198.51.100.13", "198.51.100.2", 0x1a_0207, None),
         From::Primary => ("edge-a", "192.0.2.2", "192.0.2.1", 0xc01, None),
         From::Secondary(number) => ("edge-b", "192.0.2.6", "192.0.2.5", 0xc02, *number),
+        From::Tunnel => ("internet", "203.0.113.1", "203.0.113.2", 0xe01, None),
         From::Internet => return ("internet", None),
         From::Services => return ("services", None),
     };

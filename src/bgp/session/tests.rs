@@ -38,8 +38,13 @@ fn open() -> Open {
     }
 }
 
-/// An UPDATE of that router: 10.0.0.0/8 shall be `10, 8` and so on.
+/// An UPDATE of that router: 10.0.0.0/8 shall be `8, 10` and so on.
 fn announce(path: &[u32], next_hop: [u8; 4], nlri: &[u8]) -> Vec<u8> {
+    announce_with(&[], path, next_hop, nlri)
+}
+
+/// The same with more attributes.
+fn announce_with(more: &[u8], path: &[u32], next_hop: [u8; 4], nlri: &[u8]) -> Vec<u8> {
     let numbers: Vec<u8> = path.iter().flat_map(|n| n.to_be_bytes()).collect();
     let mut attributes = vec![0x40, 1, 1, 0];
     if path.is_empty() {
@@ -56,6 +61,7 @@ fn announce(path: &[u32], next_hop: [u8; 4], nlri: &[u8]) -> Vec<u8> {
     }
     attributes.extend([0x40, 3, 4]);
     attributes.extend(next_hop);
+    attributes.extend(more);
     let length = (attributes.len() as u16).to_be_bytes();
     message(Kind::Update, &[&[0, 0], &length, &attributes, nlri])
 }
@@ -447,11 +453,18 @@ fn microsoft_peering_takes_what_was_named() {
     let mut session = up(Config { policy, ..config() }, &open());
     let path = [65010, 64512, 7, 4_200_000_001, 8];
     let nlri = [24, 203, 0, 113, 25, 203, 0, 113, 128, 0, 8, 10, 10, 100, 64, 24, 198, 51, 100];
-    let out = receive(&mut session, 1, &announce(&path, [192, 0, 2, 1], &nlri), T0);
+    // NO_ADVERTISE, NO_EXPORT and one of ours (RFC 1997): a customer's say nothing to us.
+    let communities = [0xc0, 8, 12, 255, 255, 255, 2, 255, 255, 255, 1, 0x2f, 0x2c, 0x13, 0x92];
+    let said = announce_with(&communities, &path, [192, 0, 2, 1], &nlri);
+    let out = receive(&mut session, 1, &said, T0);
     assert_eq!(changed(&out).0, ["203.0.113.0/24", "203.0.113.128/25"]);
     for held in session.routes().values() {
         assert_eq!(held.attributes.path.to_string(), "7 8");
+        assert!(held.attributes.communities.is_empty(), "they are not kept");
     }
+    // Nor is it a change when they come, go or become others.
+    let out = receive(&mut session, 1, &announce(&path, [192, 0, 2, 1], &nlri), T0);
+    assert!(changed(&out).0.is_empty());
     let refused: Vec<String> = session.refused().iter().map(|(p, why)| format!("{p}: {why}")).collect();
     assert_eq!(
         refused,

@@ -151,3 +151,142 @@ impl<'p> Walk<'p, '_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ahash::RandomState;
+
+    use super::*;
+    use crate::compile::{Program, compile, names::Names};
+    use crate::dataplane::{Context, Input, Occupancy, Results, process};
+    use crate::model::{self, Role};
+    use crate::packet::Verdict;
+    use crate::wire::{checksum, ip, protocol};
+
+    const PEERINGS: &str = "
+apiVersion: clearway/v1
+ports:
+  fabric: {role: fabric, address: 198.51.100.2}
+  edge: {role: edge, address: 192.0.2.1}
+  services: {role: services, address: 203.0.113.130}
+customers:
+  - name: contoso
+    virtualNetworks:
+      - name: hub
+        addressSpace: {addressPrefixes: [10.1.0.0/16, 'fd00:1::/48']}
+        subnets:
+          - {name: web, addressPrefixes: [10.1.0.0/24, 'fd00:1::/64']}
+          - {name: GatewaySubnet, addressPrefix: 10.1.255.0/27}
+    expressRouteCircuits:
+      - name: er
+        peerings:
+          - {name: AzurePrivatePeering}
+          - {name: MicrosoftPeering, microsoftPeeringConfig: {advertisedPublicPrefixes: [20.50.0.0/24]},
+             ipv6PeeringConfig: {microsoftPeeringConfig: {advertisedPublicPrefixes: ['2a00:50::/32']}}}
+          - {name: AzurePublicPeering}
+    virtualNetworkGateways: [{name: hub-er, gatewayType: ExpressRoute, virtualNetwork: hub}]
+    connections: [{name: c, connectionType: ExpressRoute, virtualNetworkGateway1: hub-er, peer: er}]
+    tunnels:
+      - {vnet: hub, port: fabric, key: 9}
+      - {circuit: er, peering: AzurePrivatePeering, link: primary, port: edge, remote: 192.0.2.2, key: 1}
+      - {circuit: er, peering: MicrosoftPeering, link: primary, port: edge, remote: 192.0.2.2, key: 2}
+      - {circuit: er, peering: AzurePublicPeering, link: primary, port: edge, remote: 192.0.2.2, key: 3}
+    hosts: [{address: 198.51.100.11, vnet: hub, prefixes: [10.1.0.0/24, 'fd00:1::/64']}]
+    learnedRoutes:
+      - {prefix: 192.168.0.0/16, circuit: er, peering: AzurePrivatePeering}
+      - {prefix: 'fd00:9::/48', circuit: er, peering: AzurePrivatePeering}
+      - {prefix: 20.50.0.0/24, circuit: er, peering: MicrosoftPeering}
+      - {prefix: '2a00:50::/32', circuit: er, peering: MicrosoftPeering}
+      - {prefix: 20.52.0.0/24, circuit: er, peering: AzurePublicPeering}
+      - {prefix: '2a00:52::/32', circuit: er, peering: AzurePublicPeering}
+";
+
+    /// Where the packet begins in a frame that carries it in GRE.
+    const IN_GRE: usize = 14 + 20 + 8;
+
+    /// A UDP packet with this type of service and TTL.
+    fn datagram([from, to]: [&str; 2], tos: u8, ttl: u8) -> Vec<u8> {
+        let mut packet = Vec::new();
+        match (from.parse().unwrap(), to.parse().unwrap()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                ip::emit_v4(&mut packet, from, to, protocol::UDP, tos, 8);
+                packet[8] = ttl;
+                ip::write_v4_checksum(&mut packet, 20);
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                ip::emit_v6(&mut packet, from, to, protocol::UDP, tos, 8);
+                packet[7] = ttl;
+            }
+            _ => unreachable!("addresses of one family"),
+        }
+        packet.extend([0x13, 0x89, 0x13, 0x89, 0, 8, 0, 0]);
+        packet
+    }
+
+    /// Its frame, in GRE from the host or router with this address if there is one.
+    fn frame(packet: &[u8], carrier: Option<([[u8; 4]; 2], u8)>) -> Vec<u8> {
+        let of_packet = if packet[0] >> 4 == 4 { [0x08, 0x00] } else { [0x86, 0xdd] };
+        let mut frame = vec![2; 12];
+        frame.extend(if carrier.is_some() { [0x08, 0x00] } else { of_packet });
+        if let Some(([from, to], key)) = carrier {
+            ip::emit_v4(&mut frame, from.into(), to.into(), protocol::GRE, 0, 8 + packet.len());
+            frame.extend([0x20, 0, of_packet[0], of_packet[1], 0, 0, 0, key]);
+        }
+        frame.extend(packet);
+        frame
+    }
+
+    /// What becomes of a frame that comes by a port of this role.
+    fn forwarded(program: &Program, shard: &mut Shard, role: Role, frame: &[u8]) -> Vec<u8> {
+        let mut occupancy = Occupancy::new(1);
+        occupancy.grow(program);
+        let mut results = Results::default();
+        results.clear();
+        let port = program.ports.iter().position(|p| p.role == role).unwrap() as u16;
+        let length = frame.len() as u32;
+        let input = Input { start: 0, end: length, original: length, port, now: 1_000_000_000 };
+        process(Context::new(program, &occupancy), None, shard, frame, &[input], &mut results);
+        assert_eq!(results.done[0].verdict, Verdict::Forward);
+        results.frames(0).next().unwrap().to_vec()
+    }
+
+    #[test]
+    fn of_all_types_of_service_microsoft_peering_alone_makes_others_and_no_congestion_bit() {
+        let model = model::from_bytes("config.yaml", PEERINGS.as_bytes(), None).unwrap();
+        let program = compile(&model, &mut Names::default());
+        let mut shard = Shard::new(RandomState::new());
+        let router = [[192, 0, 2, 2], [192, 0, 2, 1]];
+        let host = [[198, 51, 100, 11], [198, 51, 100, 2]];
+        let to_host = Some((host, 9));
+        // The key of the link, who is at its end, and who on the other side and by what.
+        let ways = [
+            (1, "192.168.1.1", "10.1.0.4", Role::Fabric, to_host),
+            (1, "fd00:9::1", "fd00:1::4", Role::Fabric, to_host),
+            (2, "20.50.0.9", "40.1.1.1", Role::Services, None),
+            (2, "2a00:50::9", "2603::1", Role::Services, None),
+            (3, "20.52.0.9", "40.1.1.1", Role::Services, None),
+            (3, "2a00:52::9", "2603::1", Role::Services, None),
+        ];
+        for (key, site, other, role, carrier) in ways {
+            for tos in 0..=u8::MAX {
+                let after =
+                    if key == 2 && ![46, 34, 18, 10, 0].contains(&(tos >> 2)) { tos & 3 } else { tos };
+                // The customer first, for public peering answers only.
+                let inwards = frame(&datagram([site, other], tos, 64), Some((router, key)));
+                let inwards = forwarded(&program, &mut shard, Role::Edge, &inwards);
+                let outwards = frame(&datagram([other, site], tos, 64), carrier);
+                let outwards = forwarded(&program, &mut shard, role, &outwards);
+                let begin = if carrier.is_some() { IN_GRE } else { 14 };
+                for (packet, ends) in
+                    [(&inwards[begin..], [site, other]), (&outwards[IN_GRE..], [other, site])]
+                {
+                    assert_eq!(packet, datagram(ends, after, 63), "{tos:#x} from {} to {}", ends[0], ends[1]);
+                    assert!(packet[0] >> 4 == 6 || checksum::is_right(&packet[..20]));
+                }
+                // "The outer DSCP of what leaves is the rewritten one"; the congestion bits go outside, too (RFC 6040).
+                assert_eq!(outwards[15], after);
+                assert!(carrier.is_none() || inwards[15] == after);
+            }
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! kernel.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use super::{Shared, Worker, lock};
 use crate::compile::Program;
@@ -73,11 +74,41 @@ fn leaves_by_link(program: &Program, port: u16, frame: &[u8]) -> bool {
     ends.any(|end| end.link.is_some() && end.remote == remote)
 }
 
+/// The frames of a batch, by class: the first class leaves first, each as it has come.
+#[derive(Default)]
+struct Order([Vec<u32>; CLASSES]);
+
+impl Order {
+    /// Puts the frames that became of a packet behind those of their class.
+    #[inline]
+    fn put(&mut self, program: &Program, output: &Output, frames: Range<u32>) {
+        for frame in frames {
+            if let Some(class) = self.0.get_mut(class_of(program, output, frame)) {
+                class.push(frame);
+            }
+        }
+    }
+
+    /// Puts frames before all that customers send.
+    fn put_first(&mut self, frames: Range<u32>) {
+        self.0[0].extend(frames);
+    }
+
+    /// The frames as they leave.
+    #[inline]
+    fn iter(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().flatten().copied()
+    }
+
+    fn clear(&mut self) {
+        self.0.iter_mut().for_each(Vec::clear);
+    }
+}
+
 /// What a worker keeps to send batches by.
 #[derive(Default)]
 pub(super) struct Sending {
-    /// The frames of a batch, by class.
-    order: [Vec<u32>; CLASSES],
+    order: Order,
     punts: Punts,
 }
 
@@ -140,27 +171,22 @@ impl Worker {
                 }
                 self.counts.generated[*kind as usize % 3] += 1;
             }
-            for frame in first..end {
-                let class = class_of(&self.news.program, &results.output, frame);
-                if let Some(frames) = order.get_mut(class) {
-                    frames.push(frame);
-                }
-            }
+            order.put(&self.news.program, &results.output, first..end);
         }
         self.send_frames(&shared, &mut results.output, &order, now);
-        order.iter_mut().for_each(Vec::clear);
+        order.clear();
         self.sending.order = order;
     }
 
-    /// Sends frames, the first class first.
-    fn send_frames(&mut self, shared: &Shared, output: &mut Output, order: &[Vec<u32>; CLASSES], now: Nanos) {
+    /// Sends frames in this order.
+    fn send_frames(&mut self, shared: &Shared, output: &mut Output, order: &Order, now: Nanos) {
         let program = self.news.program.clone();
         // Numbers leave in their order, whichever worker draws them: nobody draws any before these have left.
         let mut numbers = (!output.numbered.is_empty()).then(|| lock(&shared.sent));
-        for number in order.iter().flatten() {
-            let Some(frame) = output.frames.get(*number as usize).copied() else { continue };
+        for number in order.iter() {
+            let Some(frame) = output.frames.get(number as usize).copied() else { continue };
             if let Some(numbers) = &mut numbers
-                && let Ok(found) = output.numbered.binary_search_by_key(number, |n| n.frame)
+                && let Ok(found) = output.numbered.binary_search_by_key(&number, |n| n.frame)
                 && let Some(Numbered { tunnel, remote, at, .. }) = output.numbered.get(found).copied()
                 && let Some(place) = output.bytes.get_mut(at as usize..at as usize + 4)
             {
@@ -225,9 +251,9 @@ impl Worker {
         }
         let mut order = std::mem::take(&mut self.sending.order);
         // They keep circuits up: before what customers send.
-        order[0].extend(0..results.output.frames.len() as u32);
+        order.put_first(0..results.output.frames.len() as u32);
         self.send_frames(&shared, &mut results.output, &order, now);
-        order.iter_mut().for_each(Vec::clear);
+        order.clear();
         (self.sending.order, self.results) = (order, results);
         packets.len()
     }
@@ -259,8 +285,8 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compile::compile;
     use crate::compile::names::Names;
+    use crate::compile::{TunnelEnd, compile};
     use crate::model;
 
     #[test]
@@ -338,5 +364,51 @@ customers:
             assert_eq!(class_of(&program, &output, 0), expected, "{:?}", end.remote);
         }
         assert_eq!(program.tunnels.iter().filter(|end| end.remote.is_some()).count(), 3);
+    }
+
+    #[test]
+    fn a_batch_leaves_by_class_on_each_link_and_all_else_as_it_has_come() {
+        let model = model::from_bytes("config.yaml", LINKS_AND_VPN.as_bytes(), None).unwrap();
+        let program = compile(&model, &mut Names::default());
+        let number = |key: fn(&TunnelEnd) -> bool| program.tunnels.iter().position(key).unwrap() as u32;
+        let primary = number(|end| end.link.is_some() && !end.nvgre);
+        let secondary = number(|end| end.link.is_some() && end.nvgre);
+        let connection = number(|end| end.link.is_none() && end.remote.is_some());
+        let fabric = number(|end| end.remote.is_none());
+        // What each frame leaves by, its DSCP, and when it leaves.
+        let sent = [
+            (primary, 0, 6),
+            (fabric, 46, 7),
+            (primary, 18, 3),
+            (secondary, 34, 4),
+            (primary, 46, 0),
+            (connection, 46, 8),
+            (primary, 34, 5),
+            (fabric, 0, 9),
+            (secondary, 46, 1),
+            (primary, 46, 2),
+            (secondary, 10, 10),
+        ];
+        let mut output = Output::default();
+        for (tunnel, dscp, _) in sent {
+            let end = &program.tunnels[tunnel as usize];
+            let remote = end.remote.unwrap_or([198, 51, 100, 11].into());
+            let sending = emit::Sending { port: end.port, tunnel: Some((tunnel, remote)), inner_mac: [0; 6] };
+            let mut packet = [0x45, dscp << 2, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0, 10, 1, 0, 4, 10, 9, 0, 4];
+            packet[1] |= 1;
+            output.send_as_it_is(&program, sending, &packet);
+        }
+        let mut order = Order::default();
+        // Whatever number of frames became of each packet.
+        for frames in [0..1, 1..4, 4..4, 4..6, 6..11] {
+            order.put(&program, &output, frames);
+        }
+        let mut expected: Vec<u32> = (0..sent.len() as u32).collect();
+        expected.sort_by_key(|frame| sent[*frame as usize].2);
+        assert_eq!(order.iter().collect::<Vec<_>>(), expected);
+        order.clear();
+        order.put(&program, &output, 0..3);
+        order.put_first(0..2);
+        assert_eq!(order.iter().collect::<Vec<_>>(), [0, 1, 2, 0, 1], "those for our end's peer go first");
     }
 }

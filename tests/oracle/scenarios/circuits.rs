@@ -56,6 +56,23 @@ fn microsoft_peering_is_beside_all_vnets() {
 }
 
 #[test]
+fn what_comes_by_an_internet_tunnel_is_of_its_vnet_and_not_of_a_peering() {
+    let tunnel = "    hosts:\n";
+    let with =
+        format!("      - {{internet: hub, port: internet, remote: 203.0.113.1, key: 0xe01}}\n{tunnel}");
+    let mut scene = Scene::new(&[(PRIVATE, "MicrosoftPeering"), LEARNED, (tunnel, &with)]);
+    let packet = datagram(SERVICE, CUSTOMER, 100);
+    // "A packet from services or plain internet": that in the tunnel is neither.
+    assert_eq!(scene.send(From::Tunnel, &packet), "no-route hub none - - - - -");
+    for from in [From::Services, From::Internet] {
+        assert_eq!(scene.send(from, &packet), "forward - none - - - edge-a 192.0.2.2");
+    }
+    // The tunnel itself carries.
+    let said = scene.send(From::Tunnel, &datagram(SERVICE, ("10.1.1.4", 443), 100));
+    assert_eq!(said, "forward hub none - VnetLocal 10.1.0.0/16 fabric 198.51.100.11");
+}
+
+#[test]
 fn public_peering_answers_only() {
     let mut scene = Scene::new(&[(PRIVATE, "AzurePublicPeering"), LEARNED]);
     let (ask, answer) = (datagram(CUSTOMER, SERVICE, 10), datagram(SERVICE, CUSTOMER, 10));

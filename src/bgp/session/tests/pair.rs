@@ -197,6 +197,25 @@ fn beyond_the_limit_it_goes_down_and_with_fewer_comes_back() {
 }
 
 #[test]
+fn public_peerings_take_two_hundred_ipv6_prefixes_too() {
+    let within: Prefix = "2001:db8::/32".parse().unwrap();
+    let some = |count: u8| -> Vec<Advertised> {
+        let prefix = |n: u8| format!("2001:db8:{n:x}::/48").parse().unwrap();
+        (0..count).map(|n| Advertised { prefix: prefix(n), communities: Vec::new() }).collect()
+    };
+    let mut pair = Pair::new(Family::V6, &Policy::public(vec![within]), [false, true]);
+    pair.input(1, Input::Advertise(&some(200)));
+    pair.settle();
+    assert!(pair.take(0).contains(&Event::Warning { prefixes: 200, limit: 200 }));
+    assert_eq!((pair.states(), pair.sessions[0].routes().len()), (UP, 200));
+    pair.input(1, Input::Advertise(&some(201)));
+    pair.settle();
+    let why = Down::Sent(Notification::too_many(Family::V6, 200));
+    assert!(pair.take(0).iter().any(|e| matches!(e, Event::Down { why: said, .. } if *said == why)));
+    assert_eq!((pair.states()[0], pair.sessions[0].routes().len()), (State::Idle, 0));
+}
+
+#[test]
 fn a_reset_brings_everything_back() {
     let mut pair = Pair::new(Family::V4, &Policy::private(Family::V4, false), [true, true]);
     pair.input(1, Input::Advertise(&list(Family::V4, 0..50)));
