@@ -112,6 +112,11 @@ fn routers_of_other_makes_and_wrong_ones() {
 }
 
 #[test]
+fn circuit_links_carry_ipv6_too() {
+    run("circuits6.sh");
+}
+
+#[test]
 fn sessions_have_as_many_prefixes_as_they_may() {
     run("limits.sh");
 }
