@@ -235,6 +235,12 @@ fn read_peering<'a>(
             .flatten()
             .unwrap_or(false),
     };
+    if let Some(at) = fields.get("peerASN").filter(|_| peering.peer_asn == Some(peering.azure_asn)) {
+        let message = format!(
+            "peerASN of {fields} is its azureASN, too; a session is between two systems (eBGP), so there is none"
+        );
+        report.warn(at, message);
+    }
     let configured = kind != PeeringKind::Microsoft
         || config.is_none_or(|c| is(report, &c, "advertisedPublicPrefixesState", "Configured"));
     let up = is_not(report, &fields, "state", "Disabled") && configured;
