@@ -53,6 +53,8 @@ struct Next<'a> {
     previous: &'a Program,
     before: &'a Model,
     after: &'a Model,
+    /// The ports are the same.
+    ports: bool,
     /// The same ports have the same indices.
     port_names: bool,
     /// No tag that both models use holds other prefixes.
@@ -69,6 +71,8 @@ struct Next<'a> {
     spaces: bool,
     parts: Arc<Vec<Arc<Part>>>,
     generations: Vec<u32>,
+    /// Customers of which nothing but routes changed, and the prefixes that these moved.
+    moved: HashMap<u32, Vec<Prefix>>,
     /// The numbers of the customers that are in the model, in its order.
     order: Vec<u32>,
     vacant: Vacant,
@@ -106,6 +110,7 @@ impl<'a> Next<'a> {
             previous,
             before,
             after,
+            ports,
             port_names,
             tags,
             generation,
@@ -118,6 +123,7 @@ impl<'a> Next<'a> {
             spaces: false,
             parts: previous.parts.clone(),
             generations,
+            moved: HashMap::new(),
             order: Vec::with_capacity(after.customers.len()),
             vacant: Vacant::default(),
         }
@@ -154,7 +160,8 @@ impl<'a> Next<'a> {
         let work = Work::new(self.after, customer, earlier, names);
         self.order.push(work.id);
 
-        let mut changed = self.part(&work);
+        let other = self.part(&work);
+        let mut changed = other;
         let public = work.public(names);
         if !public.iter().eq(self.public.iter().filter(|p| p.customer == work.id)) {
             let all = self.public.to_mut();
@@ -189,6 +196,9 @@ impl<'a> Next<'a> {
         }
         if changed {
             set(&mut self.generations, work.id, self.generation, || 0);
+            let earlier = work.earlier.as_ref().filter(|_| self.ports && !other);
+            let moved = earlier.and_then(|e| e.moved(customer));
+            self.moved.extend(moved.map(|moved| (work.id, moved)));
         }
     }
 
@@ -275,7 +285,7 @@ impl<'a> Next<'a> {
             },
         };
         if program.generations != previous.generations {
-            program.origins = Arc::new(Origins::new(&previous.origins, &program));
+            program.origins = Arc::new(Origins::new(&previous.origins, &program, &self.moved));
         }
         program
     }

@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 
+use super::moved;
 use super::program::{Part, Program, Vnet};
 use super::topology::{self, Peer, Sites, Source};
 use super::touched::{Marks, Touched};
-use crate::model::{ConnectionTo, Customer, LearnedRoute, Nic, Nsg, RouteTable, ServiceTags};
+use crate::model::{ConnectionTo, Customer, Nic, Nsg, RouteTable, ServiceTags};
+use crate::types::Prefix;
 
 /// A customer as it was compiled before.
 pub(super) struct Earlier<'a> {
@@ -31,6 +33,8 @@ pub(super) struct Earlier<'a> {
     touched: Touched,
     /// From where something else was learned.
     sources: HashSet<Source, RandomState>,
+    /// The prefixes of what that was.
+    moved: Vec<Prefix>,
     /// VNets whose gateways have learned something else.
     told: Marks,
     vnets: Vec<Earliest>,
@@ -69,10 +73,12 @@ impl<'a> Earlier<'a> {
             let peerings = after.vnets.get(vnet).into_iter().flat_map(|v| &v.peerings);
             near(vnet) && peerings.filter_map(|p| p.remote).all(near)
         };
-        let sources = changed_sources(&customer.learned_routes, &after.learned_routes);
+        let learned = moved::learned(customer, after);
+        let sources = learned.into_iter().flatten().map(Source::of).collect();
         Earlier {
             touched: Touched::new(customer, after, near),
             told: told(after, &sources),
+            moved: moved::of_learned(after, learned),
             vnets,
             nics,
             of_sites: OnceCell::new(),
@@ -175,6 +181,21 @@ impl<'a> Earlier<'a> {
         self.ways_alike(after, index) && !self.nsgs_of(after, index).any(flushes)
     }
 
+    /// The prefixes that changes of learned and user-defined routes move; `None` if something else changed that the ways of
+    /// known flows depend on, or if they are too many.
+    pub fn moved(&self, after: &Customer) -> Option<Vec<Prefix>> {
+        let alike = self.ports
+            && self.tags
+            && !self.touched.any
+            && self.customer.vnets.len() == after.vnets.len()
+            && self.vnets.iter().all(|v| v.same)
+            && !after.nsgs.iter().any(|n| n.flush_connection);
+        let of_tables = || moved::of_tables(&self.customer.route_tables, &after.route_tables);
+        let mut moved = alike.then(of_tables)??;
+        moved.extend(&self.moved);
+        (moved.len() <= moved::MOST).then_some(moved)
+    }
+
     /// Nothing changed that a VNet depends on, but perhaps rules.
     fn ways_alike(&self, after: &Customer, index: usize) -> bool {
         let tables =
@@ -204,19 +225,6 @@ impl<'a> Earlier<'a> {
         };
         *self.route_tables.get(index)?.get_or_init(found)
     }
-}
-
-/// The sources of what stands in only one of the lists, or in another order. Of an AS path only the length matters, and
-/// there may be a million of them somewhere else in memory.
-fn changed_sources(before: &[LearnedRoute], after: &[LearnedRoute]) -> HashSet<Source, RandomState> {
-    let alike = |(a, b): &(&LearnedRoute, &LearnedRoute)| {
-        a.prefix == b.prefix && a.from == b.from && a.as_path.len() == b.as_path.len()
-    };
-    let same = before.iter().zip(after).take_while(alike).count();
-    let (before, after) = (&before[same..], &after[same..]);
-    let same = before.iter().rev().zip(after.iter().rev()).take_while(alike).count();
-    let changed = before[..before.len() - same].iter().chain(&after[..after.len() - same]);
-    changed.map(Source::of).collect()
 }
 
 /// The VNets with a gateway that learns from one of these sources.

@@ -7,6 +7,7 @@ mod earlier;
 pub mod effective;
 mod hosts;
 mod memory;
+mod moved;
 pub mod names;
 mod nested;
 pub mod origins;

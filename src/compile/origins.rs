@@ -3,14 +3,20 @@
 //!
 //! The stored way of a flow names the origin it was made for. So one comparison proves that a packet came by the same
 //! tunnel from the same host, and that nothing of its customer's configuration has changed since: a change gives the
-//! origins of that customer new numbers, and those of no other. That an origin is found at all proves that the tunnel is
+//! origins of that customer new numbers, and those of no other. Where nothing but routes changed, it is remembered which
+//! numbers they had and what moved, so that a way to elsewhere is renewed by a look at that ([`Origins::still_leads`]).
+//! That an origin is found at all proves that the tunnel is
 //! there and up, and that the outer source is its remote or a host of its VNet.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use super::moved::History;
 use super::program::{Program, Reaches};
 use crate::model::Role;
 use crate::sys::prefetch_index;
+use crate::types::Prefix;
 
 /// How a packet of the usual shape arrived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,11 +163,13 @@ pub struct Origins {
     /// How often all were numbered anew: ways that were stored before name other origins by the same numbers.
     pub epoch: u32,
     next: u32,
+    /// By customer, the numbers that its origins had since something else than routes changed; absent while that is none.
+    histories: Vec<Option<Arc<History>>>,
 }
 
 impl Default for Origins {
     fn default() -> Origins {
-        Origins { table: vec![Pair([NONE; 2]); 2].into(), epoch: 0, next: 1 }
+        Origins { table: vec![Pair([NONE; 2]); 2].into(), epoch: 0, next: 1, histories: Vec::new() }
     }
 }
 
@@ -207,8 +215,16 @@ impl Origins {
         origins.find(|o| o.is(key) || o.number == 0).unwrap_or(&NONE)
     }
 
-    /// The origins of a program; customers that did not change since those of `previous` keep their numbers.
-    pub(super) fn new(previous: &Origins, program: &Program) -> Origins {
+    /// True if a way that was stored for the origin when it had the number `before` is what packets from there, `from` one
+    /// IPv4 address `to` another, take now: of its customer nothing but routes changed, and none to these addresses.
+    pub fn still_leads(&self, origin: &Origin, before: u32, from: u32, to: u32) -> bool {
+        let history = self.histories.get(origin.customer as usize).and_then(Option::as_ref);
+        history.is_some_and(|history| history.holds(origin.number, before, from, to))
+    }
+
+    /// The origins of a program; customers that did not change since those of `previous` keep their numbers. Of those in
+    /// `moved` nothing changed but routes, of these prefixes.
+    pub(super) fn new(previous: &Origins, program: &Program, moved: &HashMap<u32, Vec<Prefix>>) -> Origins {
         let stays = |o: &&Origin| {
             let generation = program.generations.get(o.customer as usize).copied().unwrap_or(0);
             o.number != 0 && generation != 0 && generation != program.generation
@@ -217,6 +233,8 @@ impl Origins {
             previous.table.iter().flat_map(|Pair(pair)| pair).filter(stays).copied().collect();
         let first = all.len();
         every(program, |origin| all.push(origin));
+        // Those of a customer together, in the order that they always have.
+        all[first..].sort_by_key(|origin| origin.customer);
         let (mut epoch, mut next) = (previous.epoch, previous.next);
         let mut anew = first;
         if all.len() as u64 + u64::from(next) > u64::from(LAST) {
@@ -226,10 +244,36 @@ impl Origins {
             origin.number = next;
             next += 1;
         }
+        let mut histories = Vec::new();
+        if epoch == previous.epoch {
+            histories.clone_from(&previous.histories);
+            histories.resize(program.generations.len(), None);
+            for of in all[first..].chunk_by(|a, b| a.customer == b.customer) {
+                let Some(customer) = of.first().map(|o| o.customer) else { continue };
+                let moved = moved.get(&customer);
+                let history = moved.and_then(|moved| previous.history(of, moved)).map(Arc::new);
+                if let Some(place) = histories.get_mut(customer as usize) {
+                    *place = history;
+                }
+            }
+        }
         let table = vec![Pair([NONE; 2]); (2 * all.len()).next_power_of_two().max(2)].into();
-        let mut origins = Origins { table, epoch, next };
+        let mut origins = Origins { table, epoch, next, histories };
         all.into_iter().for_each(|origin| origins.put(origin));
         origins
+    }
+
+    /// The history of a customer's origins when these prefixes have moved; `None` unless they are the ones they were.
+    fn history(&self, now: &[Origin], moved: &[Prefix]) -> Option<History> {
+        let origin = now.first()?;
+        let first = self.find(origin.key()).number;
+        let same = |(place, origin): (u32, &Origin)| self.find(origin.key()).number == first + place;
+        if first == 0 || !(0..).zip(now).all(same) {
+            return None;
+        }
+        let known = self.histories.get(origin.customer as usize).and_then(Option::as_ref);
+        let known = known.map_or_else(|| History::new(first), |history| (**history).clone());
+        Some(known.then(origin.number, moved))
     }
 
     fn put(&mut self, origin: Origin) {
@@ -245,7 +289,10 @@ impl Origins {
 
     /// Bytes they hold.
     pub(super) fn memory(&self) -> usize {
+        let histories = self.histories.iter().flatten();
         size_of_val(&*self.table)
+            + size_of_val(&*self.histories)
+            + histories.map(|history| history.memory()).sum::<usize>()
     }
 }
 
@@ -297,7 +344,7 @@ mod tests {
     #[test]
     fn what_is_there_is_found_and_nothing_else() {
         let table = vec![Pair([NONE; 2]); 512].into();
-        let mut origins = Origins { table, epoch: 0, next: 1 };
+        let mut origins = Origins { table, epoch: 0, next: 1, histories: Vec::new() };
         (1..=1000).for_each(|n| origins.put(origin(n)));
         for n in 1..=3000 {
             let expected = if n <= 1000 { n } else { 0 };

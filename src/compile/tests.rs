@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use super::names::Names;
-use super::{Program, Vnet, compile, recompile};
+use super::origins::OriginKey;
+use super::{Program, Reaches, Vnet, compile, recompile};
 use crate::model::{self, Access, Customer, Model, RouteNextHop, RouteTarget};
 
 /// Two customers alike but for their names and keys, each with a hub and a spoke.
@@ -204,6 +205,44 @@ fn a_learned_route_changes_the_vnets_that_use_the_gateway() {
     let entry =
         change.new.tunnels.iter().find(|t| t.customer == 0 && t.remote.is_some()).unwrap().id as usize;
     assert!(Arc::ptr_eq(&change.old.entries[entry], &change.new.entries[entry]));
+}
+
+#[test]
+fn ways_to_elsewhere_outlive_changes_of_nothing_but_routes() {
+    let address = |text: &str| text.parse::<std::net::Ipv4Addr>().unwrap().to_bits();
+    // What a host of the second customer sends to an address.
+    let leads = |edit: &dyn Fn(&mut Customer), to: &str| {
+        let change = change(edit);
+        let hub = change.old.vnet("fabrikam", "hub").unwrap();
+        let end = change.old.tunnels.iter().find(|t| t.reaches == Reaches::Hosts { vnet: hub }).unwrap();
+        let key = OriginKey::in_gre(end.port, end.wire_key, address("198.51.100.11"));
+        let [before, now] = [&change.old, &change.new].map(|p| p.origins.find(key));
+        assert!(before.number != 0 && now.number != before.number);
+        change.new.origins.still_leads(now, before.number, address("10.1.0.4"), address(to))
+    };
+    let learn = |c: &mut Customer| c.learned_routes[0].as_path = vec![65001, 65002];
+    assert!(leads(&learn, "10.1.1.4") && !leads(&learn, "192.168.3.4"));
+    let route = |c: &mut Customer| Arc::make_mut(&mut c.route_tables[0]).routes.clear();
+    assert!(leads(&route, "192.168.3.4") && !leads(&route, "20.0.0.7"));
+    let rule = |c: &mut Customer| {
+        learn(c);
+        Arc::make_mut(&mut c.nsgs[0]).rules[0].access = Access::Deny;
+    };
+    assert!(leads(&rule, "10.1.1.4"));
+    let others: [fn(&mut Customer); 5] = [
+        |c| Arc::make_mut(&mut c.route_tables[0]).disable_bgp_route_propagation = true,
+        |c| Arc::make_mut(&mut c.nsgs[1]).flush_connection = true,
+        |c| c.vnets[1].subnets[0].nsg = None,
+        |c| c.tunnels[2].enabled = false,
+        |c| c.vnets[0].peerings.clear(),
+    ];
+    for other in others {
+        let both = |c: &mut Customer| {
+            learn(c);
+            other(c);
+        };
+        assert!(!leads(&both, "10.1.1.4"));
+    }
 }
 
 #[test]

@@ -215,7 +215,7 @@ impl Work for Batch<'_, '_> {
                 next.parse(wide, program, &self.shard.listens, bytes, behind);
                 next.locate(program, &self.shard.flows);
             }
-            vector.find_ways(&self.shard.flows, &self.shard.adjacencies, packets);
+            vector.find_ways(program, &mut self.shard.flows, &self.shard.adjacencies, packets);
             self.decide(wide, packets, &vector, &mut waiting);
             if behind.is_empty() {
                 return;

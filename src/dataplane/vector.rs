@@ -9,7 +9,7 @@ use super::usual::{self, Leaving, Listens, Usual};
 use crate::compile::origins::{Origin, OriginKey};
 use crate::compile::{PlainOwner, Program};
 use crate::sys::{self, Blocks, Turned, Wide};
-use crate::table::records::{Kind, NONE, REVERSED, Record, Records};
+use crate::table::records::{Kind, NONE, REVERSED, Record, Records, Stored};
 use crate::types::Nanos;
 use crate::wire::tcp_flags;
 
@@ -179,10 +179,14 @@ impl Vector {
     #[inline(always)]
     pub fn holds(&self, lane: usize, record: &Record, now: Nanos) -> bool {
         let lane = lane % VECTOR;
+        record.way(self.is_reversed(lane)).arrival == self.origin.0[lane] && self.owns(lane, record, now)
+    }
+
+    /// True if the record is the packet's own and live.
+    #[inline(always)]
+    fn owns(&self, lane: usize, record: &Record, now: Nanos) -> bool {
         let kind = Kind { mask: self.mask.0[lane], wanted: self.wanted.0[lane] };
-        record.way(self.is_reversed(lane)).arrival == self.origin.0[lane]
-            && record.is_live_ipv4(self.addresses[lane], self.own_ports.0[lane], kind)
-            && record.fresh(now)
+        record.is_live_ipv4(self.addresses[lane], self.own_ports.0[lane], kind) && record.fresh(now)
     }
 
     /// The first stage: the headers of the first of these frames, as many as there is room for.
@@ -362,18 +366,40 @@ impl Vector {
 
     /// The fourth stage: which records keep ways.
     #[inline(always)]
-    pub fn find_ways(&mut self, flows: &Records, adjacencies: &Adjacencies, inputs: &[Input]) {
+    pub fn find_ways(
+        &mut self,
+        program: &Program,
+        flows: &mut Records,
+        adjacencies: &Adjacencies,
+        inputs: &[Input],
+    ) {
         for (lane, input) in inputs.iter().take(VECTOR).enumerate() {
             if self.quick.0[lane] == 0 {
                 continue;
             }
-            let record = flows.record(self.slot.0[lane]);
-            if self.holds(lane, record, input.now) {
+            let record = flows.record_mut(self.slot.0[lane]);
+            if self.holds(lane, record, input.now) || self.renew(program, lane, record, input.now) {
                 adjacencies.prefetch(record.way(self.is_reversed(lane)).adjacency);
             } else {
                 self.quick.0[lane] = 0;
             }
         }
+    }
+
+    /// Renews the way that the record keeps if nothing but other routes changed since: true if it keeps it now.
+    #[cold]
+    #[inline(never)]
+    fn renew(&self, program: &Program, lane: usize, record: &mut Record, now: Nanos) -> bool {
+        let lane = lane % VECTOR;
+        let (origin, reversed) = (self.origin_of(program, lane), self.is_reversed(lane));
+        let (from, to) = (self.source.0[lane], self.destination.0[lane]);
+        let way = *record.way(reversed);
+        let still =
+            self.owns(lane, record, now) && program.origins.still_leads(origin, way.arrival, from, to);
+        if still {
+            record.keep_way(reversed, Stored { arrival: origin.number, ..way });
+        }
+        still
     }
 
     /// The record is that of the packet's receiver, though it comes from the fabric.

@@ -8,7 +8,7 @@ use clearway::runtime::{Finished, Replay};
 use clearway::types::Nanos;
 
 use super::generate::Rng;
-use super::generate::change::{change, raise};
+use super::generate::change::{change, flap, raise};
 use super::generate::circuits;
 use super::generate::plan::Plan;
 use super::generate::traffic::{Packet, Traffic};
@@ -42,8 +42,12 @@ impl Case {
         let mut plans = vec![Plan::new(rng.next())];
         // A surge: a burst over slow links during which they get more bandwidth.
         let surge = rng.percent(45);
-        for _ in 0..*rng.pick(&[0, 0, 1, 1, 1, 2]) {
-            let mut next = change(&plans[plans.len() - 1], &mut rng);
+        // Flaps: routes come and go, and nothing else changes.
+        let flaps = rng.percent(20);
+        let changes = if flaps { 2 + rng.below(4) } else { *rng.pick(&[0, 0, 1, 1, 1, 2]) };
+        for _ in 0..changes {
+            let last = &plans[plans.len() - 1];
+            let mut next = if flaps { flap(last, &mut rng) } else { change(last, &mut rng) };
             if surge {
                 raise(&mut next, &mut rng);
             }

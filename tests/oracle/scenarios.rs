@@ -2,6 +2,7 @@
 //! every scene the packet path must have said the same.
 
 mod circuits;
+mod moved;
 
 use std::net::IpAddr;
 

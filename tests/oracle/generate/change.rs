@@ -1,5 +1,9 @@
 //! What an operator changes between two configurations. Every changed plan is valid, and may follow its predecessor.
 
+use std::net::IpAddr;
+
+use clearway::types::Prefix;
+
 use super::Rng;
 use super::plan::{Customer, Keys, Nic, Plan, Rule, Side, address};
 use super::{circuits, resources};
@@ -14,6 +18,21 @@ pub fn change(plan: &Plan, rng: &mut Rng) -> Plan {
     for _ in 0..rng.range(1, 6) {
         let c = rng.below(changed.customers.len());
         change_customer(&mut changed.customers[c], rng, tags);
+    }
+    changed
+}
+
+/// The plan after changes of nothing but routes.
+pub fn flap(plan: &Plan, rng: &mut Rng) -> Plan {
+    let mut changed = plan.clone();
+    for customer in &mut changed.customers {
+        match rng.below(8) {
+            0 => change_routes(customer, rng, plan.tags),
+            1 => circuits::learn_more(customer, rng),
+            2 | 3 => withdraw_or_learn(customer, rng),
+            4 | 5 => learn_inside(customer, rng),
+            _ => {}
+        }
     }
     changed
 }
@@ -49,7 +68,8 @@ fn change_all(plan: &mut Plan, rng: &mut Rng) {
 }
 
 fn change_customer(customer: &mut Customer, rng: &mut Rng, tags: bool) {
-    match rng.below(27) {
+    match rng.below(31) {
+        27..=30 => learn_inside(customer, rng),
         22 | 23 => {
             for circuit in &mut customer.circuits {
                 circuits::raise(circuit, rng);
@@ -244,6 +264,27 @@ fn withdraw_or_learn(customer: &mut Customer, rng: &mut Rng) {
         customer.learned.remove(n);
     } else {
         customer.learned[n].path = circuits::change_path(customer, n, rng);
+    }
+}
+
+/// A route to a part of what is learned already, by the same way or another, or none to it any more.
+fn learn_inside(customer: &mut Customer, rng: &mut Rng) {
+    let Some(outer) = rng.pick_some(&customer.learned).map(|l| l.prefix) else { return };
+    let IpAddr::V4(first) = outer.first() else { return };
+    if rng.percent(20) || outer.len() > 28 {
+        customer.learned.retain(|l| l.prefix != outer);
+        return;
+    }
+    let length = outer.len() + 1 + rng.below(4) as u8;
+    // Most of what is talked to is at the beginning.
+    let part = if rng.percent(50) { 0 } else { rng.below(1 << (length - outer.len())) as u32 };
+    let prefix = Prefix::new((first.to_bits() | part << (32 - length)).to_be_bytes().into(), length);
+    let mut inside = customer.learned[rng.below(customer.learned.len())].clone();
+    // A private peering learns what is private, others what is not.
+    let alike = customer.learned.iter().any(|l| l.prefix == outer && l.peering == inside.peering);
+    if alike && customer.learned.iter().all(|l| l.prefix != prefix) {
+        inside.prefix = prefix;
+        customer.learned.push(inside);
     }
 }
 
