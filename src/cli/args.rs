@@ -253,7 +253,8 @@ With --swaps, another thread compiles changes of one customer after the other (t
 route) and puts them in force between two bursts: so many for each second that the workers are
 busy, because what a change costs them between two bursts is measured, while about half of the
 time, filling and checking, is not. Each repeat comes as a pair, one with changes and one without,
-and the figures of the changes say how many times as long a packet takes with them.
+and the figures of the changes say how many times as long a packet takes with them. With --learned
+each change is a learned route of one customer that comes or goes.
 
 Example:
   clearway bench small --seconds 0.2
@@ -462,6 +463,9 @@ pub struct BenchArgs {
     /// repeat then has one without changes beside it
     #[arg(long, value_name = "PER_SECOND")]
     pub swaps: Option<f64>,
+    /// Instead: learned routes that come or go, as BGP has it, in each second that is measured
+    #[arg(long, value_name = "PER_SECOND")]
+    pub learned: Option<f64>,
     /// What all random choices follow from (1)
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,

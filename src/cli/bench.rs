@@ -61,6 +61,7 @@ fn settings(args: &BenchArgs) -> Settings {
         seconds: args.seconds.unwrap_or(of.seconds),
         repeats: args.repeats.unwrap_or(of.repeats),
         swaps: args.swaps.unwrap_or(of.swaps),
+        learned: args.learned.unwrap_or(of.learned),
         seed: args.seed.unwrap_or(of.seed),
     }
 }

@@ -214,6 +214,7 @@ fn options_json(settings: &Settings) -> Value {
         "seconds": settings.seconds,
         "repeats": settings.repeats,
         "swaps": settings.swaps,
+        "learned": settings.learned,
         "seed": settings.seed,
     })
 }
@@ -281,12 +282,13 @@ fn setup_table(profile: &str, s: &Settings, report: &Report, style: Style) -> Ta
     row(
         "traffic",
         format!(
-            "{} flow records asked for, {zipf}, inner packets of {} bytes, {} % open a flow, {} changes of \
-             configuration per second of measured time",
+            "{} flow records asked for, {zipf}, inner packets of {} bytes, {} % open a flow, {} changes of {} per \
+             second of measured time",
             thousands(s.flows.into()),
             s.size,
             s.new_flows,
-            s.swaps
+            s.changes(),
+            if s.learned > 0.0 { "learned routes" } else { "configuration" }
         ),
     );
     row(

@@ -78,6 +78,11 @@ fn changes_of_configuration_lose_nothing() {
     let without = found.pointer("/changes/without").and_then(Value::as_array);
     assert_eq!(without.map(Vec::len), found["repeats"].as_array().map(Vec::len));
     assert_eq!(count(&found, "/verdicts/forward"), count(&found, "/packets"));
+    let found = bench("--vnets 4 --flows 500 --workers 2 --learned 5000 --json").expect(0).json();
+    assert!(count(&found, "/changes/count") > 1 && found["options"]["learned"] == 5000.0, "{found}");
+    assert_eq!(count(&found, "/verdicts/forward"), count(&found, "/packets"));
+    let both = bench("--swaps 1 --learned 1").expect(2).stderr;
+    assert!(both.contains("--swaps is there, too"), "{both}");
     let table = bench("--vnets 2 --flows 200 --swaps 5000").expect(0).stdout;
     assert!(table.contains("in force after") && table.contains("run 2, no changes"), "{table}");
     assert!(bench("--flows 100 --json").expect(0).json()["changes"].is_null());

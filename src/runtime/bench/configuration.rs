@@ -55,6 +55,20 @@ pub fn changed(network: &Network, customer: &Customer, vnet: u32, change: u64) -
     customer
 }
 
+/// The customer with one more learned route, or without it again. No traffic of the bench meets it.
+pub fn relearned(customer: &Customer) -> Customer {
+    let mut customer = customer.clone();
+    let comes = prefix(addr([198, 18, 0, 0]), 24);
+    match customer.learned_routes.iter().position(|route| route.prefix == comes) {
+        Some(there) => _ = customer.learned_routes.remove(there),
+        None => {
+            let from = LearnedFrom::Peering { circuit: 0, peering: 0, link: None };
+            customer.learned_routes.push(LearnedRoute { prefix: comes, from, as_path: vec![65_001] });
+        }
+    }
+    customer
+}
+
 /// The customer that has this VNet.
 fn customer(network: &Network, vnet: u32, flows: u32) -> Customer {
     let groups = [0, 1].map(|number| group(network, vnet, number, 0));

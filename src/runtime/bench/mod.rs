@@ -113,7 +113,8 @@ fn run_expecting(
     let mut names = Names::default();
     let program = Arc::new(compile(&model, &mut names));
     let compile = begin.elapsed().as_secs_f64();
-    let mut changes = (settings.swaps > 0.0).then(|| Changes::new(network, names, model, program.clone()));
+    let mut changes = (settings.changes() > 0.0)
+        .then(|| Changes::new(network, names, model, program.clone(), settings.learned > 0.0));
     let mut report = Report { build, compile, program: program.memory() as u64, ..Report::default() };
     let mut occupancy = Occupancy::new(settings.workers as usize);
     occupancy.grow(&program);
@@ -146,7 +147,7 @@ fn run_expecting(
             // The one without changes and the one with them take turns in being the first of a pair.
             Some(_) if matches!(run % 4, 0 | 3) => report.still.push(measure()?),
             Some(changes) => {
-                let figures = beside(measure, |stop| changes.run(settings.swaps, &in_force, stop))?;
+                let figures = beside(measure, |stop| changes.run(settings.changes(), &in_force, stop))?;
                 report.repeats.push(figures);
             }
         }

@@ -25,6 +25,8 @@ pub struct Settings {
     pub repeats: u32,
     /// Changes of configuration per second of measured time.
     pub swaps: f64,
+    /// Instead of them, learned routes that come or go per second of measured time.
+    pub learned: f64,
     /// Everything that is chosen at random follows from it, but for the seeds of hash tables.
     pub seed: u64,
 }
@@ -70,6 +72,7 @@ impl Profile {
             seconds: 1.0,
             repeats: 5,
             swaps: 0.0,
+            learned: 0.0,
             seed: 1,
         };
         let edge = Settings { vnets: 100, flows: 100_000, routes: 1000, ..small.clone() };
@@ -123,6 +126,13 @@ impl Settings {
         fraction("new-flows", self.new_flows, 100.0, "a percentage of the packets");
         fraction("zipf", self.zipf, 4.0, "the exponent of Zipf's law, 0 for all flows alike");
         fraction("swaps", self.swaps, 10_000.0, "changes of configuration per second");
+        fraction("learned", self.learned, 10_000.0, "learned routes that come or go per second");
+        if self.swaps > 0.0 && self.learned > 0.0 {
+            faults.push(format!(
+                "--learned {}: --swaps is there, too; one of them can be benched",
+                self.learned
+            ));
+        }
         if !(self.seconds > 0.0 && self.seconds <= 100.0) {
             let value = self.seconds;
             faults.push(format!(
@@ -145,9 +155,14 @@ impl Settings {
         faults
     }
 
+    /// Changes of either kind per second of measured time.
+    pub fn changes(&self) -> f64 {
+        self.swaps.max(self.learned)
+    }
+
     /// How often something is measured: with changes of configuration, once more without for each repeat.
     pub fn runs(&self) -> u32 {
-        self.repeats * if self.swaps > 0.0 { 2 } else { 1 }
+        self.repeats * if self.changes() > 0.0 { 2 } else { 1 }
     }
 
     /// Share of the packets that open a flow.

@@ -1,6 +1,6 @@
-//! Changes of configuration while a bench runs: one customer's, compiled beside the workers, who look between two batches
-//! whether there is another program. Whoever compiles also says whose records it concerns, so that a worker has nothing
-//! to find out.
+//! Changes of configuration, or of what is learned, while a bench runs: one customer's, compiled beside the workers, who
+//! look between two batches whether there is another program. Whoever compiles also says whose records it concerns, so
+//! that a worker has nothing to find out.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -138,18 +138,26 @@ pub struct Changes {
     programs: Vec<Arc<Program>>,
     random: Random,
     count: u64,
+    /// It is a learned route that comes or goes.
+    learned: bool,
     done: Vec<Arc<Underway>>,
     /// What the changes of former runs took.
     pub took: Vec<Change>,
 }
 
 impl Changes {
-    /// Changes of the configuration that `program` was compiled from with these names.
-    pub fn new(network: Network, names: Names, model: Model, program: Arc<Program>) -> Changes {
+    /// Changes of the configuration that `program` was compiled from with these names, or of what is learned only.
+    pub fn new(
+        network: Network,
+        names: Names,
+        model: Model,
+        program: Arc<Program>,
+        learned: bool,
+    ) -> Changes {
         let (random, next) = (Random(network.seed), model.clone());
         let programs = vec![program];
         let (done, took) = (Vec::new(), Vec::new());
-        Changes { network, names, model, next, programs, random, count: 0, done, took }
+        Changes { network, names, model, next, programs, random, count: 0, learned, done, took }
     }
 
     /// Puts changes in force until told to stop, so many in each second that the workers are busy: of the other time, in
@@ -184,7 +192,11 @@ impl Changes {
         else {
             return;
         };
-        let changed = Arc::new(configuration::changed(&self.network, before, vnet as u32, self.count));
+        let changed = Arc::new(if self.learned {
+            configuration::relearned(before)
+        } else {
+            configuration::changed(&self.network, before, vnet as u32, self.count)
+        });
         *after = changed.clone();
         let begun = Instant::now();
         let program = Arc::new(recompile(newest, &self.model, &self.next, &mut self.names));
