@@ -215,7 +215,7 @@ impl Work for Batch<'_, '_> {
                 next.parse(wide, program, &self.shard.listens, bytes, behind);
                 next.locate(program, &self.shard.flows);
             }
-            vector.find_ways(program, &mut self.shard.flows, &self.shard.adjacencies, packets);
+            vector.find_ways(&self.shard.flows, &self.shard.adjacencies, packets);
             self.decide(wide, packets, &vector, &mut waiting);
             if behind.is_empty() {
                 return;
@@ -283,6 +283,14 @@ impl<'p> Batch<'_, 'p> {
 }
 
 impl Batch<'_, '_> {
+    /// Sends a packet by the way that its record kept before a change of nothing but other routes.
+    #[inline(never)]
+    fn renew(&mut self, vector: &Vector, lane: usize, now: Nanos) -> bool {
+        let Batch { context, shard, .. } = self;
+        vector.renew(context.program, &mut shard.flows, lane, now)
+            && self.send(vector, lane, now, true, self.context.policers.least())
+    }
+
     /// A packet finds no room in the bucket of a circuit link: inwards, or, with the rule of its flow, outwards.
     #[cold]
     fn over_rate(&mut self, vector: &Vector, lane: usize, route: u32, rule: Option<u32>) {
@@ -350,8 +358,8 @@ impl Waiting<'_> {
     }
 }
 
-/// A packet of the usual shape that no stored way carries: true if it was sent. It is asked about together with those
-/// that wait behind it.
+/// A packet of the usual shape that no stored way carries: true if it was sent. Unless its way is only to be renewed, it is
+/// asked about together with those that wait behind it.
 struct Fresh<'a, 'b, 'p> {
     batch: &'a mut Batch<'b, 'p>,
     waiting: &'a mut Waiting<'p>,
@@ -366,6 +374,10 @@ impl Work for Fresh<'_, '_, '_> {
     #[inline(always)]
     fn run<W: Wide>(self, wide: W) -> bool {
         let Fresh { batch, waiting, inputs, vector, lane } = self;
+        let Some(input) = inputs.get(lane) else { return false };
+        if batch.renew(vector, lane, input.now) {
+            return true;
+        }
         let place = match waiting.take(lane) {
             Some(place) => place,
             None => {
@@ -375,7 +387,6 @@ impl Work for Fresh<'_, '_, '_> {
             }
         };
         let (program, context) = (batch.context.program, batch.context);
-        let Some(input) = inputs.get(lane) else { return false };
         let question = question(program, vector, lane, input);
         let total = question.packet.total();
         let Batch { shard, results, bytes, .. } = batch;

@@ -179,14 +179,10 @@ impl Vector {
     #[inline(always)]
     pub fn holds(&self, lane: usize, record: &Record, now: Nanos) -> bool {
         let lane = lane % VECTOR;
-        record.way(self.is_reversed(lane)).arrival == self.origin.0[lane] && self.owns(lane, record, now)
-    }
-
-    /// True if the record is the packet's own and live.
-    #[inline(always)]
-    fn owns(&self, lane: usize, record: &Record, now: Nanos) -> bool {
         let kind = Kind { mask: self.mask.0[lane], wanted: self.wanted.0[lane] };
-        record.is_live_ipv4(self.addresses[lane], self.own_ports.0[lane], kind) && record.fresh(now)
+        record.way(self.is_reversed(lane)).arrival == self.origin.0[lane]
+            && record.is_live_ipv4(self.addresses[lane], self.own_ports.0[lane], kind)
+            && record.fresh(now)
     }
 
     /// The first stage: the headers of the first of these frames, as many as there is room for.
@@ -315,8 +311,7 @@ impl Vector {
             self.own_ports.0[lane] = if reversed { ports.rotate_left(16) } else { ports };
             let Kind { mask, wanted } = Kind::new(protocol, reversed);
             (self.mask.0[lane], self.wanted.0[lane]) = (mask, wanted);
-            let changes = self.flags.0[lane] & u32::from(tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST);
-            let is_quick = (changes == 0) & (self.origin.0[lane] != 0) & usual::third_lives(third);
+            let is_quick = is_quick(self.flags.0[lane], self.origin.0[lane], third);
             self.quick.0[lane] = u32::from(is_quick);
         }
         for lane in 0..count {
@@ -366,19 +361,13 @@ impl Vector {
 
     /// The fourth stage: which records keep ways.
     #[inline(always)]
-    pub fn find_ways(
-        &mut self,
-        program: &Program,
-        flows: &mut Records,
-        adjacencies: &Adjacencies,
-        inputs: &[Input],
-    ) {
+    pub fn find_ways(&mut self, flows: &Records, adjacencies: &Adjacencies, inputs: &[Input]) {
         for (lane, input) in inputs.iter().take(VECTOR).enumerate() {
             if self.quick.0[lane] == 0 {
                 continue;
             }
-            let record = flows.record_mut(self.slot.0[lane]);
-            if self.holds(lane, record, input.now) || self.renew(program, lane, record, input.now) {
+            let record = flows.record(self.slot.0[lane]);
+            if self.holds(lane, record, input.now) {
                 adjacencies.prefetch(record.way(self.is_reversed(lane)).adjacency);
             } else {
                 self.quick.0[lane] = 0;
@@ -386,20 +375,28 @@ impl Vector {
         }
     }
 
-    /// Renews the way that the record keeps if nothing but other routes changed since: true if it keeps it now.
-    #[cold]
-    #[inline(never)]
-    fn renew(&self, program: &Program, lane: usize, record: &mut Record, now: Nanos) -> bool {
+    /// Renews the way that the record of a packet keeps, if it is from before a change of nothing but other routes: true if
+    /// the packet may take it.
+    pub fn renew(&self, program: &Program, flows: &mut Records, lane: usize, now: Nanos) -> bool {
         let lane = lane % VECTOR;
+        let slot = self.slot.0[lane];
+        if !is_quick(self.flags.0[lane], self.origin.0[lane], self.third.0[lane]) || slot == NONE {
+            return false;
+        }
         let (origin, reversed) = (self.origin_of(program, lane), self.is_reversed(lane));
         let (from, to) = (self.source.0[lane], self.destination.0[lane]);
+        let mut record = *flows.record(slot);
         let way = *record.way(reversed);
-        let still =
-            self.owns(lane, record, now) && program.origins.still_leads(origin, way.arrival, from, to);
-        if still {
-            record.keep_way(reversed, Stored { arrival: origin.number, ..way });
+        if !program.origins.still_leads(origin, way.arrival, from, to) {
+            return false;
         }
-        still
+        record.keep_way(reversed, Stored { arrival: origin.number, ..way });
+        // It may be the record of another flow.
+        let holds = self.holds(lane, &record, now);
+        if holds {
+            *flows.record_mut(slot) = record;
+        }
+        holds
     }
 
     /// The record is that of the packet's receiver, though it comes from the fabric.
@@ -410,4 +407,11 @@ impl Vector {
         self.own_ports.0[lane] = self.own_ports.0[lane].rotate_left(16);
         self.mask.0[lane] = Kind::new(0, true).mask;
     }
+}
+
+/// True if a packet changes nothing of its record but when that was used.
+#[inline(always)]
+fn is_quick(tcp_flags: u32, origin: u32, third: u32) -> bool {
+    let changes = tcp_flags & u32::from(tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST);
+    (changes == 0) & (origin != 0) & usual::third_lives(third)
 }
