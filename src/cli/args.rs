@@ -254,7 +254,7 @@ route) and puts them in force between two bursts: so many for each second that t
 busy, because what a change costs them between two bursts is measured, while about half of the
 time, filling and checking, is not. Each repeat comes as a pair, one with changes and one without,
 and the figures of the changes say how many times as long a packet takes with them. With --learned
-each change is a learned route of one customer that comes or goes.
+learned routes come or go instead, and those of 20 milliseconds come into force together, as with run.
 
 Example:
   clearway bench small --seconds 0.2

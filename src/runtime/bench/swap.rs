@@ -16,6 +16,8 @@ use crate::model::Model;
 
 /// How exactly a change comes at its time.
 const EXACTLY: Duration = Duration::from_micros(500);
+/// How long learned routes are waited for, as `run` does, so that what comes in that time comes into force together.
+const TOGETHER: Duration = Duration::from_millis(20);
 /// How long nobody looks whether the run has ended.
 const PATIENCE: Duration = Duration::from_millis(10);
 
@@ -163,9 +165,11 @@ impl Changes {
     /// Puts changes in force until told to stop, so many in each second that the workers are busy: of the other time, in
     /// which they fill rings and check, nothing is measured.
     pub fn run(&mut self, per_second: f64, in_force: &InForce, stop: &AtomicBool) {
-        let pause = Duration::from_secs_f64(1.0 / per_second);
+        let wait = if self.learned { TOGETHER } else { Duration::ZERO };
+        let together = (per_second * wait.as_secs_f64()).ceil().max(1.0);
+        let pause = Duration::from_secs_f64(together / per_second);
         // The first comes at once, so that the shortest run has one.
-        self.change(in_force);
+        self.change(in_force, together as u32);
         let mut next = in_force.busy() + pause;
         while !stop.load(Ordering::Relaxed) {
             let wait = next.saturating_sub(in_force.busy());
@@ -174,7 +178,7 @@ impl Changes {
                 continue;
             }
             next += pause;
-            self.change(in_force);
+            self.change(in_force, together as u32);
         }
         let workers = 0..in_force.news.len();
         self.took.extend(self.done.drain(..).map(|change| {
@@ -184,20 +188,21 @@ impl Changes {
         }));
     }
 
-    fn change(&mut self, in_force: &InForce) {
-        self.count += 1;
-        let vnet = (self.random.next() % u64::from(self.network.vnets)) as usize;
-        let (Some(before), Some(after), Some(newest)) =
-            (self.model.customers.get_mut(vnet), self.next.customers.get_mut(vnet), self.programs.last())
-        else {
-            return;
-        };
-        let changed = Arc::new(if self.learned {
-            configuration::relearned(before)
-        } else {
-            configuration::changed(&self.network, before, vnet as u32, self.count)
-        });
-        *after = changed.clone();
+    /// Puts so many changes in force together.
+    fn change(&mut self, in_force: &InForce, together: u32) {
+        let mut changed = Vec::new();
+        for _ in 0..together {
+            let vnet = (self.random.next() % u64::from(self.network.vnets)) as usize;
+            let Some(customer) = self.next.customers.get_mut(vnet) else { return };
+            self.count += 1;
+            *customer = Arc::new(if self.learned {
+                configuration::relearned(customer)
+            } else {
+                configuration::changed(&self.network, customer, vnet as u32, self.count)
+            });
+            changed.push(vnet);
+        }
+        let Some(newest) = self.programs.last() else { return };
         let begun = Instant::now();
         let program = Arc::new(recompile(newest, &self.model, &self.next, &mut self.names));
         let affected = change::affected(newest, &program);
@@ -205,7 +210,9 @@ impl Changes {
         let underway = Arc::new(Underway { begun, compiled, reached: AtomicU64::new(0) });
         in_force.put(&program, &affected, &underway);
         self.done.push(underway);
-        self.model.customers[vnet] = changed;
+        for vnet in changed {
+            self.model.customers[vnet] = self.next.customers[vnet].clone();
+        }
         self.programs.retain(|p| Arc::strong_count(p) > 1);
         self.programs.push(program);
     }
