@@ -402,7 +402,7 @@ impl<'p> Walk<'p, '_> {
         };
         let private = crate::compile::effective::reserved().iter().any(|p| p.contains(source));
         let known_inside = vnet.around.lookup(source).is_some() || vnet.learned.lookup(source).is_some();
-        if !believed && (private || known_inside || is_platform(source)) {
+        if private || known_inside || is_platform(source) && !believed {
             return Err(Reason::SpoofedSource);
         }
         let names = &self.program.names;

@@ -545,3 +545,11 @@ fn options_with_a_wrong_length_are_not_copied() {
     let frames = &scene.last.as_ref().expect("a packet").emitted;
     assert_eq!((frames[0].1[42], frames[1].1[42]), (0x47, 0x46));
 }
+
+#[test]
+fn a_platform_address_in_a_learned_prefix_is_not_believed() {
+    let packet = datagram(("169.254.169.254", 53), ("10.1.1.4", 40_000), 10);
+    assert!(Scene::new(&[]).send(From::Services, &packet).starts_with("forward hub "));
+    let mut scene = Scene::new(&[("prefix: 192.168.0.0/16", "prefix: 128.0.0.0/1")]);
+    assert_eq!(scene.send(From::Services, &packet), "spoofed-source hub none - - - - -");
+}
